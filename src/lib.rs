@@ -25,3 +25,7 @@
     allow(clippy::unwrap_used, reason = "a test that cannot go on fails")
 )]
 
+mod deadline;
+mod semantics;
+pub mod units;
+

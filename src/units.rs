@@ -1,0 +1,82 @@
+//! Newtypes for what would otherwise be bare strings and numbers. Parsed at the edge; an invalid one cannot exist.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ByteSize(pub u64);
+
+impl ByteSize {
+    /// The size as a length in memory; saturates where `usize` is smaller.
+    pub fn as_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+/// The relative share of a server or of an upstream; at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Weight(pub NonZeroU32);
+
+impl Weight {
+    /// The weight of whatever states none.
+    pub const ONE: Self = Self(NonZeroU32::MIN);
+}
+
+impl From<Weight> for u64 {
+    fn from(weight: Weight) -> Self {
+        Self::from(weight.0.get())
+    }
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The name as the operator wrote it.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(name: &str) -> Self {
+                Self(name.into())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name! {
+    /// The name of a `[listen.NAME]` table.
+    ListenName
+}
+name! {
+    /// The name of a `[route.NAME]` table.
+    RouteName
+}
+name! {
+    /// The name of an `[upstream.NAME]` table.
+    UpstreamName
+}
+
+/// Where a server listens, as `host:port`. Identity of a server inside its upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerAddr(pub SocketAddr);
+
+impl fmt::Display for ServerAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
