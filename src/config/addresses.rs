@@ -1,0 +1,224 @@
+//! Addresses as operators write them: to listen on, of servers, of peers, of hosts.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use http::HeaderValue;
+use ipnet::IpNet;
+
+use super::value::{Value, plain};
+use super::values::string;
+use super::{HostPattern, ListenAddress};
+use crate::semantics::host;
+use crate::units::ServerAddr;
+
+/// `":8080"`, `"127.0.0.1:8080"`, `"[::1]:8080"`, `"localhost:8080"`.
+pub(super) fn listen(value: &Value<'_>) -> Option<ListenAddress> {
+    let text = string(value, "an address such as `\":8080\"`")?;
+    if let Some(port) = text.strip_prefix(':') {
+        return match parse_port(port) {
+            Some(port) => Some(ListenAddress {
+                socket: (Ipv6Addr::UNSPECIFIED, port).into(),
+                any: true,
+            }),
+            None => bad_port(value, port),
+        };
+    }
+    match parse(text) {
+        Ok(socket) => Some(ListenAddress { socket, any: false }),
+        Err(Bad::NoPort(_))
+            if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() =>
+        {
+            value.invalid_but(
+                format!("`{}` has no address", plain(text)),
+                format!("write `:{}`", plain(text)),
+            );
+            None
+        }
+        Err(Bad::Name(name)) => {
+            let help = "write an IP address, or `:PORT` for all of the machine's";
+            value.invalid_but(format!("`{name}` is not an IP address"), help);
+            None
+        }
+        Err(bad) => explain(value, bad),
+    }
+}
+
+/// `"10.0.0.7:8080"`, `"[fd00::7]:8080"`, `"localhost:8080"`.
+pub(super) fn server(value: &Value<'_>) -> Option<ServerAddr> {
+    let text = string(value, "an address such as `\"10.0.0.7:8080\"`")?;
+    let names = |value: &Value<'_>| {
+        let message = "names as servers are not supported yet";
+        value.problem(
+            "not-supported-yet",
+            message,
+            Some("write an address as `10.0.0.7:8080`".into()),
+        );
+        None
+    };
+    if text.starts_with("srv+") || text.starts_with("unix:") {
+        return names(value);
+    }
+    if let Some((_, rest)) = text.split_once("://") {
+        let rest = rest.split('/').next().unwrap_or_default();
+        let message = format!("`{}` has a scheme, which servers do not", plain(text));
+        value.invalid_but(message, format!("write `{}`", plain(rest)));
+        return None;
+    }
+    match parse(text) {
+        Ok(socket) if socket.port() == 0 => bad_port(value, "0"),
+        Ok(socket) => Some(ServerAddr(socket)),
+        Err(Bad::Name(_)) => names(value),
+        Err(bad) => explain(value, bad),
+    }
+}
+
+enum Bad {
+    /// The address, as it goes before a `:`.
+    NoPort(String),
+    Port(String),
+    Name(String),
+    Other(String),
+}
+
+fn parse(text: &str) -> Result<SocketAddr, Bad> {
+    if let Ok(socket) = text.parse() {
+        return Ok(socket);
+    }
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'))
+        .unwrap_or(text);
+    match bare.parse::<IpAddr>() {
+        Ok(IpAddr::V6(address)) => return Err(Bad::NoPort(format!("[{address}]"))),
+        Ok(IpAddr::V4(address)) => return Err(Bad::NoPort(address.to_string())),
+        Err(_) => {}
+    }
+    let Some((address, port)) = text.rsplit_once(':') else {
+        let name = host::parse(text).is_ok();
+        return Err(if name {
+            Bad::NoPort(plain(text))
+        } else {
+            Bad::Other(plain(text))
+        });
+    };
+    let known =
+        address == "localhost" || address.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    match (parse_port(port), known) {
+        (Some(port), _) if address == "localhost" => Ok((Ipv4Addr::LOCALHOST, port).into()),
+        (None, _) if host::parse(address).is_ok() => Err(Bad::Port(plain(port))),
+        (Some(_), false) if host::parse(address).is_ok() && !looks_like_ipv4(address) => {
+            Err(Bad::Name(plain(address)))
+        }
+        _ => Err(Bad::Other(plain(text))),
+    }
+}
+
+/// `10.0.0.256` is a mistyped address and no name: the last label of a name is never all digits.
+fn looks_like_ipv4(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or_default();
+    !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn explain<T>(value: &Value<'_>, bad: Bad) -> Option<T> {
+    match bad {
+        Bad::NoPort(address) => {
+            let bare = address.trim_matches(['[', ']']).to_owned();
+            value.invalid_but(
+                format!("`{bare}` has no port"),
+                format!("write `{address}:8080`"),
+            );
+        }
+        Bad::Port(port) => return bad_port(value, &port),
+        Bad::Name(text) | Bad::Other(text) => {
+            value.invalid_but(
+                format!("`{text}` is not an address"),
+                "write it as `10.0.0.7:8080`",
+            );
+        }
+    }
+    None
+}
+
+fn bad_port<T>(value: &Value<'_>, port: &str) -> Option<T> {
+    value.invalid(format!(
+        "`{}` is not a port; ports are 1 to 65535",
+        plain(port)
+    ));
+    None
+}
+
+/// Digits only, so that neither `+80` nor ` 80` is a port.
+fn parse_port(text: &str) -> Option<u16> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
+}
+
+/// `"10.0.0.0/8"`; a bare address is the network of it alone.
+pub(super) fn network(value: &Value<'_>) -> Option<IpNet> {
+    let text = string(value, "a network such as `\"10.0.0.0/8\"`")?;
+    let network = text
+        .parse::<IpNet>()
+        .ok()
+        .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    if network.is_none() {
+        value.invalid_but(
+            format!("`{}` is not a network", plain(text)),
+            "write it as `10.0.0.0/8`",
+        );
+    }
+    network.map(|network| network.trunc())
+}
+
+/// `"shop.example.com"`, `"*.example.com"`.
+pub(super) fn host_pattern(value: &Value<'_>) -> Option<HostPattern> {
+    let text = string(value, "a host such as `\"www.example.com\"`")?;
+    if text == "*" {
+        value.invalid_but("`*` is not a host", "leave `host` out for any host");
+        return None;
+    }
+    let suffix = text.strip_prefix("*.");
+    let name = suffix.unwrap_or(text);
+    match host::parse(name) {
+        _ if name.contains('*') => value.invalid_but(
+            format!("`{}` has a `*` that is not at its front", plain(text)),
+            "only whole labels at the front can be open, as in `*.example.com`",
+        ),
+        _ if !name.is_ascii() => {
+            value.invalid_but(
+                format!("`{}` is not ASCII", plain(text)),
+                "write international names as `xn--…`",
+            );
+        }
+        Ok(host) if host.port.is_some() || name.ends_with(':') => {
+            value.invalid_but(
+                format!("`{}` has a port", plain(text)),
+                format!("hosts match on any port; write `{}`", host.name),
+            );
+        }
+        Ok(host) if host.name.len() > LONGEST_HOST => {
+            value.invalid("a host name has at most 253 characters")
+        }
+        Ok(host) if suffix.is_some() && host.name.starts_with('[') => {
+            value.invalid("an address has no names below it")
+        }
+        Ok(host) if suffix.is_some() => return Some(HostPattern::Suffix(host.name.into_owned())),
+        Ok(host) => return Some(HostPattern::Exact(host.name.into_owned())),
+        Err(bad) => value.invalid(format!("`{}`: {bad}", plain(text))),
+    }
+    None
+}
+
+/// A host, perhaps with a port, as the value of a `Host` field.
+pub(super) fn host_value(value: &Value<'_>) -> Option<HeaderValue> {
+    let text = string(value, "a host such as `\"www.example.com\"`")?;
+    match host::parse(text) {
+        Ok(_) => HeaderValue::from_str(text).ok(),
+        Err(bad) => {
+            value.invalid(format!("`{}`: {bad}", plain(text)));
+            None
+        }
+    }
+}
+
+/// RFC 1035 §2.3.4 allows 255 octets on the wire, which are 253 characters.
+const LONGEST_HOST: usize = 253;

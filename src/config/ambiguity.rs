@@ -1,0 +1,168 @@
+//! Routes that match the same requests with the same precedence.
+//!
+//! A route stands once for each of its hosts and paths. Two that share such a place and a listener, with as many
+//! conditions and the same priority, are ambiguous if one request can satisfy the conditions of both.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use super::routes::RouteRead;
+use super::value::{Name, plain};
+use super::{HostPattern, Route};
+
+/// Complains about each route that is ambiguous with an earlier one, once.
+pub(super) fn check(routes: &[RouteRead<'_>]) {
+    let mut places: HashMap<Place<'_>, Group<'_>> = HashMap::new();
+    for RouteRead { route, name, .. } in routes.iter().filter(|read| read.sound) {
+        let mut rival = None;
+        for place in places_of(route) {
+            if let Some(group) = places.get_mut(&place) {
+                rival =
+                    rival.or_else(|| group.rival(route).map(|rival| (rival, place.to_string())));
+                group.add(route, name);
+            } else {
+                places.entry(place).or_default().add(route, name);
+            }
+        }
+        if let Some(((other, first), place)) = rival {
+            let first = name.problems.place(&first.span);
+            let message = format!(
+                "`{}` matches the same requests as `{}` at {first} ({place}) with the same precedence",
+                plain(route.name.as_str()),
+                plain(other.name.as_str())
+            );
+            let help = "give one of them a higher `priority` or another condition";
+            name.problem("ambiguous-routes", message, Some(help.into()));
+        }
+    }
+}
+
+/// What two routes must share to be ambiguous, besides a listener.
+#[derive(PartialEq, Eq, Hash)]
+struct Place<'r> {
+    host: Option<&'r HostPattern>,
+    exact: bool,
+    path: &'r str,
+    conditions: usize,
+    priority: i64,
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host {
+            None => f.write_str("any host")?,
+            Some(HostPattern::Exact(host)) => write!(f, "host `{host}`")?,
+            Some(HostPattern::Suffix(host)) => write!(f, "host `*.{host}`")?,
+        }
+        let kind = if self.exact { "exact path" } else { "path" };
+        let path = if self.path.is_empty() { "/" } else { self.path };
+        write!(f, ", {kind} `{path}`")
+    }
+}
+
+fn places_of(route: &Route) -> Vec<Place<'_>> {
+    let (conditions, priority) = (conditions(route), route.priority);
+    let mut hosts: Vec<_> = route.hosts.iter().map(Some).collect();
+    if hosts.is_empty() {
+        hosts.push(None);
+    }
+    let prefixes = route.paths.iter().map(|path| (false, path));
+    let exact = route.paths_exact.iter().map(|path| (true, path));
+    let paths: Vec<_> = prefixes.chain(exact).collect();
+    let at = |host| {
+        paths.iter().map(move |(exact, path)| Place {
+            host,
+            exact: *exact,
+            path,
+            conditions,
+            priority,
+        })
+    };
+    hosts.into_iter().flat_map(at).collect()
+}
+
+/// How many conditions a request must meet: methods count as one, each field and each parameter as one.
+fn conditions(route: &Route) -> usize {
+    usize::from(!route.methods.is_empty()) + route.headers.len() + route.query.len()
+}
+
+/// A route and where it is named.
+type Known<'r> = (&'r Route, &'r Name<'r>);
+
+/// The routes of one place, by the first condition that asks for one value. Routes that ask the same thing for different
+/// values never meet, so thousands told apart by one field are not compared pair by pair.
+#[derive(Default)]
+struct Group<'r> {
+    told_apart: BTreeMap<&'r str, BTreeMap<&'r str, Vec<Known<'r>>>>,
+}
+
+impl<'r> Group<'r> {
+    fn add(&mut self, route: &'r Route, name: &'r Name<'r>) {
+        let (by, value) = first_condition(route);
+        self.told_apart
+            .entry(by)
+            .or_default()
+            .entry(value)
+            .or_default()
+            .push((route, name));
+    }
+
+    fn rival(&self, route: &Route) -> Option<Known<'r>> {
+        let (by, value) = first_condition(route);
+        let same = self
+            .told_apart
+            .get(by)
+            .and_then(|values| values.get(value))
+            .into_iter();
+        let others = self
+            .told_apart
+            .iter()
+            .filter(|(other, _)| **other != by)
+            .flat_map(|(_, values)| values.values());
+        same.chain(others)
+            .flatten()
+            .find(|(other, _)| meet(route, other))
+            .copied()
+    }
+}
+
+/// Name and value of the first field, by name, that must have one value; empty if there is none.
+fn first_condition(route: &Route) -> (&str, &str) {
+    let wanted = route
+        .headers
+        .iter()
+        .filter_map(|field| Some((field.name.as_str(), field.value.as_deref()?)));
+    wanted.min().unwrap_or_default()
+}
+
+/// Whether one request can satisfy both.
+fn meet(one: &Route, other: &Route) -> bool {
+    let methods = one.methods.is_empty()
+        || other.methods.is_empty()
+        || one
+            .methods
+            .iter()
+            .any(|method| other.methods.contains(method));
+    let fields = one.headers.iter().all(|condition| {
+        let same = other
+            .headers
+            .iter()
+            .filter(|other| other.name == condition.name);
+        same.into_iter()
+            .all(|other| agree(condition.value.as_deref(), other.value.as_deref()))
+    });
+    let query = one.query.iter().all(|condition| {
+        let same = other
+            .query
+            .iter()
+            .filter(|other| other.name == condition.name);
+        same.into_iter()
+            .all(|other| agree(condition.value.as_deref(), other.value.as_deref()))
+    });
+    let listeners = || one.listen.iter().any(|name| other.listen.contains(name));
+    methods && fields && query && listeners()
+}
+
+fn agree(one: Option<&str>, other: Option<&str>) -> bool {
+    one.is_none() || other.is_none() || one == other
+}

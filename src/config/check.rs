@@ -1,0 +1,256 @@
+//! The tree -> [`Config`]: every section read, names resolved, sections held against each other.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::files::Files;
+use super::listeners::listener;
+use super::problems::{Problems, did_you_mean};
+use super::process::{admin, log, process};
+use super::routes::route;
+use super::upstreams::upstream;
+use super::value::{Entry, Name, Table, Value, off, plain};
+use super::{
+    Admin, AdminAddress, Config, ListenAddress, Listener, Log, Process, Upstream, ambiguity,
+};
+
+/// What reading a section needs to know of the others.
+pub(super) struct Context<'t> {
+    pub(super) files: &'t Files,
+    pub(super) listeners: Names<'t>,
+    pub(super) upstreams: Names<'t>,
+    /// Every address that would be listened on, and where it is written.
+    pub(super) bound: RefCell<Vec<(ListenAddress, Value<'t>)>>,
+}
+
+/// The names that the file gives to things of one kind.
+pub(super) struct Names<'t> {
+    kind: &'static str,
+    in_order: Vec<&'t str>,
+    known: HashSet<&'t str>,
+}
+
+impl<'t> Names<'t> {
+    fn of(kind: &'static str, entries: &[Entry<'t>]) -> Self {
+        let in_order: Vec<_> = entries.iter().map(|entry| entry.name.text).collect();
+        Self {
+            kind,
+            known: in_order.iter().copied().collect(),
+            in_order,
+        }
+    }
+
+    /// Whether there is such a name; complains if there is not.
+    pub(super) fn check(&self, name: &Name<'_>) -> bool {
+        let known = self.known.contains(name.text);
+        if !known && !name.problems.incomplete() {
+            let near = || did_you_mean(name.text, self.in_order.iter().copied());
+            let near = name.problems.may_suggest().then(near).flatten();
+            name.problem(
+                "unknown-name",
+                format!("there is no {} `{}`", self.kind, plain(name.text)),
+                near,
+            );
+        }
+        known
+    }
+
+    pub(super) fn in_order(&self) -> impl Iterator<Item = &'t str> {
+        self.in_order.iter().copied()
+    }
+}
+
+/// Reads the whole tree. What is returned is to be used only if there are no problems.
+pub(super) fn check<'t>(
+    root: &'t Spanned<DeValue<'t>>,
+    file: &Path,
+    files: &'t Files,
+    problems: &'t Problems<'t>,
+) -> Option<Config> {
+    if problems.may_have_variables() {
+        refuse_variables(root, problems, "");
+    }
+    Value::new(root, String::new(), problems).table(|table| {
+        not_yet(table);
+        let listen = named(table, "listen", "a listener, for example `[listen.web]`");
+        let routes = named(table, "route", "a route, for example `[route.site]`");
+        let upstreams = named(table, "upstream", "");
+        let context = Context {
+            files,
+            listeners: Names::of("listener", &listen),
+            upstreams: Names::of("upstream", &upstreams),
+            bound: RefCell::default(),
+        };
+        let process = table.or("process", Process::default(), process);
+        let admin = table.or("admin", Admin::default(), |value| admin(value, &context));
+        let log = table.or("log", Log::default(), log);
+        let listeners: Vec<Listener> = listen
+            .iter()
+            .filter_map(|entry| listener(entry, &context))
+            .collect();
+        let upstreams: Vec<Upstream> = upstreams.iter().filter_map(upstream).collect();
+        let routes: Vec<_> = routes
+            .iter()
+            .filter_map(|entry| route(entry, &context))
+            .collect();
+        ambiguity::check(&routes);
+        let bound = context.bound.take();
+        clashes(&bound);
+        if root
+            .get_ref()
+            .get("admin")
+            .is_none_or(|admin| admin.get_ref().get("address").is_none())
+        {
+            clashes_with_default(&bound, &admin);
+        }
+        Some(Config {
+            file: file.to_owned(),
+            files: files.paths(),
+            hash: files.hash(),
+            process,
+            admin,
+            log,
+            listeners,
+            routes: routes.into_iter().map(|read| read.route).collect(),
+            upstreams,
+        })
+    })
+}
+
+fn not_yet(table: &Table<'_>) {
+    table.not_yet("include", off::empty_list);
+    table.not_yet("cache", off::empty_table);
+    table.not_yet("notify", off::empty_table);
+    if let Some(defaults) = table.get("defaults") {
+        defaults.table(|table| {
+            for kind in ["listen", "route", "upstream"] {
+                table.not_yet(kind, off::empty_table);
+            }
+            Some(())
+        });
+    }
+}
+
+/// The tables of one kind by their names. `missing` is what a file without any needs.
+fn named<'t>(table: &Table<'t>, kind: &'static str, missing: &str) -> Vec<Entry<'t>> {
+    let section = table.get(kind);
+    let expected = format!("tables with names, such as `[{kind}.NAME]`");
+    let entries = section
+        .map(|value| value.entries(&expected))
+        .unwrap_or_default();
+    if entries.is_empty() && !missing.is_empty() && !table.value.problems.incomplete() {
+        table
+            .value
+            .problem("missing-key", format!("the file needs {missing}"), None);
+    }
+    for entry in &entries {
+        let name = entry.name.text;
+        let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(good) {
+            let help = "names are 1 to 100 letters, digits, `-`, `_` and `.`";
+            entry.name.problem(
+                "invalid-value",
+                format!("`{}` cannot be a name", plain(name)),
+                Some(help.into()),
+            );
+        }
+    }
+    entries
+}
+
+/// Complains about every address that cannot be bound because an earlier one has it. Port 0 is a free port for each.
+fn clashes(bound: &[(ListenAddress, Value<'_>)]) {
+    let mut by_address = HashMap::new();
+    let mut on_all = HashMap::new();
+    let mut by_port = HashMap::new();
+    let mut bound: Vec<_> = bound
+        .iter()
+        .filter(|(address, _)| address.socket.port() != 0)
+        .collect();
+    bound.sort_by_key(|(_, value)| value.span.start);
+    for (address, value) in bound {
+        let port = address.socket.port();
+        let other = if address.any {
+            by_port.get(&port)
+        } else {
+            on_all.get(&port)
+        };
+        if let Some(first) = other.or_else(|| by_address.get(&address.socket)).copied() {
+            clash(value, first);
+        }
+        by_address.entry(address.socket).or_insert(value);
+        by_port.entry(port).or_insert(value);
+        if address.any {
+            on_all.entry(port).or_insert(value);
+        }
+    }
+}
+
+/// The same for the admin address that nobody wrote.
+fn clashes_with_default(bound: &[(ListenAddress, Value<'_>)], admin: &Admin) {
+    let Some(AdminAddress::Tcp(default)) = &admin.address else {
+        return;
+    };
+    for (address, value) in bound {
+        if address.socket == default.socket
+            || address.any && address.socket.port() == default.socket.port()
+        {
+            let message = format!(
+                "clashes with `{}`, the default of `admin.address`",
+                default.socket
+            );
+            value.problem(
+                "duplicate",
+                message,
+                Some("set `admin.address` to another, or to `\"off\"`".into()),
+            );
+        }
+    }
+}
+
+fn clash(value: &Value<'_>, first: &Value<'_>) {
+    let text = |value: &Value<'_>| plain(value.inner.as_str().unwrap_or_default());
+    let place = value.problems.place(&first.span);
+    let message = format!(
+        "`{}` clashes with `{}` of `{}` at {place}",
+        text(value),
+        text(first),
+        first.path
+    );
+    value.problem("duplicate", message, None);
+}
+
+/// `${NAME}` would be taken literally, which nobody who writes it means.
+fn refuse_variables<'t>(value: &'t Spanned<DeValue<'t>>, problems: &'t Problems<'t>, path: &str) {
+    match value.get_ref() {
+        DeValue::String(text) if text.contains("${") => {
+            let message = "`${NAME}` in values is not supported yet".to_owned();
+            problems.add(
+                value.span(),
+                path.to_owned(),
+                "not-supported-yet",
+                message,
+                None,
+            );
+            problems.refuse(&value.span());
+        }
+        DeValue::Array(items) => {
+            for (number, item) in items.iter().enumerate() {
+                refuse_variables(item, problems, &format!("{path}[{number}]"));
+            }
+        }
+        DeValue::Table(entries) => {
+            for (key, value) in entries {
+                refuse_variables(value, problems, &super::value::join(path, key.get_ref()));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Names go into paths of the admin API, labels of metrics and names of cookies.
+const LONGEST_NAME: usize = 100;

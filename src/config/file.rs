@@ -1,0 +1,108 @@
+//! The text: found, read, and taken through syntax and checks.
+
+use std::io;
+use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::Config;
+use super::check::check;
+use super::error::{LoadError, Report};
+use super::files::{Files, read_up_to};
+use super::problems::Problems;
+use super::syntax;
+
+/// The file to read: the one that was named, else `weir.toml` in the working directory, else `/etc/weir/weir.toml`.
+pub fn find(explicit: Option<PathBuf>) -> Result<PathBuf, LoadError> {
+    if let Some(path) = explicit {
+        return Ok(path);
+    }
+    let usual = USUAL_PLACES.iter().map(PathBuf::from);
+    usual
+        .into_iter()
+        .find(|path| path.exists())
+        .ok_or(LoadError::NotFound)
+}
+
+/// Reads and checks a file.
+pub fn load(path: &Path) -> Result<Config, LoadError> {
+    let read = |source: io::Error| LoadError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let bytes = read_up_to(path, LARGEST_FILE).map_err(read)?;
+    match String::from_utf8(bytes) {
+        Ok(text) => parse(&text, path).map_err(LoadError::Invalid),
+        Err(error) => Err(LoadError::Invalid(not_utf8(error.as_bytes(), path))),
+    }
+}
+
+/// Checks a text as if it were the contents of the file at `path`, in whose directory certificates are looked for.
+pub fn parse(text: &str, path: &Path) -> Result<Config, Report> {
+    // A tree can be nested some 6,400 levels deep (80 keys in each of 80 tables), and is dropped recursively.
+    thread::scope(|scope| {
+        let builder = thread::Builder::new()
+            .name("config".into())
+            .stack_size(STACK);
+        match builder.spawn_scoped(scope, || parse_here(text, path)) {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            Err(error) => Err(report_of(
+                text,
+                path,
+                0,
+                format!("cannot start a thread to read it: {error}"),
+            )),
+        }
+    })
+}
+
+fn parse_here(text: &str, path: &Path) -> Result<Config, Report> {
+    let problems = Problems::new(text, path);
+    let files = Files::new(path, text);
+    let mut blanked = String::new();
+    let tree = syntax::parse(text, &mut blanked, &problems).into_inner();
+    let root = Spanned::new(0..0, DeValue::Table(tree));
+    let config = check(&root, path, &files, &problems);
+    let found = problems.sorted();
+    match config {
+        Some(config) if found.is_empty() => Ok(config),
+        _ => Err(Report {
+            problems: found,
+            files: files.paths(),
+            hash: files.hash(),
+            source: text.to_owned(),
+        }),
+    }
+}
+
+fn not_utf8(bytes: &[u8], path: &Path) -> Report {
+    let at = std::str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), |_| 0);
+    // What is valid keeps its offsets.
+    report_of(
+        &String::from_utf8_lossy(bytes),
+        path,
+        at,
+        "the file is not UTF-8".into(),
+    )
+}
+
+fn report_of(text: &str, path: &Path, at: usize, message: String) -> Report {
+    let problems = Problems::new(text, path);
+    problems.add_syntax(at..at, message, None);
+    let files = Files::new(path, text);
+    Report {
+        problems: problems.sorted(),
+        files: files.paths(),
+        hash: files.hash(),
+        source: text.to_owned(),
+    }
+}
+
+const USUAL_PLACES: [&str; 2] = ["weir.toml", "/etc/weir/weir.toml"];
+/// Ten thousand routes take about 1 MiB; the parser takes some fifty times as much memory as it is given.
+const LARGEST_FILE: u64 = 8 << 20;
+/// Only the pages that are touched count. 2 MiB, the default of threads, are too few for the deepest tree.
+const STACK: usize = 64 << 20;

@@ -1,0 +1,93 @@
+//! The files that a configuration names: read once each, remembered for the watch and the hash.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// What is in a file, or why that is not known.
+pub(super) type Content = Result<Rc<[u8]>, String>;
+
+/// Reads files relative to the directory of the main file.
+pub(super) struct Files {
+    directory: PathBuf,
+    /// Also those that could not be read: the watch waits for them.
+    paths: RefCell<Vec<PathBuf>>,
+    contents: RefCell<HashMap<PathBuf, Content>>,
+    hash: RefCell<Hash>,
+}
+
+impl Files {
+    pub(super) fn new(main: &Path, text: &str) -> Self {
+        let mut hash = Hash::default();
+        hash.add(text.as_bytes());
+        Self {
+            directory: main.parent().unwrap_or(Path::new("")).to_owned(),
+            paths: RefCell::new(vec![main.to_owned()]),
+            contents: RefCell::default(),
+            hash: RefCell::new(hash),
+        }
+    }
+
+    pub(super) fn read(&self, written: &str) -> Content {
+        let path = self.directory.join(written);
+        if let Some(known) = self.contents.borrow().get(&path) {
+            return known.clone();
+        }
+        let content = read_up_to(&path, LARGEST)
+            .map(Rc::from)
+            .map_err(|error| error.to_string());
+        self.hash
+            .borrow_mut()
+            .add(content.as_deref().unwrap_or_default());
+        self.paths.borrow_mut().push(path.clone());
+        self.contents.borrow_mut().insert(path, content.clone());
+        content
+    }
+
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        self.paths.borrow().clone()
+    }
+
+    /// Hash over the contents of all files so far, in the order in which they were first named.
+    pub(super) fn hash(&self) -> String {
+        format!("{:016x}", self.hash.borrow().0)
+    }
+}
+
+/// Reads a file of at most `limit` bytes, so that a wrong path (`/dev/zero`) cannot fill the memory.
+pub(super) fn read_up_to(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    File::open(path)?
+        .take(limit + 1)
+        .read_to_end(&mut content)?;
+    if content.len() as u64 > limit {
+        let message = format!("larger than {} MiB", limit >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(content)
+}
+
+/// FNV-1a, 64 bits: tells contents apart and stays the same from build to build. No defence against forgery.
+struct Hash(u64);
+
+impl Default for Hash {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hash {
+    /// The length goes first, so that bytes that move from one file to the next make a difference.
+    fn add(&mut self, content: &[u8]) {
+        let length = (content.len() as u64).to_le_bytes();
+        for byte in length.iter().chain(content) {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+}
+
+/// Certificate chains are a few KiB.
+const LARGEST: u64 = 1 << 20;

@@ -1,0 +1,377 @@
+//! The configuration: text with spans (`file.rs`) -> checked (`check.rs`) -> [`Config`], plain data that is valid by construction.
+//!
+//! What a `Config` becomes while running is `State`; the data plane sees nothing of this module but plain values.
+//! Keys and defaults: `config/weir.full.toml`.
+
+mod addresses;
+mod ambiguity;
+mod certificates;
+mod check;
+mod error;
+mod fields;
+mod file;
+mod files;
+mod listeners;
+mod position;
+mod problems;
+mod process;
+mod routes;
+mod show;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod upstreams;
+mod value;
+mod values;
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use ipnet::IpNet;
+use rustls::sign::CertifiedKey;
+
+use crate::units::{ByteSize, ListenName, RouteName, ServerAddr, UpstreamName, Weight};
+
+pub use error::{LoadError, Problem, Report, Severity};
+pub use file::{find, load, parse};
+
+/// A whole configuration, checked. Names are unique, references resolve, certificates are loaded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The main file, as it was named on the command line.
+    pub file: PathBuf,
+    /// Every file that was read for it: the main file, certificates and keys. The watch follows these.
+    pub files: Vec<PathBuf>,
+    /// First 16 hexadecimal digits of a hash over the contents of all `files`.
+    pub hash: String,
+    pub process: Process,
+    pub admin: Admin,
+    pub log: Log,
+    pub listeners: Vec<Listener>,
+    pub routes: Vec<Route>,
+    pub upstreams: Vec<Upstream>,
+}
+
+/// `[process]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Data-plane threads. `None` ("auto"): the CPUs that the process may use.
+    pub workers: Option<NonZeroUsize>,
+    /// What running requests get when their listener goes or the process stops. Default 25s.
+    pub drain: Duration,
+    /// How long to keep serving with `/readyz` at 503 before draining. Default off.
+    pub shutdown_delay: Option<Duration>,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Default 127.0.0.1:9900; `None` is "off".
+    pub address: Option<AdminAddress>,
+    /// A second address with `/healthz`, `/readyz` and `/metrics` only. Default off.
+    pub probes: Option<ListenAddress>,
+    /// Default off.
+    pub token: Option<String>,
+}
+
+/// Where the admin API listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminAddress {
+    Tcp(ListenAddress),
+    Unix(PathBuf),
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    pub level: LogLevel,
+    pub format: LogFormat,
+    pub access: AccessLog,
+    pub access_filter: AccessFilter,
+    pub access_format: AccessFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    Text,
+    Json,
+}
+
+/// Where access log lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    Off,
+    Stdout,
+    File(PathBuf),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessFilter {
+    /// Status 5xx and broken exchanges.
+    Errors,
+    All,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessFormat {
+    Json,
+    Combined,
+}
+
+/// An address to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListenAddress {
+    pub socket: SocketAddr,
+    /// Written as ":PORT": one dual-stack socket; IPv4 alone where there is no IPv6. `socket` is then `[::]:PORT`.
+    pub any: bool,
+}
+
+/// `[listen.NAME]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    pub name: ListenName,
+    /// At least one; no address belongs to two listeners (port 0 excepted).
+    pub addresses: Vec<ListenAddress>,
+    pub trusted_proxies: Vec<IpNet>,
+    pub http2: bool,
+    pub redirect_to_https: Option<RedirectToHttps>,
+    pub limits: ListenLimits,
+    pub tls: Option<Tls>,
+}
+
+/// The limits of `[listen.NAME]`, defaults as in `weir.full.toml`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenLimits {
+    pub header_timeout: Duration,
+    pub stall_timeout: Duration,
+    pub keepalive: Duration,
+    pub max_connection_age: Option<Duration>,
+    pub max_header_size: ByteSize,
+    pub max_headers: usize,
+    pub max_target_size: ByteSize,
+    /// `None` ("auto"): from the file descriptor limit.
+    pub max_connections: Option<usize>,
+    pub max_concurrent_streams: u32,
+}
+
+/// `redirect_to_https = { port = 443 }`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RedirectToHttps {
+    /// The port in the `Location`; left out of it when 443.
+    pub port: u16,
+}
+
+/// `[listen.NAME.tls]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tls {
+    /// At least one; the first is the default.
+    pub certificates: Vec<Certificate>,
+    pub unknown_sni: UnknownSni,
+    pub min_version: TlsVersion,
+    pub hsts: Option<Duration>,
+}
+
+/// A certificate chain and its key, loaded, known to fit together.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    /// DNS names that the certificate is for, lower case; may begin with `*.`.
+    pub names: Vec<String>,
+    pub loaded: Arc<CertifiedKey>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownSni {
+    Default,
+    Reject,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    V1_2,
+    V1_3,
+}
+
+/// `[route.NAME]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    pub name: RouteName,
+    /// Listeners it stands on; never empty (an empty list in the file is expanded to all).
+    pub listen: Vec<ListenName>,
+    /// Empty: any host.
+    pub hosts: Vec<HostPattern>,
+    /// Prefixes by whole segments, normalised, without trailing slash; "/" is the empty string.
+    pub paths: Vec<String>,
+    /// Exact paths, normalised.
+    pub paths_exact: Vec<String>,
+    /// Empty: any method.
+    pub methods: Vec<Method>,
+    pub headers: Vec<HeaderCondition>,
+    pub query: Vec<QueryCondition>,
+    pub priority: i64,
+    pub action: Action,
+    /// Normalised, without trailing slash.
+    pub strip_prefix: Option<String>,
+    /// Without trailing slash.
+    pub add_prefix: Option<String>,
+    pub request_headers: FieldEdits,
+    pub response_headers: FieldEdits,
+    pub timeout: Option<Duration>,
+    /// `None`: off.
+    pub max_body: Option<ByteSize>,
+}
+
+/// What a route does with a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// At least one; drawn by weight for each request.
+    Forward(Vec<(UpstreamName, Weight)>),
+    Redirect {
+        /// May hold `{path}`.
+        to: String,
+        status: StatusCode,
+    },
+    Respond {
+        status: StatusCode,
+        body: String,
+        content_type: HeaderValue,
+    },
+}
+
+/// `host = "shop.example.com"` or `"*.example.com"`; lower case, no port, no trailing dot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    Exact(String),
+    /// `*.a.com` is `Suffix("a.com")`: any depth below, not `a.com` itself.
+    Suffix(String),
+}
+
+/// A request field that must be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderCondition {
+    pub name: HeaderName,
+    /// `None` ("*"): any value.
+    pub value: Option<String>,
+}
+
+/// A query parameter that must be there. Compared as written, without decoding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryCondition {
+    pub name: String,
+    /// `None` ("*"): any value.
+    pub value: Option<String>,
+}
+
+/// `request_headers`, `response_headers`: removed first, then set, then added.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldEdits {
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    pub add: Vec<(HeaderName, HeaderValue)>,
+    pub remove: Vec<HeaderName>,
+}
+
+impl FieldEdits {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
+    }
+}
+
+/// `[upstream.NAME]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    pub name: UpstreamName,
+    /// At least one, no address twice.
+    pub servers: Vec<ServerConfig>,
+    pub balance: Balance,
+    pub host_header: HostHeader,
+    pub connect_timeout: Duration,
+    pub response_timeout: Duration,
+    pub stall_timeout: Duration,
+    pub stream_timeout: Duration,
+    pub on_all_down: OnAllDown,
+    pub keepalive: Keepalive,
+    pub health_check: Option<HealthCheck>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerConfig {
+    pub address: ServerAddr,
+    pub weight: Weight,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    RoundRobin,
+    LeastConnections,
+}
+
+/// The `Host` that servers see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostHeader {
+    Preserve,
+    Server,
+    Fixed(HeaderValue),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnAllDown {
+    TryAnyway,
+    Refuse,
+}
+
+/// `[upstream.NAME.keepalive]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Idle connections per server over all workers. 0 is allowed: no reuse.
+    pub max_idle: usize,
+    pub idle: Duration,
+    pub max_age: Duration,
+}
+
+/// `[upstream.NAME.health_check]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    pub kind: HealthCheckKind,
+    pub port: Option<u16>,
+    pub interval: Duration,
+    pub fast_interval: Duration,
+    pub timeout: Duration,
+    pub rise: u32,
+    pub fall: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HealthCheckKind {
+    Tcp,
+    Http {
+        path: String,
+        method: Method,
+        /// `None`: the server's address.
+        host: Option<HeaderValue>,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        /// Inclusive ranges.
+        status: Vec<(u16, u16)>,
+        body: Option<String>,
+    },
+}
+
+/// Whether the address is the machine's own, where an admin API without a token may listen.
+pub(crate) fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}

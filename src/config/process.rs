@@ -1,0 +1,200 @@
+//! `[process]`, `[admin]` and `[log]`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::addresses;
+use super::check::Context;
+use super::is_loopback;
+use super::value::{Value, off};
+use super::values::{choice, duration, duration_or_off, integer, or_auto, or_off, string};
+use super::{
+    AccessFilter, AccessFormat, AccessLog, Admin, AdminAddress, ListenAddress, Log, LogFormat,
+    LogLevel, Process,
+};
+
+impl Default for Process {
+    fn default() -> Self {
+        Self {
+            workers: None,
+            drain: Duration::from_secs(25),
+            shutdown_delay: None,
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        let socket = ([127, 0, 0, 1], 9900).into();
+        let address = AdminAddress::Tcp(ListenAddress { socket, any: false });
+        Self {
+            address: Some(address),
+            probes: None,
+            token: None,
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: LogLevel::Info,
+            format: LogFormat::Auto,
+            access: AccessLog::Stdout,
+            access_filter: AccessFilter::Errors,
+            access_format: AccessFormat::Json,
+        }
+    }
+}
+
+pub(super) fn process(value: &Value<'_>) -> Option<Process> {
+    let defaults = Process::default();
+    value.table(|table| {
+        table.not_yet("state", off::word);
+        table.not_yet("user", off::word);
+        let workers = |value: &Value<'_>| integer::<i64>(value, 1..=1024);
+        let workers = table.or("workers", None, |value| or_auto(value, workers));
+        Some(Process {
+            workers: workers
+                .and_then(|workers| usize::try_from(workers).ok())
+                .and_then(|workers| workers.try_into().ok()),
+            drain: table.or("drain", defaults.drain, duration),
+            shutdown_delay: table.or("shutdown_delay", defaults.shutdown_delay, duration_or_off),
+        })
+    })
+}
+
+pub(super) fn admin<'t>(value: &Value<'t>, context: &Context<'t>) -> Option<Admin> {
+    let defaults = Admin::default();
+    value.table(|table| {
+        let address = table.or("address", defaults.address, |value| {
+            or_off(value, admin_address)
+        });
+        let probes = table.or("probes", defaults.probes, |value| {
+            or_off(value, addresses::listen)
+        });
+        let written = table.get("token");
+        let token = written.as_ref().and_then(|value| token(value, context));
+        if let (Some(value), Some(AdminAddress::Tcp(listen))) = (table.get("address"), &address)
+            && !is_loopback(listen.socket.ip())
+            && written.as_ref().is_none_or(|value| off::word(value.inner))
+        {
+            let message = "an address that others can reach needs a `token`";
+            value.problem(
+                "missing-key",
+                message,
+                Some("set `token`, or listen on `127.0.0.1:9900`".into()),
+            );
+        }
+        for (key, address) in [("address", tcp(address.as_ref())), ("probes", probes)] {
+            if let (Some(value), Some(address)) = (table.get(key), address) {
+                context.bound.borrow_mut().push((address, value));
+            }
+        }
+        Some(Admin {
+            address,
+            probes,
+            token,
+        })
+    })
+}
+
+fn tcp(address: Option<&AdminAddress>) -> Option<ListenAddress> {
+    match address {
+        Some(AdminAddress::Tcp(address)) => Some(*address),
+        Some(AdminAddress::Unix(_)) | None => None,
+    }
+}
+
+fn admin_address(value: &Value<'_>) -> Option<AdminAddress> {
+    let Some(path) = value
+        .inner
+        .as_str()
+        .and_then(|text| text.strip_prefix("unix:"))
+    else {
+        return addresses::listen(value).map(AdminAddress::Tcp);
+    };
+    if path.is_empty() || path.len() > LONGEST_SOCKET_PATH || path.contains('\0') {
+        value.invalid_but(
+            "not the path of a socket",
+            "write it as `unix:/run/weir.sock`, at most 107 bytes",
+        );
+        return None;
+    }
+    Some(AdminAddress::Unix(PathBuf::from(path)))
+}
+
+/// The token itself, or `file:PATH`. No message repeats it.
+fn token<'t>(value: &Value<'t>, context: &Context<'t>) -> Option<String> {
+    let Some(text) = value.inner.as_str() else {
+        value.problem("wrong-type", "expected a string or `\"off\"`", None);
+        return None;
+    };
+    let token = match text
+        .strip_prefix("file:")
+        .map(|path| context.files.read(path))
+    {
+        None if text == "off" => return None,
+        None => Ok(text.to_owned()),
+        Some(Ok(content)) => Ok(String::from_utf8_lossy(&content).trim_end().to_owned()),
+        Some(Err(error)) => Err(error),
+    };
+    match token {
+        Err(error) => value.invalid(format!("cannot read the token: {error}")),
+        Ok(token) if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            value.invalid("a token is one or more visible ASCII characters without spaces");
+        }
+        Ok(token) => return Some(token),
+    }
+    None
+}
+
+pub(super) fn log(value: &Value<'_>) -> Option<Log> {
+    let defaults = Log::default();
+    let levels = [
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+    ];
+    let formats = [
+        ("auto", LogFormat::Auto),
+        ("text", LogFormat::Text),
+        ("json", LogFormat::Json),
+    ];
+    let filters = [("errors", AccessFilter::Errors), ("all", AccessFilter::All)];
+    let access_formats = [
+        ("json", AccessFormat::Json),
+        ("combined", AccessFormat::Combined),
+    ];
+    value.table(|table| {
+        Some(Log {
+            level: table.or("level", defaults.level, |value| choice(value, &levels, &[])),
+            format: table.or("format", defaults.format, |value| {
+                choice(value, &formats, &[])
+            }),
+            access: table.or("access", defaults.access, access),
+            access_filter: table.or("access_filter", defaults.access_filter, |value| {
+                choice(value, &filters, &[])
+            }),
+            access_format: table.or("access_format", defaults.access_format, |value| {
+                choice(value, &access_formats, &[])
+            }),
+        })
+    })
+}
+
+fn access(value: &Value<'_>) -> Option<AccessLog> {
+    match string(value, "`\"stdout\"`, `\"off\"` or a file")? {
+        "off" => Some(AccessLog::Off),
+        "stdout" => Some(AccessLog::Stdout),
+        path if path.is_empty() || path.contains('\0') => {
+            value.invalid("not the path of a file");
+            None
+        }
+        path => Some(AccessLog::File(path.into())),
+    }
+}
+
+/// `sun_path` of Linux has 108 bytes, one of them the NUL.
+const LONGEST_SOCKET_PATH: usize = 107;

@@ -1,0 +1,316 @@
+//! `[route.NAME]`
+
+use http::{HeaderValue, StatusCode};
+use toml::de::DeValue;
+
+use super::check::Context;
+use super::fields::{edits, header_conditions, query_conditions};
+use super::upstreams::weight;
+use super::value::{Entry, Name, Table, Value, off, plain};
+use super::values::{
+    duration_or_off, header_value, integer, list, method, one_or_list, or_off, size, string,
+};
+use super::{Action, FieldEdits, Route, addresses};
+use crate::semantics::path::normalise;
+use crate::units::{ByteSize, ListenName, UpstreamName, Weight};
+
+/// A route as far as it can be read.
+pub(super) struct RouteRead<'t> {
+    pub(super) route: Route,
+    pub(super) name: Name<'t>,
+    /// Whether what it matches was read without a mistake, so that it can be held against others.
+    pub(super) sound: bool,
+}
+
+pub(super) fn route<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<RouteRead<'t>> {
+    entry.value.table(|table| {
+        not_yet(table);
+        let mistakes = table.value.problems.mistakes();
+        let (paths, paths_exact) = paths(table);
+        let conditions = |value: &Value<'_>| Some(header_conditions(value));
+        let route = Route {
+            name: entry.name.text.into(),
+            listen: listen(table, context),
+            hosts: table.or("host", Vec::new(), |value| {
+                Some(one_or_list(value, addresses::host_pattern))
+            }),
+            paths,
+            paths_exact,
+            methods: table.or("methods", Vec::new(), |value| {
+                Some(list(value, "a list of methods", method))
+            }),
+            headers: table.or("headers", Vec::new(), conditions),
+            query: table.or("query", Vec::new(), |value| Some(query_conditions(value))),
+            priority: table.or("priority", 0, |value| {
+                integer(value, -HIGHEST_PRIORITY..=HIGHEST_PRIORITY)
+            }),
+            action: Action::Forward(Vec::new()),
+            strip_prefix: None,
+            add_prefix: None,
+            request_headers: FieldEdits::default(),
+            response_headers: FieldEdits::default(),
+            timeout: None,
+            max_body: Some(MAX_BODY),
+        };
+        let sound = table.value.problems.mistakes() == mistakes;
+        Some(RouteRead {
+            route: treatment(table, context, route),
+            name: entry.name.clone(),
+            sound,
+        })
+    })
+}
+
+/// Fills in what the route does with the requests that it matches.
+fn treatment<'t>(table: &Table<'t>, context: &Context<'t>, route: Route) -> Route {
+    Route {
+        action: action(table, context).unwrap_or(route.action),
+        strip_prefix: table.or("strip_prefix", route.strip_prefix, |value| {
+            or_off(value, prefix)
+        }),
+        add_prefix: table.or("add_prefix", route.add_prefix, |value| {
+            or_off(value, prefix)
+        }),
+        request_headers: table.or("request_headers", route.request_headers, field_edits),
+        response_headers: table.or("response_headers", route.response_headers, field_edits),
+        timeout: table.or("timeout", route.timeout, duration_or_off),
+        max_body: table.or("max_body", route.max_body, |value| {
+            or_off(value, |value| size(value, 0..=LARGEST_BODY))
+        }),
+        ..route
+    }
+}
+
+fn not_yet(table: &Table<'_>) {
+    table.not_yet("buffer_request", off::word);
+    table.not_yet("allow", off::empty_list);
+    table.not_yet("deny", off::empty_list);
+    table.not_yet("rate_limit", off::word);
+    table.not_yet("cache", off::disabled);
+    table.not_yet("compress", off::disabled);
+}
+
+/// The listeners that are named; all where none is.
+fn listen<'t>(table: &Table<'t>, context: &Context<'t>) -> Vec<ListenName> {
+    let named = table.or("listen", Vec::new(), |value| {
+        Some(list(value, "a list of listeners", |value| {
+            let text = string(value, "the name of a listener")?;
+            let name = Name {
+                text,
+                span: value.span.clone(),
+                path: value.path.clone(),
+                problems: value.problems,
+            };
+            context
+                .listeners
+                .check(&name)
+                .then(|| ListenName::from(text))
+        }))
+    });
+    if named.is_empty() {
+        context.listeners.in_order().map(ListenName::from).collect()
+    } else {
+        named
+    }
+}
+
+/// Prefixes and exact paths. A route that names neither takes every path.
+fn paths(table: &Table<'_>) -> (Vec<String>, Vec<String>) {
+    let exact = table.or("path_exact", Vec::new(), |value| {
+        Some(one_or_list(value, exact_path))
+    });
+    let prefixes = match table.get("path") {
+        Some(value) if off::empty_list(value.inner) && exact.is_empty() => {
+            value.invalid_but(
+                "a route without a path matches nothing",
+                "write `path = \"/\"` for every path",
+            );
+            Vec::new()
+        }
+        Some(value) => one_or_list(&value, path),
+        None if table.key("path_exact").is_some() && !exact.is_empty() => Vec::new(),
+        None => vec![String::new()],
+    };
+    (prefixes, exact)
+}
+
+/// A path in its normal form without trailing slash: "/" is the empty string.
+fn path(value: &Value<'_>) -> Option<String> {
+    let path = exact_path(value)?;
+    // One slash only: the empty segments before it, if any, are part of the path.
+    Some(path.strip_suffix('/').unwrap_or(&path).to_owned())
+}
+
+fn exact_path(value: &Value<'_>) -> Option<String> {
+    let text = string(value, "a path such as `\"/api\"`")?;
+    match normalise(text) {
+        Ok(path) => return Some(path.into_owned()),
+        Err(_) if !text.starts_with('/') => {
+            value.invalid_but(
+                format!("`{}` does not begin with `/`", plain(text)),
+                format!("write `/{}`", plain(text)),
+            );
+        }
+        Err(bad) => value.invalid(format!("`{}`: {bad}", plain(text))),
+    }
+    None
+}
+
+/// A prefix to strip or to add.
+fn prefix(value: &Value<'_>) -> Option<String> {
+    let path = path(value)?;
+    if path.is_empty() {
+        value.invalid_but("`/` is no prefix", "write `\"off\"`");
+        return None;
+    }
+    Some(path)
+}
+
+fn field_edits(value: &Value<'_>) -> Option<FieldEdits> {
+    edits(value, "`host_header` of the upstream")
+}
+
+/// The one of `upstream`, `redirect` and `respond` that the route has.
+fn action<'t>(table: &Table<'t>, context: &Context<'t>) -> Option<Action> {
+    let upstream = table.get("upstream");
+    let redirect_to = table.get("redirect");
+    let answer = table.get("respond");
+    let mut present: Vec<_> = ["upstream", "redirect", "respond"]
+        .iter()
+        .filter_map(|key| table.key(key))
+        .collect();
+    present.sort_by_key(|name| name.span.start);
+    if let Some((first, others)) = present.split_first() {
+        for other in others {
+            let message = format!(
+                "`{}` beside `{}`; a route has one of them",
+                other.text, first.text
+            );
+            other.problem("conflict", message, None);
+        }
+    } else if !table.value.problems.incomplete() {
+        let message = "a route needs one of `upstream`, `redirect` and `respond`";
+        table.value.problem(
+            "missing-key",
+            message,
+            Some("for example `upstream = \"app\"`".into()),
+        );
+    }
+    let upstream = upstream.and_then(|value| forward(&value, context));
+    let redirect = redirect_to.and_then(|value| redirect(&value));
+    let respond = answer.and_then(|value| respond(&value));
+    upstream.or(redirect).or(respond)
+}
+
+/// `"app"` or `{ stable = 95, canary = 5 }`
+fn forward<'t>(value: &Value<'t>, context: &Context<'t>) -> Option<Action> {
+    let shares: Vec<(UpstreamName, Weight)> = match value.inner {
+        DeValue::String(text) => {
+            let name = Name {
+                text,
+                span: value.span.clone(),
+                path: value.path.clone(),
+                problems: value.problems,
+            };
+            context
+                .upstreams
+                .check(&name)
+                .then(|| (name.text.into(), Weight::ONE))
+                .into_iter()
+                .collect()
+        }
+        DeValue::Table(table) if table.is_empty() => {
+            value.invalid_but(
+                "no upstream is named",
+                "for example `{ stable = 95, canary = 5 }`",
+            );
+            return None;
+        }
+        DeValue::Table(_) => {
+            let entries = value.entries("a table").into_iter();
+            entries.filter_map(|entry| share(&entry, context)).collect()
+        }
+        _ => {
+            value.wrong_type("the name of an upstream or a table of names and weights");
+            return None;
+        }
+    };
+    (!shares.is_empty()).then_some(Action::Forward(shares))
+}
+
+fn share<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<(UpstreamName, Weight)> {
+    let known = context.upstreams.check(&entry.name);
+    let weight = weight(&entry.value)?;
+    known.then(|| (entry.name.text.into(), weight))
+}
+
+/// `{ to = "https://www.example.com{path}", status = 308 }`
+fn redirect(value: &Value<'_>) -> Option<Action> {
+    value.table(|table| {
+        let to = table
+            .required("to", "\"https://www.example.com{path}\"")
+            .and_then(|value| location(&value));
+        let status = table.or("status", StatusCode::PERMANENT_REDIRECT, |value| {
+            let status = integer::<u16>(value, 100..=999)?;
+            if !REDIRECTS.contains(&status) {
+                value.invalid_but(
+                    format!("`{status}` is not a redirect"),
+                    "write 301, 302, 303, 307 or 308",
+                );
+                return None;
+            }
+            StatusCode::from_u16(status).ok()
+        });
+        Some(Action::Redirect { to: to?, status })
+    })
+}
+
+/// What can be a `Location`, save for `{path}`.
+fn location(value: &Value<'_>) -> Option<String> {
+    let text = string(value, "a URL such as `\"https://www.example.com{path}\"`")?;
+    let fixed = text.replace("{path}", "/");
+    let bad = fixed
+        .bytes()
+        .find(|byte| !byte.is_ascii_graphic() || b"{}<>\"\\^`|".contains(byte));
+    match bad {
+        None if !text.is_empty() => return Some(text.to_owned()),
+        Some(b'{' | b'}') => value.invalid_but(
+            format!("`{}` has a placeholder other than `{{path}}`", plain(text)),
+            "braces are written as `%7B` and `%7D`",
+        ),
+        _ => value.invalid(format!("`{}` is not a URL", plain(text))),
+    }
+    None
+}
+
+/// `{ status = 410, body = "gone", content_type = "text/plain" }`
+fn respond(value: &Value<'_>) -> Option<Action> {
+    value.table(|table| {
+        let status = table.or("status", StatusCode::OK, |value| {
+            integer::<u16>(value, 200..=599).and_then(|status| StatusCode::from_u16(status).ok())
+        });
+        let body = table.or("body", "", |value| string(value, "a string"));
+        let content_type = HeaderValue::from_static("text/plain; charset=utf-8");
+        let content_type = table.or("content_type", content_type, header_value);
+        if [204, 205, 304].contains(&status.as_u16())
+            && !body.is_empty()
+            && let Some(value) = table.get("body")
+        {
+            value.invalid(format!(
+                "an answer with status {} has no body",
+                status.as_u16()
+            ));
+        }
+        Some(Action::Respond {
+            status,
+            body: body.to_owned(),
+            content_type,
+        })
+    })
+}
+
+const MAX_BODY: ByteSize = ByteSize(100 << 20);
+/// Lengths travel as signed numbers in places.
+const LARGEST_BODY: u64 = i64::MAX as u64;
+const HIGHEST_PRIORITY: i64 = 1_000_000;
+const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];

@@ -1,0 +1,420 @@
+//! The configuration as TOML again, every default written out: what `weir check --show` prints.
+
+use std::fmt::{self, Display, Write as _};
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use super::value::join;
+use super::values::show_size;
+use super::{
+    AccessFilter, AccessFormat, AccessLog, Action, Admin, AdminAddress, Balance, Config,
+    FieldEdits, HealthCheck, HealthCheckKind, HostHeader, HostPattern, ListenAddress, Listener,
+    Log, LogFormat, LogLevel, OnAllDown, Process, Route, Tls, TlsVersion, UnknownSni, Upstream,
+};
+use crate::units::{ByteSize, Weight};
+
+impl Config {
+    /// The whole configuration as valid TOML, every default filled in, secrets masked.
+    pub fn show(&self) -> String {
+        let mut out = Toml(String::new());
+        process(&mut out, &self.process);
+        admin(&mut out, &self.admin);
+        log(&mut out, &self.log);
+        for each in &self.listeners {
+            listener(&mut out, each);
+        }
+        for each in &self.routes {
+            route(&mut out, each);
+        }
+        for each in &self.upstreams {
+            upstream(&mut out, each);
+        }
+        out.0
+    }
+}
+
+fn process(out: &mut Toml, process: &Process) {
+    out.header("process");
+    out.key("workers", or("auto", process.workers));
+    out.key("drain", duration(process.drain));
+    out.key(
+        "shutdown_delay",
+        or("off", process.shutdown_delay.map(duration)),
+    );
+}
+
+fn admin(out: &mut Toml, admin: &Admin) {
+    out.header("admin");
+    let address = admin.address.as_ref().map(|address| match address {
+        AdminAddress::Tcp(address) => listen_address(address),
+        AdminAddress::Unix(path) => text(format!("unix:{}", path.display())),
+    });
+    out.key("address", or("off", address));
+    out.key(
+        "probes",
+        or("off", admin.probes.as_ref().map(listen_address)),
+    );
+    out.key(
+        "token",
+        or("off", admin.token.as_ref().map(|_| text("***"))),
+    );
+}
+
+fn log(out: &mut Toml, log: &Log) {
+    out.header("log");
+    let level = match log.level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+    };
+    out.key("level", text(level));
+    let format = match log.format {
+        LogFormat::Auto => "auto",
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    };
+    out.key("format", text(format));
+    let access = match &log.access {
+        AccessLog::Off => text("off"),
+        AccessLog::Stdout => text("stdout"),
+        AccessLog::File(path) => text(path.display()),
+    };
+    out.key("access", access);
+    let filter = match log.access_filter {
+        AccessFilter::Errors => "errors",
+        AccessFilter::All => "all",
+    };
+    out.key("access_filter", text(filter));
+    let access_format = match log.access_format {
+        AccessFormat::Json => "json",
+        AccessFormat::Combined => "combined",
+    };
+    out.key("access_format", text(access_format));
+}
+
+fn listener(out: &mut Toml, listener: &Listener) {
+    let path = join("listen", listener.name.as_str());
+    out.header(&path);
+    out.key(
+        "address",
+        list(listener.addresses.iter().map(listen_address)),
+    );
+    out.key(
+        "trusted_proxies",
+        list(listener.trusted_proxies.iter().map(text)),
+    );
+    out.key("http2", listener.http2);
+    let redirect = listener
+        .redirect_to_https
+        .map(|redirect| format!("{{ port = {} }}", redirect.port));
+    out.key("redirect_to_https", or("off", redirect));
+    let limits = &listener.limits;
+    out.key("header_timeout", duration(limits.header_timeout));
+    out.key("stall_timeout", duration(limits.stall_timeout));
+    out.key("keepalive", duration(limits.keepalive));
+    out.key(
+        "max_connection_age",
+        or("off", limits.max_connection_age.map(duration)),
+    );
+    out.key("max_header_size", size(limits.max_header_size));
+    out.key("max_headers", limits.max_headers);
+    out.key("max_target_size", size(limits.max_target_size));
+    out.key("max_connections", or("auto", limits.max_connections));
+    out.key("max_concurrent_streams", limits.max_concurrent_streams);
+    if let Some(settings) = &listener.tls {
+        tls(out, &join(&path, "tls"), settings);
+    }
+}
+
+fn tls(out: &mut Toml, path: &str, tls: &Tls) {
+    out.header(path);
+    let certificates = tls.certificates.iter().map(|certificate| {
+        let (cert, key) = (
+            text(certificate.cert.display()),
+            text(certificate.key.display()),
+        );
+        format!("{{ cert = {cert}, key = {key} }}")
+    });
+    out.key("certificates", list(certificates));
+    let unknown_sni = match tls.unknown_sni {
+        UnknownSni::Default => "default",
+        UnknownSni::Reject => "reject",
+    };
+    out.key("unknown_sni", text(unknown_sni));
+    let version = match tls.min_version {
+        TlsVersion::V1_2 => "1.2",
+        TlsVersion::V1_3 => "1.3",
+    };
+    out.key("min_version", text(version));
+    out.key("hsts", or("off", tls.hsts.map(duration)));
+}
+
+fn route(out: &mut Toml, route: &Route) {
+    out.header(&join("route", route.name.as_str()));
+    out.key("listen", list(route.listen.iter().map(text)));
+    let host = |host: &HostPattern| match host {
+        HostPattern::Exact(name) => text(name),
+        HostPattern::Suffix(name) => text(format!("*.{name}")),
+    };
+    out.key("host", list(route.hosts.iter().map(host)));
+    out.key("path", list(route.paths.iter().map(prefix)));
+    out.key("path_exact", list(route.paths_exact.iter().map(text)));
+    out.key("methods", list(route.methods.iter().map(text)));
+    let value = |value: &Option<String>| text(value.as_deref().unwrap_or("*"));
+    out.key(
+        "headers",
+        table(
+            route
+                .headers
+                .iter()
+                .map(|field| (field.name.as_str(), value(&field.value))),
+        ),
+    );
+    out.key(
+        "query",
+        table(
+            route
+                .query
+                .iter()
+                .map(|parameter| (parameter.name.as_str(), value(&parameter.value))),
+        ),
+    );
+    out.key("priority", route.priority);
+    action(out, &route.action);
+    out.key(
+        "strip_prefix",
+        or("off", route.strip_prefix.as_ref().map(prefix)),
+    );
+    out.key(
+        "add_prefix",
+        or("off", route.add_prefix.as_ref().map(prefix)),
+    );
+    out.key("request_headers", edits(&route.request_headers));
+    out.key("response_headers", edits(&route.response_headers));
+    out.key("timeout", or("off", route.timeout.map(duration)));
+    out.key("max_body", or("off", route.max_body.map(size)));
+}
+
+fn action(out: &mut Toml, action: &Action) {
+    match action {
+        Action::Forward(shares) => {
+            let weighted = shares
+                .iter()
+                .map(|(name, weight)| (name.as_str(), weight.0.to_string()));
+            match shares.as_slice() {
+                [(name, Weight::ONE)] => out.key("upstream", text(name)),
+                _ => out.key("upstream", table(weighted)),
+            }
+        }
+        Action::Redirect { to, status } => {
+            out.key(
+                "redirect",
+                format!("{{ to = {}, status = {} }}", text(to), status.as_u16()),
+            );
+        }
+        Action::Respond {
+            status,
+            body,
+            content_type,
+        } => {
+            let (body, content_type) = (text(body), header_value(content_type));
+            let status = status.as_u16();
+            out.key(
+                "respond",
+                format!("{{ status = {status}, body = {body}, content_type = {content_type} }}"),
+            );
+        }
+    }
+}
+
+fn edits(edits: &FieldEdits) -> String {
+    let remove = list(edits.remove.iter().map(text));
+    format!(
+        "{{ set = {}, add = {}, remove = {remove} }}",
+        fields(&edits.set),
+        fields(&edits.add)
+    )
+}
+
+fn upstream(out: &mut Toml, upstream: &Upstream) {
+    let path = join("upstream", upstream.name.as_str());
+    out.header(&path);
+    let server = |server: &super::ServerConfig| {
+        format!(
+            "{{ address = {}, weight = {} }}",
+            text(server.address),
+            server.weight.0
+        )
+    };
+    out.key("servers", list(upstream.servers.iter().map(server)));
+    let balance = match upstream.balance {
+        Balance::RoundRobin => "round_robin",
+        Balance::LeastConnections => "least_connections",
+    };
+    out.key("balance", text(balance));
+    out.key("protocol", text("http1"));
+    let host_header = match &upstream.host_header {
+        HostHeader::Preserve => text("preserve"),
+        HostHeader::Server => text("server"),
+        HostHeader::Fixed(host) => header_value(host),
+    };
+    out.key("host_header", host_header);
+    out.key("connect_timeout", duration(upstream.connect_timeout));
+    out.key("response_timeout", duration(upstream.response_timeout));
+    out.key("stall_timeout", duration(upstream.stall_timeout));
+    out.key("stream_timeout", duration(upstream.stream_timeout));
+    let on_all_down = match upstream.on_all_down {
+        OnAllDown::TryAnyway => "try_anyway",
+        OnAllDown::Refuse => "503",
+    };
+    out.key("on_all_down", text(on_all_down));
+    if upstream.health_check.is_none() {
+        out.key("health_check", text("off"));
+    }
+    out.header(&join(&path, "keepalive"));
+    out.key("max_idle", upstream.keepalive.max_idle);
+    out.key("idle", duration(upstream.keepalive.idle));
+    out.key("max_age", duration(upstream.keepalive.max_age));
+    if let Some(check) = &upstream.health_check {
+        health_check(out, &join(&path, "health_check"), check);
+    }
+}
+
+fn health_check(out: &mut Toml, path: &str, check: &HealthCheck) {
+    out.header(path);
+    match &check.kind {
+        HealthCheckKind::Tcp => out.key("type", text("tcp")),
+        HealthCheckKind::Http {
+            path,
+            method,
+            host,
+            headers,
+            status,
+            body,
+        } => {
+            out.key("type", text("http"));
+            out.key("path", text(path));
+            out.key("method", text(method));
+            out.key("host", or("off", host.as_ref().map(header_value)));
+            out.key("headers", fields(headers));
+            let ranges: Vec<_> = status
+                .iter()
+                .map(|(low, high)| format!("{low}-{high}"))
+                .collect();
+            out.key("status", text(ranges.join(", ")));
+            out.key("body", or("off", body.as_ref().map(text)));
+        }
+    }
+    out.key("port", or("off", check.port));
+    out.key("interval", duration(check.interval));
+    out.key("fast_interval", duration(check.fast_interval));
+    out.key("timeout", duration(check.timeout));
+    out.key("rise", check.rise);
+    out.key("fall", check.fall);
+}
+
+/// The text so far.
+struct Toml(String);
+
+impl Toml {
+    fn header(&mut self, path: &str) {
+        let gap = if self.0.is_empty() { "" } else { "\n" };
+        self.write(format_args!("{gap}[{path}]\n"));
+    }
+
+    fn key(&mut self, key: &str, value: impl Display) {
+        self.write(format_args!("{key} = {value}\n"));
+    }
+
+    fn write(&mut self, text: fmt::Arguments<'_>) {
+        self.0.write_fmt(text).expect("a String takes every write");
+    }
+}
+
+/// A TOML basic string.
+fn text(value: impl Display) -> String {
+    let mut out = String::from('"');
+    for character in value.to_string().chars() {
+        match character {
+            '"' | '\\' => out.extend(['\\', character]),
+            '\n' => out.push_str("\\n"),
+            character if character.is_control() => {
+                out.push_str(&format!("\\u{:04X}", u32::from(character)))
+            }
+            character => out.push(character),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// A path that is kept without its trailing slash. It needs one where it would else lose another, or be empty.
+fn prefix(path: &String) -> String {
+    let slash = if path.is_empty() || path.ends_with('/') {
+        "/"
+    } else {
+        ""
+    };
+    text(format!("{path}{slash}"))
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.collect::<Vec<_>>().join(", "))
+}
+
+fn table<'a>(entries: impl Iterator<Item = (&'a str, String)>) -> String {
+    let entries: Vec<_> = entries
+        .map(|(key, value)| format!("{} = {value}", text(key)))
+        .collect();
+    if entries.is_empty() {
+        "{}".into()
+    } else {
+        format!("{{ {} }}", entries.join(", "))
+    }
+}
+
+fn fields(fields: &[(HeaderName, HeaderValue)]) -> String {
+    table(
+        fields
+            .iter()
+            .map(|(name, value)| (name.as_str(), header_value(value))),
+    )
+}
+
+fn header_value(value: &HeaderValue) -> String {
+    text(String::from_utf8_lossy(value.as_bytes()))
+}
+
+fn or(word: &str, value: Option<impl Display>) -> String {
+    value.map_or_else(|| text(word), |value| value.to_string())
+}
+
+fn listen_address(address: &ListenAddress) -> String {
+    match address.any {
+        true => text(format!(":{}", address.socket.port())),
+        false => text(address.socket),
+    }
+}
+
+fn size(size: ByteSize) -> String {
+    text(show_size(size))
+}
+
+/// In the largest unit without a fraction.
+fn duration(duration: Duration) -> String {
+    let nanoseconds = duration.as_nanos();
+    let fits = |(_, factor): &&(&str, u128)| nanoseconds.is_multiple_of(*factor);
+    let (unit, factor) = DURATIONS.iter().find(fits).unwrap_or(&("ns", 1));
+    text(format!("{}{unit}", nanoseconds / factor))
+}
+
+const DURATIONS: [(&str, u128); 6] = [
+    ("d", 86_400_000_000_000),
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("us", 1000),
+];

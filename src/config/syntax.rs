@@ -1,0 +1,194 @@
+//! TOML with mistakes -> all of its syntax errors, and as much of a tree with spans as can be understood.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, Error};
+
+use super::problems::Problems;
+use super::value::plain;
+
+/// Parses as much as can be understood. Needs a deep stack: dotted keys inside nested tables make trees some 6,400 levels deep.
+pub(super) fn parse<'t>(
+    text: &'t str,
+    blanked: &'t mut String,
+    problems: &Problems<'_>,
+) -> Spanned<DeTable<'t>> {
+    let (tree, errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        return tree;
+    }
+    // The parser gives up at a key without a value, and everything below it would go unchecked: a second run without those lines.
+    let (mut given_up, errors): (Vec<_>, Vec<_>) = errors.into_iter().partition(gives_up);
+    given_up.sort_by_key(start);
+    let (tree, errors) = if given_up.is_empty() {
+        (tree, errors)
+    } else {
+        *blanked = without_lines_of(text, &given_up);
+        DeTable::parse_recoverable(blanked)
+    };
+    let firsts = FirstPlaces::new(text);
+    let mut errors: Vec<_> = given_up.into_iter().chain(errors).collect();
+    errors.sort_by_key(start);
+    let rest = errors.len().saturating_sub(MOST_ERRORS);
+    for error in errors.iter().take(MOST_ERRORS) {
+        let span = within(text, error.span().unwrap_or_default());
+        let (message, help) = words(error, text, &span, &firsts, problems);
+        if !HARMLESS
+            .iter()
+            .any(|start| error.message().starts_with(start))
+        {
+            problems.set_incomplete();
+        }
+        problems.add_syntax(span, message, help);
+    }
+    if rest > 0 {
+        problems.set_incomplete();
+        let end = text.len()..text.len();
+        problems.add_syntax(
+            end,
+            format!("{rest} more syntax errors are not shown"),
+            None,
+        );
+    }
+    tree
+}
+
+fn start(error: &Error) -> usize {
+    error.span().map_or(0, |span| span.start)
+}
+
+fn gives_up(error: &Error) -> bool {
+    error.message().starts_with("key with no value")
+}
+
+fn words(
+    error: &Error,
+    text: &str,
+    span: &Range<usize>,
+    firsts: &FirstPlaces,
+    problems: &Problems<'_>,
+) -> (String, Option<String>) {
+    let named = text.get(span.clone()).unwrap_or_default();
+    if error.message() == "duplicate key" {
+        let first = firsts
+            .before(span.start)
+            .map(|first| problems.place(&first));
+        let help = first.map(|place| format!("the first is at {place}"));
+        return (
+            format!("`{}` is defined twice", plain(named.trim_matches('"'))),
+            help,
+        );
+    }
+    if error.message().starts_with("string values must be quoted") {
+        return match named {
+            "" => ("the value is missing".into(), None),
+            _ => (
+                error.message().into(),
+                Some(format!("write `\"{}\"`", plain(named))),
+            ),
+        };
+    }
+    (error.message().into(), None)
+}
+
+/// The span as something to slice with, whatever the parser said.
+fn within(text: &str, span: Range<usize>) -> Range<usize> {
+    let start = text.floor_char_boundary(span.start);
+    start..text.ceil_char_boundary(span.end.min(text.len())).max(start)
+}
+
+/// The text with the lines of `errors` turned to spaces, all offsets unchanged.
+fn without_lines_of(text: &str, errors: &[Error]) -> String {
+    let mut bad = errors.iter().map(start).peekable();
+    let mut out = String::with_capacity(text.len());
+    let mut end = 0;
+    for line in text.split_inclusive('\n') {
+        end += line.len();
+        // An error at the very end of a line still belongs to it.
+        let mut hit = false;
+        while bad.next_if(|at| *at < end || end == text.len()).is_some() {
+            hit = true;
+        }
+        if hit {
+            out.extend(
+                line.bytes()
+                    .map(|byte| if byte == b'\n' { '\n' } else { ' ' }),
+            );
+        } else {
+            out.push_str(line);
+        }
+    }
+    out
+}
+
+/// For each line that names something for the second time, the place of the first. By the look of the lines, which is good
+/// enough for a hint: the parser knows both places but tells one.
+struct FirstPlaces {
+    starts: Vec<usize>,
+    first: HashMap<usize, Range<usize>>,
+}
+
+impl FirstPlaces {
+    fn new(text: &str) -> Self {
+        let mut seen: HashMap<(&str, &str), Range<usize>> = HashMap::new();
+        let mut places = Self {
+            starts: Vec::new(),
+            first: HashMap::new(),
+        };
+        let mut section = "";
+        let mut at = 0;
+        for line in text.split_inclusive('\n') {
+            let trimmed = line.trim_start();
+            let start = at + line.len() - trimmed.len();
+            let header = trimmed
+                .starts_with('[')
+                .then(|| trimmed.split_once(']'))
+                .flatten();
+            let named = match (header, trimmed.split_once('=')) {
+                (Some((name, _)), _) => {
+                    section = name;
+                    Some((name, "", name.len() + 1))
+                }
+                (None, Some((key, _))) if !trimmed.starts_with('#') => {
+                    let key = key.trim_end();
+                    Some((section, key, key.len()))
+                }
+                _ => None,
+            };
+            if let Some((section, key, length)) = named {
+                let place = start..start + length;
+                let first = seen.entry((section, key)).or_insert_with(|| place.clone());
+                if first.start != place.start {
+                    places.first.insert(places.starts.len(), first.clone());
+                }
+            }
+            places.starts.push(at);
+            at += line.len();
+        }
+        places
+    }
+
+    fn before(&self, offset: usize) -> Option<Range<usize>> {
+        let line = self
+            .starts
+            .partition_point(|start| *start <= offset)
+            .checked_sub(1)?;
+        self.first.get(&line).cloned()
+    }
+}
+
+/// What these are about is one key or value; the tables around it are understood.
+const HARMLESS: [&str; 8] = [
+    "string values must be quoted",
+    "key with no value",
+    "missing value",
+    "duplicate key",
+    "invalid basic string",
+    "invalid literal string",
+    "invalid boolean",
+    "invalid decimal",
+];
+/// Enough for a person; a file that is no TOML at all may have millions.
+const MOST_ERRORS: usize = 1000;

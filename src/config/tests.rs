@@ -1,0 +1,1086 @@
+//! Whole files through the front door: what is accepted, what each mistake is answered with.
+
+use std::path::Path;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const MINIMAL: &str = r#"
+[listen.web]
+address = ":8080"
+[route.site]
+upstream = "app"
+[upstream.app]
+servers = ["127.0.0.1:3000", "127.0.0.1:3001"]
+health_check = "/"
+"#;
+const FULL: &str = include_str!("../../config/weir.full.toml");
+const SMALLEST: &str = include_str!("../../config/weir.toml");
+
+fn file() -> &'static Path {
+    Path::new("weir.toml")
+}
+
+fn valid(text: &str) -> Config {
+    parse(text, file()).unwrap_or_else(|report| panic!("{}", report.render(false)))
+}
+
+/// The problems on one line each, without the name of the file.
+fn problems(text: &str) -> Vec<String> {
+    let report = parse(text, file()).expect_err("the text has a mistake");
+    let rendered = report.render(false);
+    for problem in &report.problems {
+        let head = format!("weir.toml:{}:{}: error: ", problem.line, problem.column);
+        assert!(
+            rendered.lines().any(|line| line.starts_with(&head)),
+            "{rendered}"
+        );
+        assert!(
+            text.is_char_boundary(problem.span.start) && text.is_char_boundary(problem.span.end)
+        );
+    }
+    report
+        .to_string()
+        .lines()
+        .map(|line| line.strip_prefix("weir.toml:").unwrap().to_owned())
+        .collect()
+}
+
+/// The same for one file, apart from what differs on purpose.
+fn without_origin(mut config: Config) -> Config {
+    config.file = "".into();
+    config.files.clear();
+    config.hash.clear();
+    config
+}
+
+#[test]
+fn every_default_in_the_annotated_file_is_what_an_absent_key_means() {
+    assert_eq!(without_origin(valid(FULL)), without_origin(valid(MINIMAL)));
+}
+
+#[test]
+fn every_key_that_is_known_is_in_the_annotated_file() {
+    for line in valid(MINIMAL).show().lines() {
+        let key = line.split(' ').next().unwrap();
+        assert!(FULL.lines().any(|full| full.starts_with(key)), "{key}");
+    }
+}
+
+#[test]
+fn the_smallest_file_is_valid() {
+    let config = valid(SMALLEST);
+    assert_eq!(config.upstreams[0].balance, Balance::LeastConnections);
+    assert_eq!(config.upstreams[0].servers.len(), 2);
+    assert_eq!(config.routes[0].listen, [ListenName::from("web")]);
+    assert_eq!(config.routes[0].paths, [""]);
+}
+
+#[test]
+fn tables_that_are_absent_and_tables_that_are_empty_mean_the_same() {
+    let empty = format!(
+        "include = []\ncache = {{}}\n[defaults.listen]\n[defaults.route]\n[process]\n[admin]\n[log]\n{MINIMAL}\n[upstream.app.keepalive]\n"
+    );
+    assert_eq!(
+        without_origin(valid(&empty)),
+        without_origin(valid(MINIMAL))
+    );
+}
+
+/// Everything set to something else than its default.
+const EVERYTHING: &str = r#"
+[process]
+workers = 3
+drain = "1500ms"
+shutdown_delay = "5s"
+[admin]
+address = "unix:/run/weir.sock"
+probes = ":9901"
+token = "sesame"
+[log]
+level = "debug"
+format = "json"
+access = "/var/log/weir \"1\".log"
+access_filter = "all"
+access_format = "combined"
+[listen.web]
+address = ["127.0.0.1:80", "[::1]:80", "localhost:81"]
+trusted_proxies = ["10.1.2.3/8", "::1"]
+http2 = false
+redirect_to_https = { port = 8443 }
+header_timeout = "1s"
+stall_timeout = "2s"
+keepalive = "620s"
+max_connection_age = "1h 30m"
+max_header_size = "4KiB"
+max_headers = 20
+max_target_size = "2KB"
+max_connections = 1000
+max_concurrent_streams = 7
+[listen."in.ner"]
+address = ":8081"
+[route.site]
+listen = ["in.ner"]
+host = ["Shop.Example.COM.", "*.example.com"]
+path = ["/a/../api/", "/", "//"]
+path_exact = "/favicon.ico"
+methods = ["GET", "PURGE"]
+headers = { X-Canary = "1", x-any = "*" }
+query = { "a.b" = "ä", q = "*" }
+priority = -4
+upstream = { app = 95, other = 5 }
+strip_prefix = "/api/"
+add_prefix = "/v2"
+request_headers = { set = { X-Env = "li\"ve" }, add = { x-tag = "a" }, remove = ["X-Debug"] }
+response_headers = { remove = ["server"] }
+timeout = "3m"
+max_body = "off"
+[route.moved]
+path = "/old"
+redirect = { to = "https://www.example.com{path}", status = 301 }
+[route.gone]
+path = "/gone"
+respond = { status = 410, body = "gone\n\tfor \u0007good", content_type = "text/html" }
+[upstream.app]
+servers = ["localhost:3000", { address = "[fd00::7]:80", weight = 5 }]
+balance = "least_connections"
+host_header = "app.example.com"
+connect_timeout = "1s"
+response_timeout = "1m"
+stall_timeout = "90s"
+stream_timeout = "2h"
+on_all_down = "503"
+health_check = { type = "http", path = "/h?x=1", method = "HEAD", host = "h.example.com:80", headers = { x-probe = "1" }, port = 81, interval = "1s", fast_interval = "100ms", timeout = "1s", rise = 1, fall = 1, status = "200, 300-302", body = "ok" }
+keepalive = { max_idle = 0, idle = "1s", max_age = "1m" }
+[upstream.other]
+servers = ["10.0.0.1:1"]
+host_header = "server"
+health_check = { type = "tcp" }
+"#;
+
+#[test]
+fn every_key_lands_in_the_configuration() {
+    let config = valid(EVERYTHING);
+    let listener = &config.listeners[0];
+    assert_eq!(listener.addresses[2].socket.to_string(), "127.0.0.1:81");
+    assert_eq!(listener.trusted_proxies[0].to_string(), "10.0.0.0/8");
+    assert_eq!(
+        listener.limits.max_connection_age,
+        Some(Duration::from_secs(5400))
+    );
+    assert_eq!(listener.limits.max_target_size, ByteSize(2000));
+    let route = &config.routes[0];
+    assert_eq!(
+        route.hosts,
+        [
+            HostPattern::Exact("shop.example.com".into()),
+            HostPattern::Suffix("example.com".into())
+        ]
+    );
+    assert_eq!(
+        (route.paths.as_slice(), route.paths_exact.as_slice()),
+        (
+            &["/api".into(), String::new(), "/".into()][..],
+            &["/favicon.ico".into()][..]
+        )
+    );
+    assert_eq!(route.headers[0].value.as_deref(), Some("1"));
+    assert_eq!(route.headers[1].value, None);
+    assert_eq!(route.strip_prefix.as_deref(), Some("/api"));
+    assert_eq!(route.max_body, None);
+    assert_eq!(config.routes[1].listen.len(), 2);
+    let app = &config.upstreams[0];
+    assert_eq!(app.servers[0].address.to_string(), "127.0.0.1:3000");
+    assert_eq!(u64::from(app.servers[1].weight), 5);
+    assert_eq!(app.on_all_down, OnAllDown::Refuse);
+    let check = config.upstreams[1].health_check.as_ref().unwrap();
+    assert_eq!(check.kind, HealthCheckKind::Tcp);
+}
+
+#[test]
+fn what_is_shown_parses_to_the_same_configuration() {
+    for text in [MINIMAL, SMALLEST, EVERYTHING] {
+        let config = valid(text);
+        let shown = config.show();
+        assert!(!shown.contains("sesame"), "{shown}");
+        let mut again = valid(&shown);
+        assert_eq!(again.admin.token.is_some(), config.admin.token.is_some());
+        again.admin.token.clone_from(&config.admin.token);
+        assert_eq!(without_origin(again), without_origin(config), "{shown}");
+    }
+}
+
+/// A file that is valid but for `broken`, which comes first and so begins on line 1.
+fn with(broken: &str) -> String {
+    format!("{broken}\n{MINIMAL}")
+}
+
+#[test]
+fn each_mistake_is_answered_with_where_what_and_what_to_do() {
+    let route = |keys: &str| with(&format!("[route.x]\npath = \"/x\"\n{keys}"));
+    let proxied = |keys: &str| route(&format!("upstream = \"app\"\n{keys}"));
+    let listen = |keys: &str| with(&format!("[listen.x]\naddress = \":1\"\n{keys}"));
+    let upstream = |keys: &str| {
+        with(&format!(
+            "[upstream.x]\nservers = [\"10.0.0.1:80\"]\n{keys}"
+        ))
+    };
+    let servers = |list: &str| with(&format!("[upstream.x]\nservers = {list}"));
+    let cases: &[(String, &str)] = &[
+        // keys and types
+        (
+            with("[proces]"),
+            "1:2: proces: unknown key `proces`; did you mean `process`?",
+        ),
+        (
+            with("[process]\nworker = 1"),
+            "2:1: process.worker: unknown key `worker`; did you mean `workers`?",
+        ),
+        (with("colour = 1"), "1:1: colour: unknown key `colour`"),
+        (
+            with("process = 1"),
+            "1:11: process: expected a table, found the number `1`",
+        ),
+        (
+            with("[[process]]"),
+            "1:1: process: expected a table, found a list",
+        ),
+        (
+            with("[log]\nlevel = \"inf\""),
+            "2:9: log.level: expected one of `\"error\"`, `\"warn\"`, `\"info\"`, `\"debug\"`, found `\"inf\"`; did you mean `info`?",
+        ),
+        (
+            with("[process]\nworkers = 0"),
+            "2:11: process.workers: expected a number from 1 to 1024, found `0`",
+        ),
+        (
+            with("[process]\nworkers = 99999999999999999999"),
+            "2:11: process.workers: expected a number from 1 to 1024, found `99999999999999999999`",
+        ),
+        (
+            with("[process]\nworkers = 1.5"),
+            "2:11: process.workers: expected a number from 1 to 1024, found the number `1.5`",
+        ),
+        // durations and sizes
+        (
+            with("[process]\ndrain = 25"),
+            "2:9: process.drain: expected a duration with a unit such as `\"5s\"`, found the number `25`; write `\"25s\"` for seconds or `\"25ms\"` for milliseconds",
+        ),
+        (
+            with("[process]\ndrain = \"25\""),
+            "2:9: process.drain: expected a duration with a unit such as `\"5s\"`, found the string `\"25\"`; write `\"25s\"` for seconds or `\"25ms\"` for milliseconds",
+        ),
+        (
+            with("[process]\ndrain = 2.5"),
+            "2:9: process.drain: expected a duration with a unit such as `\"5s\"`, found the number `2.5`",
+        ),
+        (
+            with("[process]\ndrain = true"),
+            "2:9: process.drain: expected a duration with a unit such as `\"5s\"`, found the boolean `true`",
+        ),
+        (
+            with("[process]\ndrain = \"-5s\""),
+            "2:9: process.drain: `-5s` is not a duration; write a number and a unit: `ms`, `s`, `m`, `h` or `d`, as in `\"5s\"`",
+        ),
+        (
+            with("[process]\ndrain = \"5M\""),
+            "2:9: process.drain: `5M` is not a duration; write a number and a unit: `ms`, `s`, `m`, `h` or `d`, as in `\"5s\"`",
+        ),
+        (
+            with("[process]\ndrain = \"0s\""),
+            "2:9: process.drain: must be more than zero",
+        ),
+        (
+            with("[process]\ndrain = \"11y\""),
+            "2:9: process.drain: must not be more than ten years (`\"3650d\"`)",
+        ),
+        (
+            listen("max_header_size = 32768"),
+            "3:19: listen.x.max_header_size: expected a size with a unit such as `\"64KiB\"`, found the number `32768`; write `\"32768B\"` for bytes or `\"32768KiB\"`",
+        ),
+        (
+            listen("max_header_size = \"32kib\""),
+            "3:19: listen.x.max_header_size: `32kib` is not a size; write a whole number and a unit: `B`, `KiB`, `MiB`, `GiB`, `KB`, `MB` or `GB`, as in `\"64KiB\"`",
+        ),
+        (
+            listen("max_header_size = \"2MiB\""),
+            "3:19: listen.x.max_header_size: expected a size from 1KiB to 1MiB, found `2MiB`",
+        ),
+        (
+            listen("max_header_size = \"4KiB\"\nmax_target_size = \"8KiB\""),
+            "4:19: listen.x.max_target_size: expected a size from 64B to 4KiB, found `8KiB`",
+        ),
+        (
+            proxied("max_body = \"99999999999GiB\""),
+            "4:12: route.x.max_body: `99999999999GiB` is not a size; write a whole number and a unit: `B`, `KiB`, `MiB`, `GiB`, `KB`, `MB` or `GB`, as in `\"64KiB\"`",
+        ),
+        // addresses
+        (
+            with("[listen.x]"),
+            "1:1: listen.x: `address` is missing; for example `address = \":8080\"`",
+        ),
+        (
+            with("[listen.x]\naddress = []"),
+            "2:11: listen.x.address: a listener needs an address; for example `\":8080\"`",
+        ),
+        (
+            with("[listen.x]\naddress = \"8081\""),
+            "2:11: listen.x.address: `8081` has no address; write `:8081`",
+        ),
+        (
+            with("[listen.x]\naddress = \":99999\""),
+            "2:11: listen.x.address: `99999` is not a port; ports are 1 to 65535",
+        ),
+        (
+            with("[listen.x]\naddress = \"example.com:80\""),
+            "2:11: listen.x.address: `example.com` is not an IP address; write an IP address, or `:PORT` for all of the machine's",
+        ),
+        (
+            with("[listen.x]\naddress = \"127.0.0.1:8080\""),
+            "5:11: listen.web.address: `:8080` clashes with `127.0.0.1:8080` of `listen.x.address` at weir.toml:2:11",
+        ),
+        (
+            with("[listen.x]\naddress = \"127.0.0.1:9900\"\n[admin]\naddress = \"127.0.0.1:9900\""),
+            "4:11: admin.address: `127.0.0.1:9900` clashes with `127.0.0.1:9900` of `listen.x.address` at weir.toml:2:11",
+        ),
+        (
+            with("[listen.x]\naddress = \":9900\""),
+            "2:11: listen.x.address: clashes with `127.0.0.1:9900`, the default of `admin.address`; set `admin.address` to another, or to `\"off\"`",
+        ),
+        (
+            listen("trusted_proxies = [\"10.0.0.0/33\"]"),
+            "3:20: listen.x.trusted_proxies[0]: `10.0.0.0/33` is not a network; write it as `10.0.0.0/8`",
+        ),
+        (
+            with("[admin]\naddress = \"0.0.0.0:9900\""),
+            "2:11: admin.address: an address that others can reach needs a `token`; set `token`, or listen on `127.0.0.1:9900`",
+        ),
+        (
+            with("[admin]\ntoken = \"se same\""),
+            "2:9: admin.token: a token is one or more visible ASCII characters without spaces",
+        ),
+        (
+            with("[admin]\ntoken = 12345"),
+            "2:9: admin.token: expected a string or `\"off\"`",
+        ),
+        (
+            servers("[]"),
+            "2:11: upstream.x.servers: an upstream needs a server; for example `[\"127.0.0.1:3000\"]`",
+        ),
+        (
+            servers("[\"10.0.0.6:80\", \"10.0.0.7\"]"),
+            "2:27: upstream.x.servers[1]: `10.0.0.7` has no port; write `10.0.0.7:8080`",
+        ),
+        (
+            servers("[\"fd00::7\"]"),
+            "2:12: upstream.x.servers[0]: `fd00::7` has no port; write `[fd00::7]:8080`",
+        ),
+        (
+            servers("[\"10.0.0.7:0\"]"),
+            "2:12: upstream.x.servers[0]: `0` is not a port; ports are 1 to 65535",
+        ),
+        (
+            servers("[\"10.0.0.7:port\"]"),
+            "2:12: upstream.x.servers[0]: `port` is not a port; ports are 1 to 65535",
+        ),
+        (
+            servers("[\"10.0.0.256:80\"]"),
+            "2:12: upstream.x.servers[0]: `10.0.0.256:80` is not an address; write it as `10.0.0.7:8080`",
+        ),
+        (
+            servers("[\"http://10.0.0.7:80/x\"]"),
+            "2:12: upstream.x.servers[0]: `http://10.0.0.7:80/x` has a scheme, which servers do not; write `10.0.0.7:80`",
+        ),
+        (
+            servers("[\"10.0.0.7:80\", { address = \"10.0.0.7:80\" }]"),
+            "2:27: upstream.x.servers[1]: `10.0.0.7:80` is listed twice; `upstream.x.servers[0]` is the same",
+        ),
+        (
+            servers("[{ address = \"10.0.0.7:80\", weight = 0 }]"),
+            "2:48: upstream.x.servers[0].weight: expected a number from 1 to 1000000, found `0`",
+        ),
+        (
+            servers("\"10.0.0.7:80\""),
+            "2:11: upstream.x.servers: expected a list such as `[\"127.0.0.1:3000\"]`, found the string `\"10.0.0.7:80\"`",
+        ),
+        // names
+        (
+            route("upstream = \"ap\""),
+            "3:12: route.x.upstream: there is no upstream `ap`; did you mean `app`?",
+        ),
+        (
+            route("upstream = { app = 1, apq = 2 }"),
+            "3:23: route.x.upstream.apq: there is no upstream `apq`; did you mean `app`?",
+        ),
+        (
+            proxied("listen = [\"wep\"]"),
+            "4:11: route.x.listen[0]: there is no listener `wep`; did you mean `web`?",
+        ),
+        (
+            with("[upstream.\"a b\"]\nservers = [\"10.0.0.1:80\"]"),
+            "1:11: upstream.\"a b\": `a b` cannot be a name; names are 1 to 100 letters, digits, `-`, `_` and `.`",
+        ),
+        // routes
+        (
+            route(""),
+            "1:1: route.x: a route needs one of `upstream`, `redirect` and `respond`; for example `upstream = \"app\"`",
+        ),
+        (
+            proxied("respond = {}"),
+            "4:1: route.x.respond: `respond` beside `upstream`; a route has one of them",
+        ),
+        (
+            route("redirect = { to = \"/y\", status = 304 }"),
+            "3:34: route.x.redirect.status: `304` is not a redirect; write 301, 302, 303, 307 or 308",
+        ),
+        (
+            route("redirect = {}"),
+            "3:12: route.x.redirect: `to` is missing; for example `to = \"https://www.example.com{path}\"`",
+        ),
+        (
+            route("redirect = { to = \"/{host}\" }"),
+            "3:19: route.x.redirect.to: `/{host}` has a placeholder other than `{path}`; braces are written as `%7B` and `%7D`",
+        ),
+        (
+            route("respond = { status = 100 }"),
+            "3:22: route.x.respond.status: expected a number from 200 to 599, found `100`",
+        ),
+        (
+            route("respond = { status = 204, body = \"x\" }"),
+            "3:34: route.x.respond.body: an answer with status 204 has no body",
+        ),
+        (
+            proxied("host = \"a.*.com\""),
+            "4:8: route.x.host: `a.*.com` has a `*` that is not at its front; only whole labels at the front can be open, as in `*.example.com`",
+        ),
+        (
+            proxied("host = \"*\""),
+            "4:8: route.x.host: `*` is not a host; leave `host` out for any host",
+        ),
+        (
+            proxied("host = [\"a.com\", \"A.com.\"]"),
+            "4:18: route.x.host[1]: the string `\"A.com.\"` is listed twice",
+        ),
+        (
+            proxied("host = \"a.com:80\""),
+            "4:8: route.x.host: `a.com:80` has a port; hosts match on any port; write `a.com`",
+        ),
+        (
+            proxied("host = \"bücher.de\""),
+            "4:8: route.x.host: `bücher.de` is not ASCII; write international names as `xn--…`",
+        ),
+        (
+            with("[route.x]\nupstream = \"app\"\npath = \"api\""),
+            "3:8: route.x.path: `api` does not begin with `/`; write `/api`",
+        ),
+        (
+            with("[route.x]\nupstream = \"app\"\npath = []"),
+            "3:8: route.x.path: a route without a path matches nothing; write `path = \"/\"` for every path",
+        ),
+        (
+            proxied("path_exact = \"/a b\""),
+            "4:14: route.x.path_exact: `/a b`: the path has a control character, a space, `?` or `#`",
+        ),
+        (
+            proxied("strip_prefix = \"/\""),
+            "4:16: route.x.strip_prefix: `/` is no prefix; write `\"off\"`",
+        ),
+        (
+            proxied("methods = [\"get\"]"),
+            "4:12: route.x.methods[0]: `get`: methods are case-sensitive; write `GET`",
+        ),
+        (
+            proxied("headers = { \"x y\" = \"1\" }"),
+            "4:13: route.x.headers.\"x y\": `x y` is not a field name",
+        ),
+        (
+            proxied("headers = { host = \"a\" }"),
+            "4:13: route.x.headers.host: `host` is not a condition on fields; use `host` of the route",
+        ),
+        (
+            proxied("headers = { x-a = \"1\", X-A = \"2\" }"),
+            "4:24: route.x.headers.X-A: `x-a` is there twice: the names of fields ignore case",
+        ),
+        (
+            proxied("request_headers.set = { host = \"a\" }"),
+            "4:25: route.x.request_headers.set.host: `host` is not changed here; use `host_header` of the upstream",
+        ),
+        (
+            proxied("request_headers.add = { Content-Length = \"1\" }"),
+            "4:25: route.x.request_headers.add.Content-Length: `content-length` belongs to the framing, which is weir's own",
+        ),
+        (
+            proxied("response_headers.remove = [\"Transfer-Encoding\"]"),
+            "4:28: route.x.response_headers.remove[0]: `transfer-encoding` belongs to the connection, which is weir's own",
+        ),
+        (
+            proxied("response_headers.set = { x = \"a\\u0007\" }"),
+            "4:30: route.x.response_headers.set.x: `a\\u{7}` cannot be a field value: it has control characters",
+        ),
+        // upstreams
+        (
+            upstream("health_check = \"healthz\""),
+            "3:16: upstream.x.health_check: `healthz` is not a path; write `/healthz`",
+        ),
+        (
+            upstream("health_check = { timeout = \"0s\" }"),
+            "3:28: upstream.x.health_check.timeout: must be more than zero",
+        ),
+        (
+            upstream("health_check = { status = \"399-200\" }"),
+            "3:27: upstream.x.health_check.status: the string `\"399-200\"` is not a set of statuses; write statuses from 100 to 599 as in `\"200-299, 304\"`",
+        ),
+        (
+            upstream("health_check = { type = \"tcp\", path = \"/\" }"),
+            "3:32: upstream.x.health_check.path: `path` means nothing with `type = \"tcp\"`",
+        ),
+        (
+            upstream("health_check = true"),
+            "3:16: upstream.x.health_check: expected a path such as `\"/healthz\"`, a table, or `\"off\"`, found the boolean `true`",
+        ),
+        (
+            upstream("host_header = \"a b\""),
+            "3:15: upstream.x.host_header: `a b`: the host has a character that no host name has",
+        ),
+        // certificates
+        (
+            listen("tls = { certificates = [] }"),
+            "3:24: listen.x.tls.certificates: TLS needs a certificate",
+        ),
+        (
+            listen("tls = {}"),
+            "3:7: listen.x.tls: `certificates` is missing; for example `certificates = [{ cert = \"site.pem\", key = \"site.key\" }]`",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(problems(text), [*expected], "{text}");
+    }
+}
+
+#[test]
+fn keys_of_later_versions_are_refused_by_name_unless_they_are_off() {
+    let in_route = "[route.site]\nupstream = \"app\"\n";
+    let in_upstream = "servers = [\"127.0.0.1:3000\"]\n";
+    let cases = [
+        ("", "include", "[\"x.toml\"]", Some("[]")),
+        ("[process]\n", "state", "\"/x\"", Some("\"off\"")),
+        ("[process]\n", "user", "\"weir\"", Some("\"off\"")),
+        ("", "cache", "{ max_size = \"1MiB\" }", Some("{}")),
+        ("", "notify", "{ webhook = \"off\" }", Some("{}")),
+        (
+            "[defaults]\n",
+            "route",
+            "{ max_body = \"off\" }",
+            Some("{}"),
+        ),
+        (
+            "[listen.web]\naddress = \":8080\"\n",
+            "proxy_protocol",
+            "{}",
+            Some("\"off\""),
+        ),
+        (in_route, "buffer_request", "\"1KiB\"", Some("\"off\"")),
+        (in_route, "allow", "[\"::1\"]", Some("[]")),
+        (in_route, "deny", "[\"::1\"]", Some("[]")),
+        (
+            in_route,
+            "rate_limit",
+            "{ rate = \"1/s\" }",
+            Some("\"off\""),
+        ),
+        (in_route, "cache", "true", Some("false")),
+        (in_route, "cache", "{}", Some("{ enabled = false }")),
+        (in_route, "compress", "true", Some("false")),
+        (in_upstream, "hash_key", "\"path\"", None),
+        (in_upstream, "max_in_flight", "5", Some("\"off\"")),
+        (in_upstream, "queue", "{ size = 1 }", Some("\"off\"")),
+        (in_upstream, "concurrency", "\"adaptive\"", Some("\"off\"")),
+        (in_upstream, "slow_start", "\"10s\"", Some("\"off\"")),
+        (in_upstream, "panic_below", "\"30%\"", Some("\"off\"")),
+        (in_upstream, "ejection", "{}", Some("\"off\"")),
+        (in_upstream, "retry", "{}", Some("\"off\"")),
+        (in_upstream, "sticky", "true", Some("false")),
+        (in_upstream, "tls", "true", Some("\"off\"")),
+        (
+            "[listen.web]\naddress = \":8080\"\n[listen.web.tls]\n",
+            "client_ca",
+            "\"x\"",
+            None,
+        ),
+        (
+            "[listen.web]\naddress = \":8080\"\n[listen.web.tls]\n",
+            "client_auth",
+            "\"request\"",
+            None,
+        ),
+    ];
+    for (before, key, on, off) in cases {
+        // The tables of the minimal file, as far as `before` does not have them.
+        let text = |value: &str| {
+            let mut parts = vec![];
+            if before.is_empty() || before.starts_with("[d") || before.starts_with("[p") {
+                parts.push(format!("{before}{key} = {value}\n"));
+            }
+            let own = |header: &str| {
+                before
+                    .starts_with(header)
+                    .then(|| format!("{before}{key} = {value}\n"))
+            };
+            parts.push(own("[listen").unwrap_or("[listen.web]\naddress = \":8080\"\n".into()));
+            parts.push(own("[route").unwrap_or(in_route.into()));
+            parts.push("[upstream.app]\n".into());
+            parts.push(own("servers").unwrap_or(in_upstream.into()));
+            parts.concat()
+        };
+        let refused = problems(&text(on));
+        let expected = format!("`{key}` is not supported yet; leave it out");
+        assert!(
+            refused.iter().any(|line| line.ends_with(&expected)),
+            "{key}: {refused:?}"
+        );
+        if let Some(off) = off {
+            valid(&text(off));
+        }
+    }
+}
+
+#[test]
+fn values_of_later_versions_are_refused() {
+    let names = "names as servers are not supported yet; write an address as `10.0.0.7:8080`";
+    let cases = [
+        ("servers = [\"app.internal:80\"]", "servers[0]: ", names),
+        (
+            "servers = [\"srv+_http._tcp.app.internal\"]",
+            "servers[0]: ",
+            names,
+        ),
+        ("servers = [\"unix:/run/app.sock\"]", "servers[0]: ", names),
+        (
+            "servers = [{ address = \"10.0.0.1:80\", backup = true }]",
+            "servers[0].backup: ",
+            "`backup` is not supported yet; leave it out",
+        ),
+        (
+            "servers = [\"10.0.0.1:80\"]\nbalance = \"hash\"",
+            "balance: ",
+            "`hash` is not supported yet; write one of `\"round_robin\"`, `\"least_connections\"`",
+        ),
+        (
+            "servers = [\"10.0.0.1:80\"]\nprotocol = \"http2\"",
+            "protocol: ",
+            "`http2` is not supported yet; write one of `\"http1\"`",
+        ),
+        (
+            "servers = [\"10.0.0.1:80\"]\nhealth_check.type = \"grpc\"",
+            "health_check.type: ",
+            "`grpc` is not supported yet; write one of `\"http\"`, `\"tcp\"`",
+        ),
+        (
+            "servers = [\"${APP}:80\"]",
+            "servers[0]: ",
+            "`${NAME}` in values is not supported yet",
+        ),
+        (
+            "servers = [\"10.0.0.1:80\"]\nbalance = \"\\u0024{BALANCE}\"",
+            "balance: ",
+            "`${NAME}` in values is not supported yet",
+        ),
+        (
+            "servers = [\"10.0.0.1:80\"]\nbalance = \"${BALANCE:-hash}\"",
+            "balance: ",
+            "`${NAME}` in values is not supported yet",
+        ),
+    ];
+    for (keys, key, message) in cases {
+        let lines = problems(&with(&format!("[upstream.x]\n{keys}")));
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(
+            lines[0].ends_with(&format!(" upstream.x.{key}{message}")),
+            "{lines:?}"
+        );
+    }
+}
+
+#[test]
+fn one_run_tells_every_mistake_in_the_order_of_the_file() {
+    let text = "\
+[listen.web]
+adress = \":8080\"
+keepalive = 75
+[route.site]
+upstream = \"ap\"
+cache = true
+max_body = 5s
+[upstream.app]
+servers = [\"10.0.0.7\", \"10.0.0.8:80\", 5]
+stray
+[upstream.other]
+servers = [\"10.0.0.9\"]
+";
+    let expected = [
+        "1:1: listen.web: `address` is missing; for example `address = \":8080\"`",
+        "2:1: listen.web.adress: unknown key `adress`; did you mean `address`?",
+        "3:13: listen.web.keepalive: expected a duration with a unit such as `\"5s\"`, found the number `75`; write `\"75s\"` for seconds or `\"75ms\"` for milliseconds",
+        "5:12: route.site.upstream: there is no upstream `ap`; did you mean `app`?",
+        "6:1: route.site.cache: `cache` is not supported yet; leave it out",
+        "7:12: string values must be quoted, expected literal string; write `\"5s\"`",
+        "9:12: upstream.app.servers[0]: `10.0.0.7` has no port; write `10.0.0.7:8080`",
+        "9:39: upstream.app.servers[2]: expected an address such as `\"10.0.0.7:8080\"` or a table with one, found the number `5`",
+        "10:6: key with no value, expected `=`",
+        "12:12: upstream.other.servers[0]: `10.0.0.9` has no port; write `10.0.0.9:8080`",
+    ];
+    assert_eq!(problems(text), expected);
+}
+
+#[test]
+fn what_is_defined_twice_is_shown_with_both_places() {
+    let key =
+        problems("[listen.web]\naddress = \":1\"\naddress = \":2\"\n[route.x]\nrespond = {}\n");
+    assert_eq!(
+        key,
+        ["3:1: `address` is defined twice; the first is at weir.toml:2:1"]
+    );
+    let table = problems(&with("[route.a]\nrespond = {}\npath = \"/a\"\n[route.a]\n"));
+    assert_eq!(
+        table,
+        ["4:8: `a` is defined twice; the first is at weir.toml:1:1"]
+    );
+}
+
+#[test]
+fn a_file_needs_a_listener_and_a_route() {
+    let expected = [
+        "1:1: the file needs a listener, for example `[listen.web]`",
+        "1:1: the file needs a route, for example `[route.site]`",
+    ];
+    assert_eq!(problems(""), expected);
+    valid("[listen.a]\naddress = \":1\"\n[route.a]\nrespond = {}");
+}
+
+#[test]
+fn port_zero_is_a_free_port_for_each() {
+    valid(&with(
+        "[listen.x]\naddress = [\"127.0.0.1:0\"]\n[listen.y]\naddress = [\"127.0.0.1:0\", \":0\"]",
+    ));
+}
+
+/// Two routes; the text of each after `upstream = "app"`.
+fn two_routes(one: &str, other: &str) -> Result<Config, Report> {
+    let head = "[listen.web]\naddress = \":1\"\n[listen.more]\naddress = \":2\"\n[upstream.app]\nservers = [\"10.0.0.1:1\"]\n";
+    parse(
+        &format!(
+            "{head}[route.a]\nupstream = \"app\"\n{one}\n[route.b]\nupstream = \"app\"\n{other}\n"
+        ),
+        file(),
+    )
+}
+
+#[test]
+fn routes_that_match_the_same_with_the_same_precedence_are_ambiguous() {
+    let ambiguous = [
+        ("", ""),
+        ("path = \"/a\"", "path = [\"/b\", \"/a/\"]"),
+        (
+            "host = \"A.com\"\npath_exact = \"/a\"",
+            "host = [\"b.com\", \"a.com\"]\npath_exact = \"/%61\"",
+        ),
+        ("host = \"*.a.com\"", "host = \"*.a.com\""),
+        ("methods = [\"GET\", \"PUT\"]", "methods = [\"PUT\"]"),
+        ("methods = [\"GET\"]", "headers = { x = \"1\" }"),
+        ("headers = { x = \"1\" }", "headers = { x = \"*\" }"),
+        ("headers = { x = \"1\" }", "headers = { y = \"1\" }"),
+        ("query = { x = \"1\" }", "headers = { x = \"2\" }"),
+        ("listen = [\"web\"]", "listen = []"),
+        ("priority = 3", "priority = 3"),
+    ];
+    for (one, other) in ambiguous {
+        let report = two_routes(one, other).expect_err(other);
+        assert_eq!(report.problems.len(), 1, "{report}");
+        assert_eq!(
+            (report.problems[0].id, report.problems[0].key.as_str()),
+            ("ambiguous-routes", "route.b")
+        );
+    }
+    let report = two_routes("", "").expect_err("the same");
+    let expected = "weir.toml:10:8: route.b: `b` matches the same requests as `a` at weir.toml:7:8 (any host, path `/`) with the same precedence; give one of them a higher `priority` or another condition";
+    assert_eq!(report.to_string(), expected);
+}
+
+#[test]
+fn routes_that_differ_in_place_precedence_or_condition_are_not_ambiguous() {
+    let clear = [
+        ("path = \"/a\"", "path = \"/b\""),
+        ("path = \"/a\"", "path_exact = \"/a\""),
+        ("host = \"a.com\"", ""),
+        ("host = \"a.com\"", "host = \"*.a.com\""),
+        ("listen = [\"web\"]", "listen = [\"more\"]"),
+        ("priority = 1", ""),
+        ("methods = [\"GET\"]", ""),
+        ("methods = [\"GET\"]", "methods = [\"PUT\"]"),
+        ("headers = { x = \"1\" }", "headers = { x = \"2\" }"),
+        (
+            "headers = { x = \"1\", y = \"1\" }",
+            "headers = { y = \"2\", z = \"1\" }",
+        ),
+        ("query = { x = \"1\" }", "query = { x = \"2\" }"),
+    ];
+    for (one, other) in clear {
+        two_routes(one, other).unwrap_or_else(|report| panic!("{report}"));
+    }
+}
+
+#[test]
+fn trees_nested_as_deep_as_the_parser_lets_them_do_not_overflow_the_stack() {
+    let path = vec!["a"; 79].join(".");
+    let open = format!("{{{path} = ").repeat(79);
+    let deep = format!("[{path}]\n{path} = {open}1{}\n", "}".repeat(79));
+    assert_eq!(problems(&with(&deep)), ["1:2: a: unknown key `a`"]);
+    let bottomless = format!("x = {}", "[".repeat(100_000));
+    assert!(!problems(&bottomless).is_empty());
+}
+
+#[test]
+fn ten_thousand_routes_are_quick() {
+    use std::fmt::Write as _;
+    let mut text = String::from("[listen.web]\naddress = \":8080\"\n");
+    for number in 0..1000 {
+        writeln!(
+            text,
+            "[upstream.u{number}]\nservers = [\"10.0.0.1:{}\", \"10.0.0.2:80\"]",
+            number + 1
+        )
+        .unwrap();
+    }
+    for number in 0..10_000 {
+        let place = match number % 2 {
+            0 => format!("host = \"h{number}.example.com\"\npath = \"/api\""),
+            _ => format!("headers = {{ x-tenant = \"{number}\" }}"),
+        };
+        writeln!(
+            text,
+            "[route.r{number}]\n{place}\nupstream = \"u{}\"\ntimeout = \"5s\"",
+            number % 1000
+        )
+        .unwrap();
+    }
+    let start = std::time::Instant::now();
+    assert_eq!(valid(&text).routes.len(), 10_000);
+    let valid_file = start.elapsed();
+    // Every route wrong in two ways, every other ambiguous as well.
+    let start = std::time::Instant::now();
+    let broken = text
+        .replace("upstream = \"u", "upstream = \"w")
+        .replace("\"5s\"", "5")
+        .replace("headers =", "#");
+    let report = parse(&broken, file()).expect_err("broken");
+    assert_eq!(report.problems.len(), 24_999);
+    assert!(report.render(false).len() > 1_000_000);
+    let broken_file = start.elapsed();
+    // A debug build on a busy machine takes its time; what is quadratic takes minutes.
+    assert!(valid_file < Duration::from_secs(10), "{valid_file:?}");
+    assert!(broken_file < Duration::from_secs(30), "{broken_file:?}");
+}
+
+#[test]
+fn text_that_is_not_toml_at_all_is_refused_without_end() {
+    let report = parse(&"a\n".repeat(100_000), file()).expect_err("no TOML");
+    assert_eq!(report.problems.len(), 1001);
+    assert_eq!(
+        report.problems[1000].message,
+        "99000 more syntax errors are not shown"
+    );
+    parse(&"= \"ä".repeat(20_000), file())
+        .expect_err("no TOML")
+        .render(true);
+}
+
+#[test]
+fn files_that_cannot_be_read_and_files_that_are_wrong_have_different_exit_codes() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("weir.toml");
+    assert!(matches!(load(&path), Err(error @ LoadError::Read { .. }) if error.exit_code() == 2));
+    assert!(matches!(
+        load(directory.path()),
+        Err(LoadError::Read { .. })
+    ));
+    std::fs::write(&path, b"a = 1\nb = \"\xff\"\n").unwrap();
+    let Err(LoadError::Invalid(report)) = load(&path) else {
+        panic!("not UTF-8")
+    };
+    assert_eq!((report.problems[0].line, report.problems[0].column), (2, 6));
+    assert!(report.render(false).contains("the file is not UTF-8"));
+    std::fs::write(&path, MINIMAL).unwrap();
+    let config = load(&path).unwrap();
+    assert_eq!((&config.file, &config.files), (&path, &vec![path.clone()]));
+    assert_eq!(config.hash.len(), 16);
+    std::fs::write(&path, format!("{MINIMAL}\n")).unwrap();
+    assert_ne!(load(&path).unwrap().hash, config.hash);
+    assert_eq!(find(Some(path.clone())).unwrap(), path);
+}
+
+#[test]
+fn secrets_can_stand_in_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("weir.toml");
+    std::fs::write(
+        &path,
+        with("[admin]\ntoken = \"file:token\"\naddress = \":9900\""),
+    )
+    .unwrap();
+    let Err(LoadError::Invalid(report)) = load(&path) else {
+        panic!("there is no file")
+    };
+    assert!(
+        report
+            .to_string()
+            .contains("admin.token: cannot read the token: "),
+        "{report}"
+    );
+    assert_eq!(report.files.len(), 2);
+    std::fs::write(directory.path().join("token"), "sesame\n").unwrap();
+    assert_eq!(load(&path).unwrap().admin.token.as_deref(), Some("sesame"));
+}
+
+/// A certificate for `names` and its key in `directory`.
+fn certificate(directory: &Path, stem: &str, names: &[&str]) {
+    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    std::fs::write(directory.join(format!("{stem}.pem")), made.cert.pem()).unwrap();
+    std::fs::write(
+        directory.join(format!("{stem}.key")),
+        made.signing_key.serialize_pem(),
+    )
+    .unwrap();
+}
+
+#[test]
+fn certificates_are_loaded_from_beside_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    certificate(directory.path(), "site", &["Example.com", "*.example.com"]);
+    // The block of the annotated file that only files like these make valid.
+    let block = FULL
+        .lines()
+        .skip_while(|line| *line != "# [listen.secure]")
+        .take_while(|line| !line.is_empty());
+    let block: Vec<_> = block.map(|line| line.trim_start_matches("# ")).collect();
+    let defaults = "[listen.secure]\naddress = \":8443\"\ntls = { certificates = [{ cert = \"site.pem\", key = \"site.key\" }] }";
+    let path = directory.path().join("weir.toml");
+    let full = parse(&with(&block.join("\n")), &path).unwrap_or_else(|report| panic!("{report}"));
+    let short = parse(&with(defaults), &path).unwrap();
+    assert_eq!(full.listeners, short.listeners);
+    let listener = full
+        .listeners
+        .iter()
+        .find(|listener| listener.tls.is_some())
+        .unwrap();
+    let tls = listener.tls.as_ref().unwrap();
+    assert_eq!(tls.certificates[0].names, ["example.com", "*.example.com"]);
+    assert_eq!(
+        full.files,
+        [
+            path.clone(),
+            directory.path().join("site.pem"),
+            directory.path().join("site.key")
+        ]
+    );
+    let again = parse(&full.show(), &path).unwrap();
+    assert_eq!(without_origin(again), without_origin(full.clone()));
+    certificate(directory.path(), "site", &["example.com"]);
+    assert_ne!(parse(&with(defaults), &path).unwrap().hash, short.hash);
+}
+
+#[test]
+fn certificates_that_cannot_be_used_are_told_at_their_place() {
+    let directory = tempfile::tempdir().unwrap();
+    certificate(directory.path(), "a", &["a.com"]);
+    certificate(directory.path(), "b", &["b.com"]);
+    std::fs::write(directory.path().join("empty.pem"), "").unwrap();
+    let path = directory.path().join("weir.toml");
+    let text = "\
+[listen.secure]
+address = \":8443\"
+[[listen.secure.tls.certificates]]
+cert = \"a.pem\"
+key = \"b.key\"
+[[listen.secure.tls.certificates]]
+cert = \"none.pem\"
+key = \"a.pem\"
+[[listen.secure.tls.certificates]]
+cert = \"empty.pem\"
+key = \"a.key\"
+";
+    let report = parse(&with(text), &path).expect_err("none of them is good");
+    let lines: Vec<_> = report
+        .problems
+        .iter()
+        .map(|problem| format!("{}:{}: {}", problem.line, problem.column, problem.message))
+        .collect();
+    let expected = [
+        "5:7: the key in `b.key` is not that of the certificate in `a.pem`",
+        "7:8: cannot read `none.pem`: No such file or directory (os error 2)",
+        "8:7: `a.pem` has no private key in PEM format",
+        "10:8: `empty.pem` has no certificate in PEM format",
+    ];
+    assert_eq!(lines, expected);
+}
+
+/// Must return, and what it returns must render.
+fn survive(text: &str) {
+    match parse(text, file()) {
+        Ok(config) => {
+            valid(&config.show());
+        }
+        Err(report) => {
+            assert!(!report.problems.is_empty());
+            assert!(!report.render(true).is_empty() && !report.to_string().is_empty());
+            report.to_json();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn arbitrary_text_never_panics(text in "\\PC*") {
+        survive(&text);
+    }
+
+    #[test]
+    fn text_that_looks_like_toml_never_panics(text in "([a-z.]{0,4}|[\\[\\]{}=,\"'#\n\\\\é.]|listen|route|upstream|\\.x|[0-9]{1,20}|-|5s|\\$\\{){0,60}") {
+        survive(&text);
+    }
+
+    #[test]
+    fn mutated_files_never_panic(
+        at in 0.0..1.0f64,
+        length in 0usize..40,
+        with in "[\\[\\]{}=,\"'#\n\\\\é. 0-9a-z:/*-]{0,12}",
+    ) {
+        for text in [EVERYTHING, FULL] {
+            let start = text.floor_char_boundary((text.len() as f64 * at) as usize);
+            let end = text.ceil_char_boundary((start + length).min(text.len()));
+            survive(&format!("{}{with}{}", &text[..start], &text[end..]));
+        }
+    }
+
+    #[test]
+    fn any_value_for_any_key_never_panics(
+        line in 0usize..200,
+        value in prop_oneof![
+            "[0-9]{1,20}(B|KiB|GB|s|ms|h| y)?".prop_map(|text| format!("{text:?}")),
+            "\\PC{0,20}".prop_map(|text| format!("{text:?}")),
+            "[0-9]{1,20}", "-[0-9]{1,20}", "0x[0-9a-f]{1,20}", "1e[0-9]{1,5}",
+            Just("[]".to_owned()), Just("{}".to_owned()), Just("true".to_owned()), Just("1979-05-27".to_owned()),
+            Just("[[[]], {}, 1]".to_owned()), Just("{ \"\" = {} }".to_owned()),
+        ],
+    ) {
+        let changed = |(number, text): (usize, &str)| match text.split_once(" = ") {
+            Some((key, _)) if number == line % EVERYTHING.lines().count() => format!("{key} = {value}"),
+            _ => text.to_owned(),
+        };
+        survive(&EVERYTHING.lines().enumerate().map(changed).collect::<Vec<_>>().join("\n"));
+    }
+}

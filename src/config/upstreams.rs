@@ -1,0 +1,304 @@
+//! `[upstream.NAME]`
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use http::Method;
+use http::uri::PathAndQuery;
+use toml::de::DeValue;
+
+use super::addresses;
+use super::fields::values as field_values;
+use super::value::{Entry, Table, Value, found, off, plain};
+use super::values::{choice, duration, integer, method, or_off, string};
+use super::{
+    Balance, HealthCheck, HealthCheckKind, HostHeader, Keepalive, OnAllDown, ServerConfig, Upstream,
+};
+use crate::units::Weight;
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self {
+            max_idle: 256,
+            idle: Duration::from_secs(4),
+            max_age: Duration::from_secs(600),
+        }
+    }
+}
+
+pub(super) fn upstream(entry: &Entry<'_>) -> Option<Upstream> {
+    let balances = [
+        ("round_robin", Balance::RoundRobin),
+        ("least_connections", Balance::LeastConnections),
+    ];
+    let all_down = [
+        ("try_anyway", OnAllDown::TryAnyway),
+        ("503", OnAllDown::Refuse),
+    ];
+    entry.value.table(|table| {
+        not_yet(table);
+        let servers = table
+            .required("servers", "[\"127.0.0.1:3000\"]")
+            .map(|value| servers(&value));
+        Some(Upstream {
+            name: entry.name.text.into(),
+            balance: table.or("balance", Balance::RoundRobin, |value| {
+                choice(value, &balances, &["peak_ewma", "random", "hash"])
+            }),
+            host_header: table.or("host_header", HostHeader::Preserve, host_header),
+            connect_timeout: table.or("connect_timeout", Duration::from_secs(3), duration),
+            response_timeout: table.or("response_timeout", Duration::from_secs(60), duration),
+            stall_timeout: table.or("stall_timeout", Duration::from_secs(60), duration),
+            stream_timeout: table.or("stream_timeout", Duration::from_secs(3600), duration),
+            on_all_down: table.or("on_all_down", OnAllDown::TryAnyway, |value| {
+                choice(value, &all_down, &[])
+            }),
+            keepalive: table.or("keepalive", Keepalive::default(), keepalive),
+            health_check: table.or("health_check", None, |value| or_off(value, health_check)),
+            servers: servers?,
+        })
+    })
+}
+
+fn not_yet(table: &Table<'_>) {
+    table.or("protocol", (), |value| {
+        choice(value, &[("http1", ())], &["http2"])
+    });
+    table.not_yet("hash_key", off::never);
+    for key in [
+        "max_in_flight",
+        "queue",
+        "concurrency",
+        "slow_start",
+        "panic_below",
+        "ejection",
+        "retry",
+    ] {
+        table.not_yet(key, off::word);
+    }
+    table.not_yet("sticky", off::word_or_no);
+    table.not_yet("tls", off::word_or_no);
+}
+
+fn servers(value: &Value<'_>) -> Vec<ServerConfig> {
+    if off::empty_list(value.inner) {
+        value.invalid_but(
+            "an upstream needs a server",
+            "for example `[\"127.0.0.1:3000\"]`",
+        );
+    }
+    let mut seen = HashMap::new();
+    let mut servers = Vec::new();
+    for item in value.items("a list such as `[\"127.0.0.1:3000\"]`") {
+        let Some(server) = server(&item) else {
+            continue;
+        };
+        match seen.insert(server.address, item.path.clone()) {
+            None => servers.push(server),
+            Some(first) => {
+                let message = format!(
+                    "`{}` is listed twice; `{first}` is the same",
+                    server.address
+                );
+                item.problem("duplicate", message, None);
+            }
+        }
+    }
+    servers
+}
+
+fn server(value: &Value<'_>) -> Option<ServerConfig> {
+    if !value.inner.is_table() {
+        if !value.inner.is_str() {
+            value.wrong_type("an address such as `\"10.0.0.7:8080\"` or a table with one");
+            return None;
+        }
+        return Some(ServerConfig {
+            address: addresses::server(value)?,
+            weight: Weight::ONE,
+        });
+    }
+    value.table(|table| {
+        table.not_yet("backup", off::no);
+        table.not_yet("max_in_flight", off::word);
+        let address = table
+            .required("address", "\"10.0.0.7:8080\"")
+            .and_then(|value| addresses::server(&value));
+        let weight = table.or("weight", Weight::ONE, weight);
+        Some(ServerConfig {
+            address: address?,
+            weight,
+        })
+    })
+}
+
+/// A positive integer. The bound keeps sums over all servers far from overflow.
+pub(super) fn weight(value: &Value<'_>) -> Option<Weight> {
+    integer::<u32>(value, 1..=1_000_000)
+        .and_then(NonZeroU32::new)
+        .map(Weight)
+}
+
+fn host_header(value: &Value<'_>) -> Option<HostHeader> {
+    match string(value, "`\"preserve\"`, `\"server\"` or a host")? {
+        "preserve" => Some(HostHeader::Preserve),
+        "server" => Some(HostHeader::Server),
+        _ => addresses::host_value(value).map(HostHeader::Fixed),
+    }
+}
+
+fn keepalive(value: &Value<'_>) -> Option<Keepalive> {
+    let defaults = Keepalive::default();
+    value.table(|table| {
+        Some(Keepalive {
+            max_idle: table.or("max_idle", defaults.max_idle, |value| {
+                integer(value, 0..=100_000)
+            }),
+            idle: table.or("idle", defaults.idle, duration),
+            max_age: table.or("max_age", defaults.max_age, duration),
+        })
+    })
+}
+
+impl HealthCheck {
+    fn of(kind: HealthCheckKind) -> Self {
+        Self {
+            kind,
+            port: None,
+            interval: Duration::from_secs(5),
+            fast_interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(2),
+            rise: 2,
+            fall: 3,
+        }
+    }
+}
+
+/// The long form, or a path alone.
+fn health_check(value: &Value<'_>) -> Option<HealthCheck> {
+    match value.inner {
+        DeValue::String(_) => Some(HealthCheck::of(http(probe_path(value)?))),
+        DeValue::Table(_) => value.table(|table| {
+            let kind = table.get("type").map_or(Some(true), |value| {
+                choice(&value, &[("http", true), ("tcp", false)], &["grpc"])
+            });
+            let kind = http_check(table, kind == Some(false));
+            let defaults = HealthCheck::of(kind);
+            Some(HealthCheck {
+                port: table.or("port", None, |value| {
+                    or_off(value, |value| integer(value, 1..=65535))
+                }),
+                interval: table.or("interval", defaults.interval, duration),
+                fast_interval: table.or("fast_interval", defaults.fast_interval, duration),
+                timeout: table.or("timeout", defaults.timeout, duration),
+                rise: table.or("rise", defaults.rise, |value| integer(value, 1..=1000)),
+                fall: table.or("fall", defaults.fall, |value| integer(value, 1..=1000)),
+                kind: defaults.kind,
+            })
+        }),
+        _ => {
+            value.wrong_type("a path such as `\"/healthz\"`, a table, or `\"off\"`");
+            None
+        }
+    }
+}
+
+/// What a probe over HTTP asks and expects where nothing else is said.
+fn http(path: String) -> HealthCheckKind {
+    let (method, host, headers, status, body) =
+        (Method::GET, None, Vec::new(), vec![(200, 399)], None);
+    HealthCheckKind::Http {
+        path,
+        method,
+        host,
+        headers,
+        status,
+        body,
+    }
+}
+
+fn http_check(table: &Table<'_>, tcp: bool) -> HealthCheckKind {
+    let path = table.or("path", "/".into(), probe_path);
+    let method = table.or("method", Method::GET, method);
+    let host = table.or("host", None, |value| or_off(value, addresses::host_value));
+    let headers = table.or("headers", Vec::new(), |value| {
+        Some(field_values(value, "`host` of the health check"))
+    });
+    let status = table.or("status", vec![(200, 399)], statuses);
+    let body = table.or("body", None, |value| {
+        or_off(value, |value| string(value, "a string").map(str::to_owned))
+    });
+    if !tcp {
+        return HealthCheckKind::Http {
+            path,
+            method,
+            host,
+            headers,
+            status,
+            body,
+        };
+    }
+    for key in ["path", "method", "host", "headers", "status", "body"] {
+        if let Some(name) = table.key(key) {
+            name.problem(
+                "invalid-value",
+                format!("`{key}` means nothing with `type = \"tcp\"`"),
+                None,
+            );
+        }
+    }
+    HealthCheckKind::Tcp
+}
+
+/// A path, perhaps with a query. Sent as written.
+fn probe_path(value: &Value<'_>) -> Option<String> {
+    let text = string(value, "a path such as `\"/healthz\"`")?;
+    let valid = text.starts_with('/')
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    if valid && text.parse::<PathAndQuery>().is_ok() {
+        return Some(text.to_owned());
+    }
+    let message = format!("`{}` is not a path", plain(text));
+    match text.starts_with('/') {
+        false => value.invalid_but(message, format!("write `/{}`", plain(text))),
+        true => value.invalid_but(
+            message,
+            "spaces and other special characters are written as `%20`",
+        ),
+    }
+    None
+}
+
+/// `"200-399"`, `"200, 204"`, `200`
+fn statuses(value: &Value<'_>) -> Option<Vec<(u16, u16)>> {
+    if value.inner.is_integer() {
+        return integer(value, 100..=599).map(|status| vec![(status, status)]);
+    }
+    let text = string(value, "statuses such as `\"200-399\"`")?;
+    let ranges: Option<Vec<_>> = text
+        .split(',')
+        .map(|part| statuses_between(part.trim()))
+        .collect();
+    if ranges.is_none() {
+        let message = format!("{} is not a set of statuses", found(value.inner));
+        value.invalid_but(
+            message,
+            "write statuses from 100 to 599 as in `\"200-299, 304\"`",
+        );
+    }
+    ranges
+}
+
+fn statuses_between(text: &str) -> Option<(u16, u16)> {
+    let (low, high) = text.split_once('-').unwrap_or((text, text));
+    let status = |text: &str| {
+        text.parse()
+            .ok()
+            .filter(|status| (100..=599).contains(status))
+    };
+    let (low, high) = (status(low.trim())?, status(high.trim())?);
+    (low <= high).then_some((low, high))
+}

@@ -1,0 +1,339 @@
+//! A value of the TOML tree with what is needed to complain about it: its place and its key path.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use super::problems::{Problems, did_you_mean};
+
+/// A value somewhere in the file.
+#[derive(Clone)]
+pub(super) struct Value<'t> {
+    pub(super) inner: &'t DeValue<'t>,
+    pub(super) span: Range<usize>,
+    /// As in `upstream.api.servers[1]`.
+    pub(super) path: String,
+    pub(super) problems: &'t Problems<'t>,
+}
+
+impl<'t> Value<'t> {
+    pub(super) fn new(
+        value: &'t Spanned<DeValue<'t>>,
+        path: String,
+        problems: &'t Problems<'t>,
+    ) -> Self {
+        Self {
+            inner: value.get_ref(),
+            span: value.span(),
+            path,
+            problems,
+        }
+    }
+
+    /// Complains about this value.
+    pub(super) fn problem(
+        &self,
+        id: &'static str,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
+        self.problems.add(
+            self.span.clone(),
+            self.path.clone(),
+            id,
+            message.into(),
+            help,
+        );
+    }
+
+    /// The same for a value of the right type that cannot be taken.
+    pub(super) fn invalid(&self, message: impl Into<String>) {
+        self.problem("invalid-value", message, None);
+    }
+
+    /// The same, telling what would do.
+    pub(super) fn invalid_but(&self, message: impl Into<String>, help: impl Into<String>) {
+        self.problem("invalid-value", message, Some(help.into()));
+    }
+
+    pub(super) fn wrong_type(&self, expected: &str) {
+        self.problem(
+            "wrong-type",
+            format!("expected {expected}, found {}", found(self.inner)),
+            None,
+        );
+    }
+
+    /// The items of a list; of a value that is none: nothing, and a complaint.
+    pub(super) fn items(&self, expected: &str) -> Vec<Self> {
+        match self.inner {
+            DeValue::Array(items) => (items.iter().enumerate())
+                .map(|(number, item)| {
+                    Self::new(item, format!("{}[{number}]", self.path), self.problems)
+                })
+                .collect(),
+            _ => {
+                self.wrong_type(expected);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Reads this value as a table of fixed keys; those that `read` did not ask for are unknown.
+    pub(super) fn table<T>(&self, read: impl FnOnce(&Table<'t>) -> Option<T>) -> Option<T> {
+        let DeValue::Table(entries) = self.inner else {
+            self.wrong_type("a table");
+            return None;
+        };
+        let table = Table {
+            entries,
+            value: self.clone(),
+            known: RefCell::default(),
+        };
+        let read = read(&table);
+        table.refuse_unknown();
+        read
+    }
+
+    /// The entries of a table whose keys are names of the operator's choice, in the order of the file.
+    pub(super) fn entries(&self, expected: &str) -> Vec<Entry<'t>> {
+        let DeValue::Table(entries) = self.inner else {
+            self.wrong_type(expected);
+            return Vec::new();
+        };
+        let mut entries: Vec<_> = entries
+            .iter()
+            .map(|(key, value)| self.entry(key, value))
+            .collect();
+        entries.sort_by_key(|entry| entry.name.span.start);
+        entries
+    }
+
+    fn entry(&self, key: &'t Spanned<DeString<'t>>, value: &'t Spanned<DeValue<'t>>) -> Entry<'t> {
+        let path = join(&self.path, key.get_ref());
+        let name = Name {
+            text: key.get_ref(),
+            span: key.span(),
+            path: path.clone(),
+            problems: self.problems,
+        };
+        Entry {
+            name,
+            value: Value::new(value, path, self.problems),
+        }
+    }
+}
+
+/// A key of the operator's choice and its value.
+pub(super) struct Entry<'t> {
+    pub(super) name: Name<'t>,
+    pub(super) value: Value<'t>,
+}
+
+/// A name in the file: a key, or a string that stands for something with that name.
+#[derive(Clone)]
+pub(super) struct Name<'t> {
+    pub(super) text: &'t str,
+    pub(super) span: Range<usize>,
+    pub(super) path: String,
+    pub(super) problems: &'t Problems<'t>,
+}
+
+impl Name<'_> {
+    pub(super) fn problem(
+        &self,
+        id: &'static str,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
+        self.problems.add(
+            self.span.clone(),
+            self.path.clone(),
+            id,
+            message.into(),
+            help,
+        );
+    }
+}
+
+/// A table of fixed keys while it is read.
+pub(super) struct Table<'t> {
+    entries: &'t DeTable<'t>,
+    pub(super) value: Value<'t>,
+    known: RefCell<Vec<&'static str>>,
+}
+
+impl<'t> Table<'t> {
+    /// The value of `key`, if the file has it.
+    pub(super) fn get(&self, key: &'static str) -> Option<Value<'t>> {
+        self.known.borrow_mut().push(key);
+        let value = self.entries.get(key)?;
+        Some(Value::new(
+            value,
+            join(&self.value.path, key),
+            self.value.problems,
+        ))
+    }
+
+    /// What `read` makes of `key`, or `default` where the file does not have it. A mistake yields the default as well, which
+    /// is never used: what has problems is not published.
+    pub(super) fn or<T>(
+        &self,
+        key: &'static str,
+        default: T,
+        read: impl FnOnce(&Value<'t>) -> Option<T>,
+    ) -> T {
+        self.get(key)
+            .and_then(|value| read(&value))
+            .unwrap_or(default)
+    }
+
+    /// The value of a key that must be there.
+    pub(super) fn required(&self, key: &'static str, example: &str) -> Option<Value<'t>> {
+        let value = self.get(key);
+        if value.is_none() && !self.value.problems.incomplete() {
+            let help = format!("for example `{key} = {example}`");
+            self.value
+                .problem("missing-key", format!("`{key}` is missing"), Some(help));
+        }
+        value
+    }
+
+    /// Where the key is written, for complaints about the key itself.
+    pub(super) fn key(&self, key: &str) -> Option<Name<'t>> {
+        let (key, _) = self.entries.get_key_value(key)?;
+        Some(Name {
+            text: key.get_ref(),
+            span: key.span(),
+            path: join(&self.value.path, key.get_ref()),
+            problems: self.value.problems,
+        })
+    }
+
+    /// Refuses a key that a later version will know, unless its value turns it off.
+    pub(super) fn not_yet(&self, key: &'static str, is_off: fn(&DeValue<'_>) -> bool) {
+        let value = self.get(key);
+        if value.is_some_and(|value| !is_off(value.inner))
+            && let Some(name) = self.key(key)
+        {
+            name.problem(
+                "not-supported-yet",
+                format!("`{key}` is not supported yet"),
+                Some("leave it out".into()),
+            );
+        }
+    }
+
+    fn refuse_unknown(&self) {
+        let known = self.known.borrow();
+        if self.entries.len() > known.len()
+            || self
+                .entries
+                .keys()
+                .any(|key| !known.contains(&key.get_ref().as_ref()))
+        {
+            for entry in self.value.entries("a table") {
+                let name = entry.name;
+                if known.contains(&name.text) {
+                    continue;
+                }
+                let near = name
+                    .problems
+                    .may_suggest()
+                    .then(|| did_you_mean(name.text, known.iter().copied()));
+                name.problem(
+                    "unknown-key",
+                    format!("unknown key `{}`", plain(name.text)),
+                    near.flatten(),
+                );
+            }
+        }
+    }
+}
+
+/// What turns a key off that is not supported yet.
+pub(super) mod off {
+    use super::DeValue;
+
+    pub(in crate::config) fn word(value: &DeValue<'_>) -> bool {
+        value.as_str() == Some("off")
+    }
+
+    pub(in crate::config) fn no(value: &DeValue<'_>) -> bool {
+        value.as_bool() == Some(false)
+    }
+
+    pub(in crate::config) fn word_or_no(value: &DeValue<'_>) -> bool {
+        word(value) || no(value)
+    }
+
+    /// `false`, or the long form `{ enabled = false }`.
+    pub(in crate::config) fn disabled(value: &DeValue<'_>) -> bool {
+        let disabled = |table: &super::DeTable<'_>| {
+            table.len() == 1 && table.get("enabled").is_some_and(|v| no(v.get_ref()))
+        };
+        no(value) || value.as_table().is_some_and(disabled)
+    }
+
+    pub(in crate::config) fn empty_list(value: &DeValue<'_>) -> bool {
+        value.as_array().is_some_and(|list| list.is_empty())
+    }
+
+    pub(in crate::config) fn empty_table(value: &DeValue<'_>) -> bool {
+        value.as_table().is_some_and(|table| table.is_empty())
+    }
+
+    pub(in crate::config) fn never(_: &DeValue<'_>) -> bool {
+        false
+    }
+}
+
+/// A value as a message speaks of it.
+pub(super) fn found(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("the string `\"{}\"`", plain(text)),
+        DeValue::Integer(number) => format!("the number `{}`", plain(&number.to_string())),
+        DeValue::Float(number) => format!("the number `{}`", plain(number.as_str())),
+        DeValue::Boolean(value) => format!("the boolean `{value}`"),
+        DeValue::Datetime(_) => "a date".into(),
+        DeValue::Array(_) => "a list".into(),
+        DeValue::Table(_) => "a table".into(),
+    }
+}
+
+/// Text from the file for a message: control characters escaped, cut when long.
+pub(super) fn plain(text: &str) -> String {
+    let mut characters = text.chars();
+    let mut out: String = characters
+        .by_ref()
+        .take(LONGEST_QUOTE)
+        .flat_map(escaped)
+        .collect();
+    if characters.next().is_some() {
+        out.push('…');
+    }
+    out
+}
+
+fn escaped(character: char) -> impl Iterator<Item = char> {
+    let escape = character.is_control().then(|| character.escape_default());
+    let keep = escape.is_none().then_some(character);
+    escape.into_iter().flatten().chain(keep)
+}
+
+/// `table.key`, the key quoted where TOML would have it quoted.
+pub(super) fn join(path: &str, key: &str) -> String {
+    let bare = !key.is_empty()
+        && key
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    let dot = if path.is_empty() { "" } else { "." };
+    match bare {
+        true => format!("{path}{dot}{key}"),
+        false => format!("{path}{dot}\"{}\"", plain(key)),
+    }
+}
+
+const LONGEST_QUOTE: usize = 100;

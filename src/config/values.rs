@@ -1,0 +1,299 @@
+//! Leaves of the tree -> typed values. Each returns `None` after it has said what is wrong.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+use toml::de::DeValue;
+
+use super::problems::did_you_mean;
+use super::value::{Value, found, plain};
+use crate::units::ByteSize;
+
+pub(super) fn boolean(value: &Value<'_>) -> Option<bool> {
+    let boolean = value.inner.as_bool();
+    if boolean.is_none() {
+        value.wrong_type("`true` or `false`");
+    }
+    boolean
+}
+
+pub(super) fn string<'t>(value: &Value<'t>, expected: &str) -> Option<&'t str> {
+    match value.inner {
+        DeValue::String(text) => Some(text.as_ref()),
+        _ => {
+            value.wrong_type(expected);
+            None
+        }
+    }
+}
+
+pub(super) fn integer<T: TryFrom<i64>>(value: &Value<'_>, range: RangeInclusive<i64>) -> Option<T> {
+    let expected = format!("a number from {} to {}", range.start(), range.end());
+    let DeValue::Integer(number) = value.inner else {
+        value.wrong_type(&expected);
+        return None;
+    };
+    let in_range = i64::from_str_radix(number.as_str(), number.radix())
+        .ok()
+        .filter(|number| range.contains(number));
+    let converted = in_range.and_then(|number| T::try_from(number).ok());
+    if converted.is_none() {
+        value.invalid(format!(
+            "expected {expected}, found `{}`",
+            plain(&number.to_string())
+        ));
+    }
+    converted
+}
+
+/// `None` for the word "off", else what `read` makes of it.
+pub(super) fn or_off<'t, T>(
+    value: &Value<'t>,
+    read: impl FnOnce(&Value<'t>) -> Option<T>,
+) -> Option<Option<T>> {
+    or_word(value, "off", read)
+}
+
+/// The same for "auto".
+pub(super) fn or_auto<'t, T>(
+    value: &Value<'t>,
+    read: impl FnOnce(&Value<'t>) -> Option<T>,
+) -> Option<Option<T>> {
+    or_word(value, "auto", read)
+}
+
+fn or_word<'t, T>(
+    value: &Value<'t>,
+    word: &str,
+    read: impl FnOnce(&Value<'t>) -> Option<T>,
+) -> Option<Option<T>> {
+    if value.inner.as_str() == Some(word) {
+        Some(None)
+    } else {
+        read(value).map(Some)
+    }
+}
+
+/// A duration above zero, up to ten years.
+pub(super) fn duration(value: &Value<'_>) -> Option<Duration> {
+    let text = with_unit(value, "a duration with a unit such as `\"5s\"`", |number| {
+        format!("write `\"{number}s\"` for seconds or `\"{number}ms\"` for milliseconds")
+    })?;
+    let parsed = match humantime::parse_duration(text) {
+        // humantime takes `M` for months, a slip of one key away from minutes.
+        Ok(_) if text.contains('M') => Err(format!("`{}` is not a duration", plain(text))),
+        Ok(duration) => Ok(duration),
+        Err(_) => Err(format!("`{}` is not a duration", plain(text))),
+    };
+    let units = "write a number and a unit: `ms`, `s`, `m`, `h` or `d`, as in `\"5s\"`";
+    match parsed {
+        Ok(duration) if duration.is_zero() => value.invalid("must be more than zero"),
+        Ok(duration) if duration > LONGEST => {
+            value.invalid("must not be more than ten years (`\"3650d\"`)")
+        }
+        Ok(duration) => return Some(duration),
+        Err(message) => value.invalid_but(message, units),
+    }
+    None
+}
+
+/// A duration, or "off".
+pub(super) fn duration_or_off(value: &Value<'_>) -> Option<Option<Duration>> {
+    or_off(value, duration)
+}
+
+/// A size in bytes. `KB`, `MB` and `GB` are powers of 1000; `KiB`, `MiB` and `GiB` of 1024.
+pub(super) fn size(value: &Value<'_>, range: RangeInclusive<u64>) -> Option<ByteSize> {
+    let text = with_unit(value, "a size with a unit such as `\"64KiB\"`", |number| {
+        format!("write `\"{number}B\"` for bytes or `\"{number}KiB\"`")
+    })?;
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let factor = UNITS
+        .iter()
+        .find(|(name, _)| *name == unit.trim_start())
+        .map(|(_, factor)| *factor);
+    let bytes = number
+        .parse()
+        .ok()
+        .zip(factor)
+        .and_then(|(number, factor): (u64, u64)| number.checked_mul(factor));
+    match bytes {
+        None => value.invalid_but(
+            format!("`{}` is not a size", plain(text)),
+            "write a whole number and a unit: `B`, `KiB`, `MiB`, `GiB`, `KB`, `MB` or `GB`, as in `\"64KiB\"`",
+        ),
+        Some(bytes) if !range.contains(&bytes) => {
+            let (low, high) = (show_size(ByteSize(*range.start())), show_size(ByteSize(*range.end())));
+            value.invalid(format!("expected a size from {low} to {high}, found `{}`", plain(text)));
+        }
+        Some(bytes) => return Some(ByteSize(bytes)),
+    }
+    None
+}
+
+/// The text of what must have a unit; a bare number is answered with what was probably meant.
+fn with_unit<'t>(
+    value: &Value<'t>,
+    expected: &str,
+    help: impl FnOnce(&str) -> String,
+) -> Option<&'t str> {
+    let number = match value.inner {
+        DeValue::String(text)
+            if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) =>
+        {
+            return Some(text);
+        }
+        DeValue::String(text) => text.to_string(),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.as_str().to_owned(),
+        _ => {
+            value.wrong_type(expected);
+            return None;
+        }
+    };
+    let whole = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let message = format!("expected {expected}, found {}", found(value.inner));
+    value.problem(
+        "missing-unit",
+        message,
+        whole.then(|| help(&plain(&number))),
+    );
+    None
+}
+
+/// The size as it may be written in the file, in the largest unit without a fraction.
+pub(super) fn show_size(size: ByteSize) -> String {
+    let binary = UNITS
+        .iter()
+        .filter(|(name, _)| *name == "B" || name.contains('i'));
+    let (name, factor) = (binary.rev())
+        .find(|(_, factor)| size.0 != 0 && size.0.is_multiple_of(*factor))
+        .unwrap_or(&("B", 1));
+    format!("{}{name}", size.0 / factor)
+}
+
+/// One of a few words.
+pub(super) fn choice<T: Clone>(
+    value: &Value<'_>,
+    choices: &[(&str, T)],
+    not_yet: &[&str],
+) -> Option<T> {
+    let words = choices
+        .iter()
+        .map(|(word, _)| format!("`\"{word}\"`"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let expected = format!("one of {words}");
+    let text = string(value, &expected)?;
+    if let Some((_, choice)) = choices.iter().find(|(word, _)| *word == text) {
+        return Some(choice.clone());
+    }
+    if not_yet.contains(&text) {
+        value.problem(
+            "not-supported-yet",
+            format!("`{text}` is not supported yet"),
+            Some(format!("write {expected}")),
+        );
+    } else {
+        let near = did_you_mean(text, choices.iter().map(|(word, _)| *word));
+        value.problem(
+            "invalid-value",
+            format!("expected {expected}, found `\"{}\"`", plain(text)),
+            near,
+        );
+    }
+    None
+}
+
+/// Every item of a list that can be read, none of them twice.
+pub(super) fn list<'t, T: Clone + Eq + Hash>(
+    value: &Value<'t>,
+    expected: &str,
+    read: impl FnMut(&Value<'t>) -> Option<T>,
+) -> Vec<T> {
+    distinct(value.items(expected), read)
+}
+
+/// The same where a single value stands for a list of one.
+pub(super) fn one_or_list<'t, T: Clone + Eq + Hash>(
+    value: &Value<'t>,
+    read: impl FnMut(&Value<'t>) -> Option<T>,
+) -> Vec<T> {
+    match value.inner {
+        DeValue::Array(_) => distinct(value.items("a list"), read),
+        _ => distinct(vec![value.clone()], read),
+    }
+}
+
+fn distinct<'t, T: Clone + Eq + Hash>(
+    items: Vec<Value<'t>>,
+    mut read: impl FnMut(&Value<'t>) -> Option<T>,
+) -> Vec<T> {
+    let mut seen = HashSet::new();
+    let mut out = Vec::new();
+    for item in items {
+        let Some(read) = read(&item) else { continue };
+        if seen.insert(read.clone()) {
+            out.push(read);
+        } else {
+            item.problem(
+                "duplicate",
+                format!("{} is listed twice", found(item.inner)),
+                None,
+            );
+        }
+    }
+    out
+}
+
+pub(super) fn method(value: &Value<'_>) -> Option<Method> {
+    let text = string(value, "a method such as `\"GET\"`")?;
+    let upper = text.to_ascii_uppercase();
+    match Method::from_bytes(text.as_bytes()) {
+        Ok(method) if upper == text || !STANDARD_METHODS.contains(&upper.as_str()) => {
+            return Some(method);
+        }
+        Ok(_) => value.invalid_but(
+            format!("`{text}`: methods are case-sensitive"),
+            format!("write `{upper}`"),
+        ),
+        Err(_) => value.invalid(format!("`{}` is not a method", plain(text))),
+    }
+    None
+}
+
+pub(super) fn header_name(text: &str) -> Result<HeaderName, String> {
+    HeaderName::from_bytes(text.as_bytes())
+        .map_err(|_| format!("`{}` is not a field name", plain(text)))
+}
+
+pub(super) fn header_value(value: &Value<'_>) -> Option<HeaderValue> {
+    let text = string(value, "a string")?;
+    let header = HeaderValue::from_str(text).ok();
+    if header.is_none() {
+        value.invalid(format!(
+            "`{}` cannot be a field value: it has control characters",
+            plain(text)
+        ));
+    }
+    header
+}
+
+const UNITS: [(&str, u64); 8] = [
+    ("B", 1),
+    ("KB", 1000),
+    ("kB", 1000),
+    ("KiB", 1 << 10),
+    ("MB", 1_000_000),
+    ("MiB", 1 << 20),
+    ("GB", 1_000_000_000),
+    ("GiB", 1 << 30),
+];
+const LONGEST: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+const STANDARD_METHODS: [&str; 9] = [
+    "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
+];
