@@ -25,6 +25,7 @@
     allow(clippy::unwrap_used, reason = "a test that cannot go on fails")
 )]
 
+mod balance;
 pub mod config;
 mod deadline;
 mod semantics;

@@ -1,0 +1,165 @@
+//! How an upstream chooses the server of a request. Knows candidates, not servers.
+
+mod least_connections;
+mod round_robin;
+
+pub(crate) use least_connections::LeastLoaded;
+pub(crate) use round_robin::Rotation;
+
+/// What a policy needs to know of a server.
+pub(crate) trait Candidate {
+    /// Its share relative to the others; at least 1.
+    fn weight(&self) -> u32;
+
+    /// The requests that it is working on now.
+    fn in_flight(&self) -> u32;
+
+    /// Its place in its upstream, which does not change while the upstream is the same.
+    fn id(&self) -> usize;
+}
+
+/// A policy and its memory. Owned by one worker: `&mut`, no atomics of its own.
+#[derive(Debug)]
+pub(crate) enum Balancer {
+    RoundRobin(Rotation),
+    LeastConnections(LeastLoaded),
+}
+
+impl Balancer {
+    /// Takes turns, by weight. Workers get different seeds, lest they all begin with the same server.
+    pub(crate) fn round_robin(seed: u64) -> Self {
+        Self::RoundRobin(Rotation::new(seed))
+    }
+
+    /// Fewest requests in flight, by weight. Workers get different seeds, lest all break a tie alike.
+    pub(crate) fn least_connections(seed: u64) -> Self {
+        Self::LeastConnections(LeastLoaded::new(seed))
+    }
+
+    /// The index of one of the candidates for whose index `ready` holds; `None` only if there are none. A failover asks
+    /// again with a `ready` that excludes what was tried. Allocates nothing, except when it sees a candidate first.
+    pub(crate) fn pick<C: Candidate>(
+        &mut self,
+        candidates: &[C],
+        ready: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        match self {
+            Self::RoundRobin(rotation) => rotation.pick(candidates, ready),
+            Self::LeastConnections(loads) => loads.pick(candidates, ready),
+        }
+    }
+}
+
+/// Random enough to spread load (SplitMix64); not for secrets.
+#[derive(Debug)]
+struct Random(u64);
+
+impl Random {
+    /// Less than `end`; 0 if `end` is 0.
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        // The high half of the product is evenly spread over 0..end, without a division.
+        ((u128::from(mixed) * u128::from(end)) >> 64) as u64
+    }
+}
+
+/// A server for the tests of the policies.
+#[cfg(test)]
+#[derive(Clone, Debug)]
+struct Sample {
+    id: usize,
+    weight: u32,
+    in_flight: u32,
+}
+
+#[cfg(test)]
+impl Sample {
+    fn with_weights(weights: &[u32]) -> Vec<Self> {
+        weights
+            .iter()
+            .enumerate()
+            .map(|(id, &weight)| Self {
+                id,
+                weight,
+                in_flight: 0,
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+impl Candidate for Sample {
+    fn weight(&self) -> u32 {
+        self.weight
+    }
+
+    fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    fn id(&self) -> usize {
+        self.id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_picked_is_ready_and_none_means_none(
+            servers in prop::collection::vec((1..9_u32, 0..9_u32, any::<bool>()), 0..12),
+            seed in any::<u64>(),
+        ) {
+            let candidates: Vec<Sample> = servers
+                .iter()
+                .enumerate()
+                .map(|(id, &(weight, in_flight, _))| Sample { id, weight, in_flight })
+                .collect();
+            for mut balancer in [Balancer::round_robin(seed), Balancer::least_connections(seed)] {
+                for _ in 0..40 {
+                    match balancer.pick(&candidates, |index| servers[index].2) {
+                        Some(index) => prop_assert!(servers[index].2),
+                        None => prop_assert!(!servers.iter().any(|server| server.2)),
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn candidates_and_weights_may_change_between_picks(
+            rounds in prop::collection::vec(prop::collection::vec((0..20_usize, 1..1000_u32), 1..8), 1..20),
+            seed in any::<u64>(),
+        ) {
+            for mut balancer in [Balancer::round_robin(seed), Balancer::least_connections(seed)] {
+                for round in &rounds {
+                    let candidates: Vec<Sample> =
+                        round.iter().map(|&(id, weight)| Sample { id, weight, in_flight: 0 }).collect();
+                    prop_assert!(balancer.pick(&candidates, |_| true).is_some_and(|index| index < candidates.len()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn workers_begin_with_different_servers() {
+        let candidates = Sample::with_weights(&[1; 8]);
+        for policy in [Balancer::round_robin, Balancer::least_connections] {
+            let mut first = [0; 8];
+            for worker in 0..8_000 {
+                first[policy(worker).pick(&candidates, |_| true).unwrap()] += 1;
+            }
+            assert!(
+                first.iter().all(|count| (800..1200).contains(count)),
+                "{first:?}"
+            );
+        }
+    }
+}
