@@ -28,6 +28,7 @@
 mod balance;
 pub mod config;
 mod deadline;
+mod route;
 mod semantics;
 pub mod units;
 
