@@ -30,5 +30,6 @@ pub mod config;
 mod deadline;
 mod route;
 mod semantics;
+mod telemetry;
 pub mod units;
 
