@@ -31,5 +31,8 @@ mod deadline;
 mod route;
 mod semantics;
 mod telemetry;
+#[doc(hidden)]
+pub mod testing;
 pub mod units;
+mod upstream;
 

@@ -1,0 +1,182 @@
+//! Parts that are fuzzed and timed on their own, from outside of the crate. Not an interface: it changes as they do.
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use crate::upstream::http1::head::{Asked, ResponseHead, parse_response, write_field};
+use crate::upstream::http1::{Chunked, Decoded, Framing};
+
+/// Field lines in the order of the map.
+pub type Fields = Vec<(String, Vec<u8>)>;
+
+/// A parsed response head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub status: u16,
+    pub fields: Fields,
+    pub body: BodyFraming,
+    pub keep_alive: bool,
+    pub idle_seconds: Option<u64>,
+    pub upgrade: Option<Vec<u8>>,
+}
+
+/// Where a body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFraming {
+    Length(u64),
+    Chunked,
+    Close,
+}
+
+/// What was decoded of a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body {
+    pub data: Vec<u8>,
+    pub trailers: Fields,
+    pub end: BodyEnd,
+}
+
+/// How decoding ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BodyEnd {
+    /// The body is over; that many bytes are its own.
+    Complete {
+        length: usize,
+    },
+    /// All input is used up. Whether its end may be the end of the body.
+    NeedsMore {
+        may_end: bool,
+    },
+    Bad(String),
+}
+
+/// Parses the head at the beginning of `bytes`, the answer to a HEAD or to a request for an upgrade where told so. The
+/// length of the head comes with it; `None` while it is incomplete.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_response_head(
+    bytes: &[u8],
+    to_head: bool,
+    to_upgrade: bool,
+) -> Result<Option<(usize, Head)>, String> {
+    let asked = Asked {
+        head: to_head,
+        upgrade: to_upgrade,
+    };
+    let parsed =
+        parse_response(&Bytes::copy_from_slice(bytes), asked).map_err(|error| error.to_string())?;
+    Ok(parsed.map(|(length, head)| (length, Head::from(head))))
+}
+
+/// Writes a head that is parsed to the same one.
+#[must_use]
+pub fn write_response_head(head: &Head) -> Vec<u8> {
+    let mut out = format!("HTTP/1.1 {} Reason\r\n", head.status).into_bytes();
+    for (name, value) in &head.fields {
+        write_field(&mut out, name.as_bytes(), value);
+    }
+    if head.body == BodyFraming::Chunked {
+        write_field(&mut out, b"transfer-encoding", b"chunked");
+    }
+    if !head.keep_alive {
+        write_field(&mut out, b"connection", b"close");
+    }
+    if let Some(seconds) = head.idle_seconds {
+        write_field(
+            &mut out,
+            b"keep-alive",
+            format!("timeout={seconds}").as_bytes(),
+        );
+    }
+    if let Some(protocol) = &head.upgrade {
+        write_field(&mut out, b"upgrade", protocol);
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// Decodes `wire` as if it were read in pieces of these lengths, over and over; in one piece if there are none.
+///
+/// # Panics
+/// If decoding does not come to an end.
+#[must_use]
+pub fn decode_body(body: BodyFraming, wire: &[u8], cuts: &[usize]) -> Body {
+    let mut framing = match body {
+        BodyFraming::Length(length) => Framing::Length(length),
+        BodyFraming::Chunked => Framing::Chunked(Chunked::Size),
+        BodyFraming::Close => Framing::Close,
+    };
+    let mut decoded = Body {
+        data: Vec::new(),
+        trailers: Vec::new(),
+        end: BodyEnd::NeedsMore { may_end: false },
+    };
+    let (mut unread, mut rest) = (Bytes::new(), wire);
+    let mut cuts = cuts.iter().copied().cycle();
+    let mut steps = 0;
+    loop {
+        let cut = cuts
+            .next()
+            .unwrap_or(usize::MAX)
+            .clamp(1, rest.len().max(1))
+            .min(rest.len());
+        let (piece, left) = rest.split_at(cut);
+        rest = left;
+        unread = [&unread, piece].concat().into();
+        loop {
+            steps += 1;
+            assert!(
+                steps <= 2 * wire.len() + 4,
+                "decoding goes round in circles"
+            );
+            decoded.end = match framing.decode(&mut unread) {
+                Ok(Decoded::Data(data)) => {
+                    assert!(!data.is_empty(), "a piece of nothing");
+                    decoded.data.extend_from_slice(&data);
+                    continue;
+                }
+                Ok(Decoded::Trailers(trailers)) => {
+                    decoded.trailers = fields(&trailers);
+                    BodyEnd::Complete {
+                        length: wire.len() - rest.len() - unread.len(),
+                    }
+                }
+                Ok(Decoded::End) => BodyEnd::Complete {
+                    length: wire.len() - rest.len() - unread.len(),
+                },
+                Ok(Decoded::More) => BodyEnd::NeedsMore {
+                    may_end: framing.end_of_input().is_ok(),
+                },
+                Err(error) => BodyEnd::Bad(error.to_string()),
+            };
+            break;
+        }
+        if rest.is_empty() || !matches!(decoded.end, BodyEnd::NeedsMore { .. }) {
+            return decoded;
+        }
+    }
+}
+
+impl From<ResponseHead> for Head {
+    fn from(head: ResponseHead) -> Self {
+        Self {
+            status: head.status.as_u16(),
+            fields: fields(&head.headers),
+            body: match head.framing {
+                Framing::Length(length) => BodyFraming::Length(length),
+                Framing::Chunked(_) => BodyFraming::Chunked,
+                Framing::Close => BodyFraming::Close,
+            },
+            keep_alive: head.keep_alive,
+            idle_seconds: head.idle_seconds,
+            upgrade: head.upgrade.map(|protocol| protocol.as_bytes().to_vec()),
+        }
+    }
+}
+
+fn fields(map: &HeaderMap) -> Fields {
+    map.iter()
+        .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
+        .collect()
+}

@@ -1,0 +1,225 @@
+//! Active health checks: one prober per server and process. Probes use connections of their own.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderValue, Request, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
+
+use super::server::{HealthState, Server};
+use crate::config::{HealthCheck, HealthCheckKind};
+use crate::units::{ServerAddr, UpstreamName};
+
+/// How much of a probe's response is looked at.
+const MAX_BODY: usize = 64 * 1024;
+
+/// The probers of all servers.
+#[derive(Default)]
+pub(crate) struct Probers(HashMap<(UpstreamName, ServerAddr), Prober>);
+
+struct Prober {
+    check: HealthCheck,
+    task: AbortHandle,
+}
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Probers {
+    /// Probes exactly these from now on. Who is probed the same way as before is not disturbed.
+    pub(crate) fn probe<'s>(
+        &mut self,
+        servers: impl Iterator<Item = (&'s HealthCheck, &'s Arc<Server>)>,
+    ) {
+        let mut before = std::mem::take(&mut self.0);
+        for (check, server) in servers {
+            let identity = (server.upstream.clone(), server.address);
+            let prober = before
+                .remove(&identity)
+                .filter(|prober| prober.check == *check)
+                .unwrap_or_else(|| Prober {
+                    check: check.clone(),
+                    task: tokio::spawn(keep_probing(check.clone(), Arc::clone(server)))
+                        .abort_handle(),
+                });
+            self.0.insert(identity, prober);
+        }
+    }
+}
+
+async fn keep_probing(check: HealthCheck, server: Arc<Server>) {
+    let mut jitter = Jitter::new(&server);
+    loop {
+        let result = match timeout(check.timeout, probe(&check, server.address)).await {
+            Ok(result) => result,
+            Err(_) => Err(format!(
+                "timed out after {}",
+                humantime::format_duration(check.timeout)
+            )),
+        };
+        let failed = result.as_ref().err().cloned();
+        match server.checked(result, check.rise, check.fall, SystemTime::now()) {
+            Some(HealthState::Down) => tracing::warn!(
+                upstream = %server.upstream,
+                server = %server.address,
+                reason = failed.as_deref().unwrap_or_default(),
+                "server is down"
+            ),
+            Some(HealthState::Up) => {
+                tracing::info!(upstream = %server.upstream, server = %server.address, "server is up")
+            }
+            Some(HealthState::Starting) | None => {}
+        }
+        let health = server.health();
+        let steady = match health.state {
+            HealthState::Up => health.last_passed == Some(true),
+            HealthState::Down => health.last_passed == Some(false),
+            HealthState::Starting => false,
+        };
+        sleep(jitter.spread(if steady {
+            check.interval
+        } else {
+            check.fast_interval.min(check.interval)
+        }))
+        .await;
+    }
+}
+
+/// Shifts each interval by up to 10 %, so that the probes of many proxies and servers do not march in step.
+struct Jitter(u64);
+
+impl Jitter {
+    fn new(server: &Server) -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        Self(RandomState::new().hash_one(server.address) | 1)
+    }
+
+    fn spread(&mut self, interval: Duration) -> Duration {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        let share = (self.0 % 2001) as f64 / 10_000.0;
+        interval.mul_f64(0.9 + share)
+    }
+}
+
+/// One check. The error is its reason, in few words.
+async fn probe(check: &HealthCheck, server: ServerAddr) -> Result<(), String> {
+    let address = SocketAddr::new(server.0.ip(), check.port.unwrap_or(server.0.port()));
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(|error| reason(&error))?;
+    let HealthCheckKind::Http {
+        path,
+        method,
+        host,
+        headers,
+        status,
+        body,
+    } = &check.kind
+    else {
+        return Ok(());
+    };
+    let host = match host {
+        Some(host) => host.clone(),
+        None => HeaderValue::try_from(address.to_string()).map_err(|_| "bad host".to_owned())?,
+    };
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path.as_str())
+        .header(header::HOST, host);
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    if !headers.iter().any(|(name, _)| *name == header::USER_AGENT) {
+        request = request.header(header::USER_AGENT, "weir-health-check");
+    }
+    let request = request
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|_| "the check's request is invalid".to_owned())?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|_| "connection failed".to_owned())?;
+    let connection = AbortOnDrop(tokio::spawn(connection).abort_handle());
+    let response = sender.send_request(request).await.map_err(|error| {
+        if error.is_parse() {
+            "not an HTTP response".to_owned()
+        } else {
+            "connection closed without a response".to_owned()
+        }
+    })?;
+    let code = response.status().as_u16();
+    if !status.iter().any(|&(from, to)| (from..=to).contains(&code)) {
+        return Err(format!("status {code}"));
+    }
+    if let Some(wanted) = body {
+        let collected = Limited::new(response.into_body(), MAX_BODY).collect().await;
+        let bytes = collected
+            .map_err(|_| "the body broke off or is larger than 64 KiB".to_owned())?
+            .to_bytes();
+        if !contains(&bytes, wanted.as_bytes()) {
+            return Err("the body does not contain what it must".to_owned());
+        }
+    }
+    drop(connection);
+    Ok(())
+}
+
+/// Ends the task of a probe's connection, however the probe ends.
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+    wanted.is_empty() || bytes.windows(wanted.len()).any(|window| window == wanted)
+}
+
+fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        std::io::ErrorKind::HostUnreachable => "host unreachable".to_owned(),
+        std::io::ErrorKind::NetworkUnreachable => "network unreachable".to_owned(),
+        std::io::ErrorKind::TimedOut => "connecting timed out".to_owned(),
+        _ => "connecting failed".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_within_a_tenth() {
+        let server = Server::new(
+            UpstreamName::from("app"),
+            ServerAddr("127.0.0.1:1".parse().unwrap()),
+            true,
+            SystemTime::now(),
+        );
+        let mut jitter = Jitter::new(&server);
+        let spread: Vec<_> = (0..1000)
+            .map(|_| jitter.spread(Duration::from_secs(10)))
+            .collect();
+        assert!(
+            spread
+                .iter()
+                .all(|wait| (9.0..=11.0).contains(&wait.as_secs_f64()))
+        );
+        assert!(spread.iter().max() > spread.iter().min());
+    }
+}

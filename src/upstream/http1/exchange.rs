@@ -1,0 +1,603 @@
+//! One request and its response on one connection.
+//!
+//! The head of the request is written at once, its body is sent piece by piece with back-pressure while the response is
+//! already awaited, since a server may answer before it has read everything. What remains of an exchange when the response
+//! head is there ([`Upload`], the [`Framing`] of the body) is driven by the body that the client reads.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::buf::Chain;
+use bytes::{Buf, Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::Body;
+use tokio::net::TcpStream;
+use tokio_util::io::{poll_read_buf, poll_write_buf};
+
+use super::framing::{BadFraming, Framing};
+use super::head::{Asked, BadHead, MAX_HEAD, ResponseHead, parse_response};
+use crate::deadline::{Deadline, Ticks};
+
+/// The most that one read takes, and so what a response may hold in memory while its client is slow. What is read at once
+/// is written at once: it fits into one segment of a loopback connection (65,483 bytes), where 64 KiB would make a full
+/// segment and a sliver each time, at a third more CPU for large bodies.
+pub(crate) const READ_SIZE: usize = 48 * 1024;
+/// Reads up to this size are copied out, so that a small response does not pin a large buffer.
+const COPY_UP_TO: usize = 8 * 1024;
+/// Informational responses skipped before a server counts as broken.
+const MAX_INFORMATIONAL: u32 = 32;
+
+/// The read buffer that all connections of a worker share: an idle connection owns none.
+pub(crate) struct ReadBuffer(RefCell<BytesMut>);
+
+impl ReadBuffer {
+    pub(crate) fn new() -> Self {
+        Self(RefCell::new(BytesMut::new()))
+    }
+
+    /// Reads what is there, at most `limit` bytes beside `before`, which comes first in the result. The second value tells
+    /// how many bytes are new; 0 is the end of the stream. With `brief`, whatever is read will be let go of at once, so it
+    /// may stay in the shared buffer; what may last is moved out of it, lest a few bytes pin all of it.
+    fn poll_read(
+        &self,
+        stream: &mut TcpStream,
+        context: &mut Context<'_>,
+        before: &[u8],
+        limit: usize,
+        brief: bool,
+    ) -> Poll<io::Result<(Bytes, usize)>> {
+        let mut buffer = self.0.borrow_mut();
+        let wanted = limit + before.len();
+        // A new block when less than half of one is left, rather than for each read of a small response.
+        if buffer.capacity() < wanted && (!brief || buffer.capacity() < READ_SIZE / 2) {
+            buffer.reserve(wanted);
+        }
+        buffer.extend_from_slice(before);
+        let mut limited = bytes::BufMut::limit(&mut *buffer, limit);
+        match poll_read_buf(Pin::new(stream), context, &mut limited) {
+            Poll::Ready(Ok(read)) => {
+                let bytes = if buffer.len() <= COPY_UP_TO && !brief {
+                    let bytes = Bytes::copy_from_slice(&buffer);
+                    buffer.clear();
+                    bytes
+                } else {
+                    buffer.split().freeze()
+                };
+                Poll::Ready(Ok((bytes, read)))
+            }
+            Poll::Ready(Err(error)) => {
+                buffer.clear();
+                Poll::Ready(Err(error))
+            }
+            Poll::Pending => {
+                buffer.clear();
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// A connection to a server. It carries one exchange at a time and is dropped after any doubt.
+pub(crate) struct Connection {
+    pub(crate) stream: TcpStream,
+    /// Read, not yet decoded.
+    pub(crate) unread: Bytes,
+    /// Of the request head, what the socket did not take at once.
+    unsent: Bytes,
+    /// The server's side takes no more bytes. If it said why, the answer is on its way; if not, its end is.
+    deaf: bool,
+    /// Bytes of the request's body that were taken from the client.
+    pub(crate) uploaded: u64,
+    pub(crate) deadline: Deadline,
+    /// The tick when it was opened.
+    pub(crate) born: u64,
+    /// The tick when it became idle last.
+    pub(crate) idle_since: u64,
+    /// Exchanges completed.
+    pub(crate) exchanges: u32,
+    /// How long the server keeps it open, by its own word.
+    pub(crate) idle_limit: Option<Ticks>,
+}
+
+/// A response head, and the connection's state behind it.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) head: ResponseHead,
+}
+
+/// Why an exchange got no response head.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExchangeError {
+    /// Not a byte of a response came. Such a request may be sent again if it is safe to.
+    #[error("the server closed the connection without a response")]
+    Closed(#[source] Option<io::Error>),
+    #[error("the connection ended within the response head")]
+    Incomplete(#[source] Option<io::Error>),
+    #[error("the server broke the protocol")]
+    Head(#[from] BadHead),
+    #[error("the server sent more than {MAX_INFORMATIONAL} informational responses")]
+    Informational,
+    #[error("the server sent no response in time")]
+    ResponseTimeout,
+    #[error("the server took no bytes of the request in time")]
+    WriteTimeout,
+    #[error("the exchange took longer than the route allows")]
+    RouteTimeout,
+    /// The client's fault, as are the two after it.
+    #[error("the client broke off its request")]
+    ClientBody(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the client sent no bytes of its request in time")]
+    ClientStalled,
+    #[error("the body of the request is larger than allowed")]
+    BodyTooLarge,
+}
+
+impl Connection {
+    pub(crate) fn new(stream: TcpStream, deadline: Deadline, now: u64) -> Self {
+        Self {
+            stream,
+            unread: Bytes::new(),
+            unsent: Bytes::new(),
+            deaf: false,
+            uploaded: 0,
+            deadline,
+            born: now,
+            idle_since: now,
+            exchanges: 0,
+            idle_limit: None,
+        }
+    }
+
+    /// Whether an idle connection can still be used: nothing came on it, not even its end. Costs no system call unless
+    /// something did.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let mut byte = [0u8; 1];
+        self.unread.is_empty()
+            && matches!(self.stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Sends the head of a request; `false` if not a byte of it can be sent any more. Later errors show when the response
+    /// is read: a server may have answered before it closed.
+    pub(crate) fn send_head(&mut self, head: &[u8]) -> bool {
+        self.uploaded = 0;
+        let sent = match self.stream.try_write(head) {
+            Ok(sent) => sent,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(_) => {
+                // A body must not follow a head that is not there: its bytes would be read as a request.
+                self.deaf = true;
+                return false;
+            }
+        };
+        if let Some(rest) = head.get(sent..).filter(|rest| !rest.is_empty()) {
+            self.unsent = Bytes::copy_from_slice(rest);
+        }
+        true
+    }
+
+    fn poll_send_rest_of_head(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.unsent.has_remaining() {
+            if ready!(poll_write_buf(
+                Pin::new(&mut self.stream),
+                context,
+                &mut self.unsent
+            ))? == 0
+            {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads more behind what is unread; `false` at the end of the stream.
+    pub(crate) fn poll_more(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &ReadBuffer,
+        limit: usize,
+    ) -> Poll<io::Result<bool>> {
+        self.poll_read(context, buffer, limit, false)
+    }
+
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &ReadBuffer,
+        limit: usize,
+        brief: bool,
+    ) -> Poll<io::Result<bool>> {
+        self.let_go();
+        let (bytes, read) =
+            ready!(buffer.poll_read(&mut self.stream, context, &self.unread, limit, brief))?;
+        self.unread = bytes;
+        Poll::Ready(Ok(read > 0))
+    }
+
+    /// Lets go of the buffer that nothing is left of: an empty slice would keep all of it.
+    pub(crate) fn let_go(&mut self) {
+        if self.unread.is_empty() {
+            self.unread = Bytes::new();
+        }
+    }
+
+    /// Waits for the head of the final response while sending what is left of the request. The server has `response_timeout`
+    /// for it from the moment when it has the whole request.
+    pub(crate) async fn receive<B>(
+        &mut self,
+        upload: &mut Option<Upload<B>>,
+        asked: Asked,
+        response_timeout: Ticks,
+        route_deadline: Option<&Deadline>,
+        buffer: &ReadBuffer,
+    ) -> Result<Received, ExchangeError>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let mut informational = 0;
+        let mut is_due = false;
+        std::future::poll_fn(|context| {
+            self.poll_upload(context, upload)?;
+            if !is_due && (upload.is_none() || self.deaf) {
+                is_due = true;
+                self.deadline.arm(response_timeout);
+            }
+            if route_deadline.is_some_and(|deadline| deadline.poll_over(context).is_ready()) {
+                return Poll::Ready(Err(ExchangeError::RouteTimeout));
+            }
+            self.poll_head(context, asked, buffer, &mut informational)
+        })
+        .await
+    }
+
+    fn poll_head(
+        &mut self,
+        context: &mut Context<'_>,
+        asked: Asked,
+        buffer: &ReadBuffer,
+        informational: &mut u32,
+    ) -> Poll<Result<Received, ExchangeError>> {
+        loop {
+            if !self.unread.is_empty()
+                && let Some((length, head)) = parse_response(&self.unread, asked)?
+            {
+                self.unread.advance(length);
+                if head.status.is_informational() && head.upgrade.is_none() {
+                    *informational += 1;
+                    if *informational > MAX_INFORMATIONAL {
+                        return Poll::Ready(Err(ExchangeError::Informational));
+                    }
+                    continue;
+                }
+                self.deadline.disarm();
+                return Poll::Ready(Ok(Received { head }));
+            }
+            // A head that trickles in is parsed again only when an end of a line came that may be its last.
+            loop {
+                let before = self.unread.len();
+                let limit = if before == 0 {
+                    READ_SIZE
+                } else {
+                    MAX_HEAD.saturating_sub(before).max(1)
+                };
+                match self.poll_read(context, buffer, limit, true) {
+                    Poll::Ready(Ok(true)) if before == 0 || may_end_head(&self.unread, before) => {
+                        break;
+                    }
+                    Poll::Ready(Ok(true)) => {}
+                    Poll::Ready(Ok(false)) => {
+                        return Poll::Ready(Err(self.broken(asked, *informational, None)));
+                    }
+                    Poll::Ready(Err(error)) => {
+                        return Poll::Ready(Err(self.broken(asked, *informational, Some(error))));
+                    }
+                    Poll::Pending => {
+                        ready!(self.deadline.poll_over(context));
+                        return Poll::Ready(Err(ExchangeError::ResponseTimeout));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The connection ended before there was a whole head.
+    fn broken(&self, asked: Asked, informational: u32, error: Option<io::Error>) -> ExchangeError {
+        if self.unread.is_empty() && informational == 0 {
+            return ExchangeError::Closed(error);
+        }
+        // What came may have been wrong already; it is parsed only now and then.
+        match parse_response(&self.unread, asked) {
+            Err(bad) => ExchangeError::Head(bad),
+            Ok(_) => ExchangeError::Incomplete(error),
+        }
+    }
+
+    /// Sends more of the request, as far as it goes now. `upload` is taken out when all of it is sent; it stays when the
+    /// server takes no more.
+    pub(crate) fn poll_upload<B>(
+        &mut self,
+        context: &mut Context<'_>,
+        upload: &mut Option<Upload<B>>,
+    ) -> Result<(), ExchangeError>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if self.deaf || (upload.is_none() && !self.unsent.has_remaining()) {
+            return Ok(());
+        }
+        let head = self
+            .poll_send_rest_of_head(context)
+            .map_err(|_| UploadError::Server);
+        let Some(sending) = upload else {
+            self.deaf = matches!(head, Poll::Ready(Err(_)));
+            return Ok(());
+        };
+        let progress = match head {
+            Poll::Ready(Ok(())) => sending.poll(context, &mut self.stream),
+            Poll::Pending => {
+                sending.wait_for(Peer::Server);
+                Poll::Pending
+            }
+            failed => failed,
+        };
+        self.uploaded = sending.received;
+        match progress {
+            Poll::Ready(Ok(())) => *upload = None,
+            Poll::Ready(Err(UploadError::Client(error))) => return Err(error),
+            Poll::Ready(Err(UploadError::Server)) => self.deaf = true,
+            Poll::Pending if sending.stall.poll_over(context).is_ready() => {
+                return Err(match sending.waits_for {
+                    Some(Peer::Client) => ExchangeError::ClientStalled,
+                    Some(Peer::Server) | None => ExchangeError::WriteTimeout,
+                });
+            }
+            Poll::Pending => {}
+        }
+        Ok(())
+    }
+}
+
+/// Whether the bytes from `before` on, with those just before them, hold the end of an empty line.
+fn may_end_head(bytes: &[u8], before: usize) -> bool {
+    let tail = bytes.get(before.saturating_sub(3)..).unwrap_or(bytes);
+    let mut ends = memchr::memchr_iter(b'\n', tail).filter_map(|end| tail.get(end + 1..));
+    bytes.len() >= MAX_HEAD || ends.any(|next| next.starts_with(b"\n") || next.starts_with(b"\r\n"))
+}
+
+/// How the body of a request is framed on its way to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UploadLength {
+    Known(u64),
+    Chunked,
+}
+
+/// The body of a request on its way to the server.
+pub(crate) struct Upload<B> {
+    body: B,
+    length: UploadLength,
+    /// What may still come.
+    allowed: u64,
+    /// Taken from the client, not yet by the server's socket: size line, data, CRLF.
+    pending: Chain<Chain<Bytes, Bytes>, Bytes>,
+    ended: bool,
+    /// Limits how long either side may take for the next piece. Not the connection's deadline: that is about the response,
+    /// which may be on its way at the same time.
+    stall: Deadline,
+    stall_limits: StallLimits,
+    /// Whose turn it is since nothing moved.
+    waits_for: Option<Peer>,
+    received: u64,
+}
+
+/// How long each side of an upload may do nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StallLimits {
+    pub(crate) client: Ticks,
+    pub(crate) server: Ticks,
+}
+
+/// A side of an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peer {
+    Client,
+    Server,
+}
+
+enum UploadError {
+    Client(ExchangeError),
+    Server,
+}
+
+impl<B> Upload<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// `max` is the most that the body may have.
+    pub(crate) fn new(
+        body: B,
+        length: UploadLength,
+        max: Option<u64>,
+        stall: Deadline,
+        stall_limits: StallLimits,
+    ) -> Self {
+        Self {
+            body,
+            length,
+            allowed: max.unwrap_or(u64::MAX),
+            pending: empty(),
+            ended: false,
+            stall,
+            stall_limits,
+            waits_for: None,
+            received: 0,
+        }
+    }
+
+    /// How the body is framed.
+    pub(crate) fn length(&self) -> UploadLength {
+        self.length
+    }
+
+    /// Whether the client's bytes were all taken.
+    pub(crate) fn is_read_whole(&self) -> bool {
+        self.ended
+    }
+
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        stream: &mut TcpStream,
+    ) -> Poll<Result<(), UploadError>> {
+        loop {
+            while self.pending.has_remaining() {
+                match poll_write_buf(Pin::new(&mut *stream), context, &mut self.pending) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(UploadError::Server)),
+                    Poll::Ready(Ok(_)) => self.waits_for = None,
+                    Poll::Pending => {
+                        self.wait_for(Peer::Server);
+                        return Poll::Pending;
+                    }
+                }
+            }
+            if self.ended {
+                return Poll::Ready(Ok(()));
+            }
+            match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Ready(piece) => {
+                    self.waits_for = None;
+                    self.take(piece).map_err(UploadError::Client)?;
+                }
+                Poll::Pending => {
+                    self.wait_for(Peer::Client);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Nothing moves until `peer` does something. Its time runs from the last movement on.
+    fn wait_for(&mut self, peer: Peer) {
+        if self.waits_for.replace(peer) != Some(peer) {
+            self.stall.arm(match peer {
+                Peer::Client => self.stall_limits.client,
+                Peer::Server => self.stall_limits.server,
+            });
+        }
+    }
+
+    fn take(
+        &mut self,
+        piece: Option<Result<http_body::Frame<Bytes>, B::Error>>,
+    ) -> Result<(), ExchangeError> {
+        let Some(frame) = piece
+            .transpose()
+            .map_err(|error| ExchangeError::ClientBody(error.into()))?
+        else {
+            return self.end(None);
+        };
+        match frame.into_data() {
+            Ok(data) => {
+                self.received += data.len() as u64;
+                self.allowed = self
+                    .allowed
+                    .checked_sub(data.len() as u64)
+                    .ok_or(ExchangeError::BodyTooLarge)?;
+                // Known now, so that a server's answer to the last byte does not look early.
+                self.ended = self.body.is_end_stream();
+                self.pending = match self.length {
+                    UploadLength::Known(_) => parts(Bytes::new(), data, Bytes::new()),
+                    UploadLength::Chunked if data.is_empty() && self.ended => {
+                        parts(Bytes::new(), data, Bytes::from_static(LAST_CHUNK))
+                    }
+                    UploadLength::Chunked if data.is_empty() => empty(),
+                    UploadLength::Chunked => {
+                        let end = Bytes::from_static(if self.ended {
+                            b"\r\n0\r\n\r\n"
+                        } else {
+                            b"\r\n"
+                        });
+                        parts(format!("{:x}\r\n", data.len()).into(), data, end)
+                    }
+                };
+                if self.ended {
+                    self.is_as_long_as_stated()
+                } else {
+                    Ok(())
+                }
+            }
+            Err(frame) => self.end(frame.into_trailers().ok()),
+        }
+    }
+
+    fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(), ExchangeError> {
+        self.ended = true;
+        if self.length == UploadLength::Chunked {
+            let end = trailers.map_or(Bytes::from_static(LAST_CHUNK), |trailers| {
+                last_chunk(&trailers)
+            });
+            self.pending = parts(Bytes::new(), Bytes::new(), end);
+        }
+        self.is_as_long_as_stated()
+    }
+
+    /// hyper sees to it; if it did not, the server would take the next request for the rest of this one.
+    fn is_as_long_as_stated(&self) -> Result<(), ExchangeError> {
+        match self.length {
+            UploadLength::Known(length) if length != self.received => Err(
+                ExchangeError::ClientBody(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            ),
+            UploadLength::Known(_) | UploadLength::Chunked => Ok(()),
+        }
+    }
+}
+
+/// The end of a chunked body without trailer fields.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// The last chunk with its trailer fields; those that a trailer must not hold are left out (RFC 9110 §6.5.1).
+fn last_chunk(trailers: &HeaderMap) -> Bytes {
+    let mut out = b"0\r\n".to_vec();
+    for (name, value) in trailers {
+        if crate::semantics::trailers::may_follow(name) {
+            super::head::write_field(&mut out, name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    out.into()
+}
+
+fn parts(size: Bytes, data: Bytes, end: Bytes) -> Chain<Chain<Bytes, Bytes>, Bytes> {
+    size.chain(data).chain(end)
+}
+
+fn empty() -> Chain<Chain<Bytes, Bytes>, Bytes> {
+    parts(Bytes::new(), Bytes::new(), Bytes::new())
+}
+
+/// Why the body of a response broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("the server broke the framing of its response")]
+    Framing(#[from] BadFraming),
+    #[error("the connection to the server failed within the response")]
+    Connection(#[source] io::Error),
+    #[error("the server sent nothing more of its response in time")]
+    Stalled,
+    #[error("the exchange took longer than the route allows")]
+    RouteTimeout,
+    #[error("the request broke off while its response was sent")]
+    Upload(#[source] Box<ExchangeError>),
+}
+
+/// Whether a connection whose response ended this way may carry another one.
+pub(crate) fn is_clean(connection: &Connection, framing: &Framing, keep_alive: bool) -> bool {
+    keep_alive
+        && framing.is_over()
+        && connection.unread.is_empty()
+        && !connection.unsent.has_remaining()
+        && !connection.deaf
+}

@@ -1,0 +1,7 @@
+//! Servers: what is known of them, idle connections to them, and how to talk to them.
+
+pub(crate) mod connect;
+pub(crate) mod health;
+pub(crate) mod http1;
+pub(crate) mod pool;
+pub(crate) mod server;
