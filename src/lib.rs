@@ -28,8 +28,10 @@
 mod balance;
 pub mod config;
 mod deadline;
+mod proxy;
 mod route;
 mod semantics;
+mod state;
 mod telemetry;
 #[doc(hidden)]
 pub mod testing;

@@ -1,0 +1,384 @@
+//! The one response body. It owns what must last as long as its bytes: the record, the server's connection, the count of
+//! requests in flight. Dropping it, at its end or before, settles them all.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::local::LocalServer;
+use super::record::{End, Record};
+use super::stream_clock;
+use crate::deadline::{Deadline, Ticks};
+use crate::semantics::trailers;
+use crate::telemetry::labels::Outcome;
+use crate::upstream::http1::exchange::{BodyError, READ_SIZE, is_clean};
+use crate::upstream::http1::{BadFraming, Connection, Decoded, Framing, Upload};
+
+/// What is sent to a client.
+pub(crate) struct Body {
+    kind: Kind,
+    record: Option<Box<Record>>,
+}
+
+enum Kind {
+    Empty,
+    /// All of it, in memory.
+    Whole(Bytes),
+    /// On its way from a server.
+    Upstream(Box<UpstreamBody>),
+}
+
+impl Body {
+    /// Bytes in memory.
+    pub(crate) fn whole(bytes: Bytes, record: Box<Record>) -> Self {
+        Self::new(
+            if bytes.is_empty() {
+                Kind::Empty
+            } else {
+                Kind::Whole(bytes)
+            },
+            record,
+        )
+    }
+
+    /// Bytes that a server is still sending.
+    pub(crate) fn upstream(body: Box<UpstreamBody>, record: Box<Record>) -> Self {
+        Self::new(Kind::Upstream(body), record)
+    }
+
+    /// Of a response whose exchange goes on elsewhere: a 101.
+    pub(crate) fn none() -> Self {
+        Self {
+            kind: Kind::Empty,
+            record: None,
+        }
+    }
+
+    fn new(kind: Kind, mut record: Box<Record>) -> Self {
+        if matches!(kind, Kind::Empty) {
+            record.end = End::Complete;
+        }
+        Self {
+            kind,
+            record: Some(record),
+        }
+    }
+
+    fn count(&mut self, length: usize) {
+        if let Some(record) = &mut self.record {
+            record.bytes_out += length as u64;
+            record.client.handed_out();
+            stream_clock::handed_out();
+        }
+    }
+
+    /// The response broke off. Where nothing else could tell, the connection's end must (RFC 9112 §8).
+    fn truncated(&self, until_close: bool) {
+        if let Some(record) = &self.record
+            && until_close
+            && record.request.version < http::Version::HTTP_11
+        {
+            record.client.truncated();
+        }
+    }
+
+    fn ended(&mut self, end: End) {
+        if let Some(record) = &mut self.record {
+            record.end = end;
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        stream_clock::asked();
+        let frame = match &mut this.kind {
+            Kind::Empty => None,
+            Kind::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.kind = Kind::Empty;
+                this.count(bytes.len());
+                this.ended(End::Complete);
+                Some(Ok(Frame::data(bytes)))
+            }
+            Kind::Upstream(body) => {
+                let frame = ready!(body.poll_next(context));
+                if let Some(record) = &mut this.record {
+                    record.bytes_in = body.uploaded();
+                }
+                match &frame {
+                    Some(Ok(frame)) => {
+                        let over = body.is_over();
+                        if let Some(data) = frame.data_ref() {
+                            this.count(data.len());
+                        }
+                        if over {
+                            this.ended(End::Complete);
+                        }
+                    }
+                    Some(Err(error)) => {
+                        let until_close = body.framing.remaining().is_none();
+                        this.ended(end_of(error));
+                        this.truncated(until_close);
+                    }
+                    None => this.ended(End::Complete),
+                }
+                frame
+            }
+        };
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Empty => true,
+            Kind::Whole(_) => false,
+            Kind::Upstream(body) => body.is_over(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Upstream(body) => body
+                .framing
+                .remaining()
+                .map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}
+
+fn end_of(error: &BodyError) -> End {
+    match error {
+        BodyError::Framing(_) | BodyError::Connection(_) => End::ServerBroke,
+        BodyError::Stalled => End::ServerStalled,
+        BodyError::RouteTimeout => End::RouteTimeout,
+        BodyError::Upload(_) => End::RequestBroke,
+    }
+}
+
+/// A request counted in at a server; counted out when dropped.
+pub(crate) struct Flight {
+    server: Rc<LocalServer>,
+    outcome: Outcome,
+}
+
+impl Flight {
+    /// Counts in. Until told otherwise, the client went away.
+    pub(crate) fn begin(server: &Rc<LocalServer>) -> Self {
+        server.server.begin();
+        Self {
+            server: Rc::clone(server),
+            outcome: Outcome::Canceled,
+        }
+    }
+
+    pub(crate) fn outcome(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+
+    pub(crate) fn server(&self) -> &Rc<LocalServer> {
+        &self.server
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.server.server.finish();
+        self.server.shard.ended(self.outcome);
+    }
+}
+
+/// The rest of an exchange with a server.
+pub(crate) struct UpstreamBody {
+    pub(crate) connection: Option<Box<Connection>>,
+    pub(crate) framing: Framing,
+    pub(crate) keep_alive: bool,
+    /// The rest of the request, where the response came first.
+    pub(crate) upload: Option<Upload<Incoming>>,
+    /// Bytes of the request that had been taken when the connection was let go.
+    pub(crate) uploaded: u64,
+    /// Silence allowed between two pieces.
+    pub(crate) stall: Ticks,
+    /// The end of the whole exchange, where the route sets one.
+    pub(crate) route_deadline: Option<Deadline>,
+    /// The outcome if all goes well.
+    pub(crate) outcome: Outcome,
+    pub(crate) flight: Option<Flight>,
+    pub(crate) record_client: Rc<super::client::Client>,
+    pub(crate) proxy: Rc<super::Proxy>,
+}
+
+impl UpstreamBody {
+    fn is_over(&self) -> bool {
+        self.connection.is_none()
+    }
+
+    fn uploaded(&self) -> u64 {
+        self.connection
+            .as_ref()
+            .map_or(self.uploaded, |connection| connection.uploaded)
+    }
+
+    fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let step = ready!(self.poll_step(context));
+        Poll::Ready(match step {
+            Ok(Some(frame)) => Some(Ok(frame)),
+            Ok(None) => None,
+            Err(error) => {
+                self.fail(&error);
+                Some(Err(error))
+            }
+        })
+    }
+
+    fn poll_step(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<Frame<Bytes>>, BodyError>> {
+        loop {
+            let Some(connection) = &mut self.connection else {
+                return Poll::Ready(Ok(None));
+            };
+            if self.upload.is_some() {
+                connection
+                    .poll_upload(context, &mut self.upload)
+                    .map_err(|error| BodyError::Upload(Box::new(error)))?;
+            }
+            if let Some(deadline) = &self.route_deadline
+                && deadline.poll_over(context).is_ready()
+            {
+                return Poll::Ready(Err(BodyError::RouteTimeout));
+            }
+            match self.framing.decode(&mut connection.unread)? {
+                Decoded::Data(data) => {
+                    if self.framing.is_over() {
+                        self.finish();
+                    }
+                    return Poll::Ready(Ok(Some(Frame::data(data))));
+                }
+                Decoded::Trailers(fields) => {
+                    self.finish();
+                    return Poll::Ready(Ok(Some(Frame::trailers(allowed(fields)))));
+                }
+                Decoded::End => {
+                    self.finish();
+                    return Poll::Ready(Ok(None));
+                }
+                // What was handed out is not written yet: the client is slower than the server.
+                Decoded::More => ready!(self.record_client.poll_wants_more(context)),
+            }
+            let limit = if self.record_client.http2.get() {
+                READ_SIZE / 2
+            } else {
+                READ_SIZE
+            };
+            match connection.poll_more(context, &self.proxy.buffer, limit) {
+                Poll::Ready(Ok(true)) => connection.deadline.disarm(),
+                Poll::Ready(Ok(false)) => {
+                    self.framing.end_of_input()?;
+                    self.keep_alive = false;
+                    self.finish();
+                    return Poll::Ready(Ok(None));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(BodyError::Connection(error))),
+                Poll::Pending => {
+                    if !connection.deadline.is_armed() {
+                        connection.deadline.arm(self.stall);
+                    }
+                    ready!(connection.deadline.poll_over(context));
+                    return Poll::Ready(Err(BodyError::Stalled));
+                }
+            }
+        }
+    }
+
+    /// The response is over: the connection is free, if nothing on it is in doubt.
+    fn finish(&mut self) {
+        let flight = self.flight.take();
+        let (Some(connection), Some(mut flight)) = (self.connection.take(), flight) else {
+            return;
+        };
+        flight.outcome(self.outcome);
+        self.uploaded = connection.uploaded;
+        // An upload that is not over is left to the drop.
+        if self.upload.is_none() {
+            settle(
+                connection,
+                &self.framing,
+                self.keep_alive,
+                flight.server(),
+                &self.proxy,
+            );
+        }
+    }
+
+    fn fail(&mut self, error: &BodyError) {
+        self.uploaded = self.uploaded();
+        self.connection = None;
+        if let Some(mut flight) = self.flight.take() {
+            flight.outcome(match error {
+                BodyError::Framing(BadFraming::Truncated) | BodyError::Connection(_) => {
+                    Outcome::Reset
+                }
+                BodyError::Framing(_) => Outcome::Protocol,
+                BodyError::Stalled | BodyError::RouteTimeout => Outcome::Timeout,
+                BodyError::Upload(_) => Outcome::Canceled,
+            });
+        }
+    }
+}
+
+impl Drop for UpstreamBody {
+    fn drop(&mut self) {
+        if self
+            .upload
+            .as_ref()
+            .is_some_and(|upload| !upload.is_read_whole())
+        {
+            self.record_client.leave_unread();
+        }
+    }
+}
+
+/// Puts a connection back into its pool, or closes it.
+pub(crate) fn settle(
+    connection: Box<Connection>,
+    framing: &Framing,
+    keep_alive: bool,
+    server: &LocalServer,
+    proxy: &super::Proxy,
+) {
+    if is_clean(&connection, framing, keep_alive) {
+        server.pool.put(connection, proxy.deadlines.now());
+    }
+}
+
+fn allowed(fields: HeaderMap) -> HeaderMap {
+    let forbidden: Vec<_> = fields
+        .keys()
+        .filter(|name| !trailers::may_follow(name))
+        .cloned()
+        .collect();
+    let mut fields = fields;
+    for name in forbidden {
+        fields.remove(name);
+    }
+    fields
+}

@@ -1,0 +1,336 @@
+//! One client connection as the proxy sees it: who is there, over what, and how far its exchanges are.
+//!
+//! The connection's task and its requests run on one thread and share this through an `Rc`. Here the clocks of a client
+//! are kept: how long it may take for a head, be idle between requests, or take no bytes.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::task::{Context, Poll, Waker};
+
+use super::tunnel::Tunnel;
+use crate::deadline::{Deadline, Ticks};
+use crate::semantics::forwarded;
+use crate::state::{ListenLimits, Listener};
+use crate::telemetry::worker::ListenShard;
+
+/// An idle HTTP/1 connection keeps its buffers that long. To make them anew costs a tenth of a request.
+const PARK_AFTER: Ticks = Ticks(5);
+/// How long a connection that is to end waits for a request that may be on its way.
+const DRAIN_IDLE: Ticks = Ticks(10);
+
+/// A client connection.
+pub(crate) struct Client {
+    pub(crate) peer: SocketAddr,
+    /// The number of its listener.
+    pub(crate) listener: usize,
+    pub(crate) tls: bool,
+    pub(crate) http2: Cell<bool>,
+    /// Field lines about this client, as servers get them where nothing in front of weir is trusted.
+    pub(crate) forwarded: Forwarded,
+    /// Fires when the client took too long for what it has to do now.
+    pub(crate) deadline: Deadline,
+    pub(crate) waits: Waits,
+    pub(crate) shard: std::sync::Arc<ListenShard>,
+    phase: Cell<Phase>,
+    exchanges: Cell<u32>,
+    /// The socket took not all that it was given.
+    blocked: Cell<bool>,
+    /// Response bytes were handed out that the connection has not written yet.
+    unflushed: Cell<bool>,
+    /// Whoever holds more back until they are.
+    held: Cell<Option<Waker>>,
+    /// A request was answered before it was read to its end: the connection cannot be reused, and closing it needs care.
+    unread: Cell<bool>,
+    /// The end of the connection would be taken for the end of a response that broke off.
+    truncated: Cell<bool>,
+    /// The tick since when it is idle, or when it was accepted.
+    since: Cell<u64>,
+    /// It is to end as soon as that cuts nothing.
+    draining: Cell<bool>,
+    /// It is to end now.
+    condemned: Cell<bool>,
+    /// What takes over the connection after a 101.
+    tunnel: RefCell<Option<Box<Tunnel>>>,
+}
+
+/// How long the client may take for what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waits {
+    pub(crate) head: Ticks,
+    pub(crate) stall: Ticks,
+    pub(crate) keepalive: Ticks,
+}
+
+impl From<&ListenLimits> for Waits {
+    fn from(limits: &ListenLimits) -> Self {
+        Self {
+            head: limits.header_timeout,
+            stall: limits.stall_timeout,
+            keepalive: limits.keepalive,
+        }
+    }
+}
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The handshake or the rest of a request head.
+    Head,
+    /// The next request.
+    Idle,
+    /// Us.
+    Busy,
+    /// Whoever has taken it over, a tunnel or its end: the clocks of a client do not run, `deadline` is theirs.
+    Leaving,
+}
+
+/// Field lines that tell servers who the client is.
+pub(crate) struct Forwarded {
+    /// The address.
+    pub(crate) address: Box<str>,
+    /// `x-forwarded-for`, `x-real-ip` and `x-forwarded-proto`, each with its CRLF.
+    pub(crate) lines: Box<[u8]>,
+    /// `for=…;proto=…` of RFC 7239.
+    pub(crate) element: Box<str>,
+}
+
+impl Forwarded {
+    fn new(peer: SocketAddr, tls: bool) -> Self {
+        let address = peer.ip().to_canonical().to_string();
+        let scheme = if tls { "https" } else { "http" };
+        let lines = format!(
+            "x-forwarded-for: {address}\r\nx-real-ip: {address}\r\nx-forwarded-proto: {scheme}\r\n"
+        );
+        let element = format!(
+            "for={};proto={scheme}",
+            forwarded::forwarded_node(peer.ip())
+        );
+        Self {
+            address: address.into(),
+            lines: lines.into_bytes().into(),
+            element: element.into(),
+        }
+    }
+}
+
+impl Client {
+    pub(crate) fn new(
+        peer: SocketAddr,
+        listener: &Listener,
+        shard: std::sync::Arc<ListenShard>,
+        deadline: Deadline,
+    ) -> Self {
+        let waits = Waits::from(&listener.limits);
+        deadline.arm(waits.head);
+        let deadline_now = deadline.now();
+        let tls = listener.tls.is_some();
+        Self {
+            peer,
+            listener: listener.number,
+            tls,
+            http2: Cell::new(false),
+            forwarded: Forwarded::new(peer, tls),
+            deadline,
+            waits,
+            shard,
+            phase: Cell::new(Phase::Head),
+            exchanges: Cell::new(0),
+            blocked: Cell::new(false),
+            unflushed: Cell::new(false),
+            held: Cell::new(None),
+            unread: Cell::new(false),
+            truncated: Cell::new(false),
+            since: Cell::new(deadline_now),
+            draining: Cell::new(false),
+            condemned: Cell::new(false),
+            tunnel: RefCell::new(None),
+        }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Bytes came. Between requests, they begin the next head.
+    pub(crate) fn bytes_read(&self, count: usize) {
+        self.shard.received.add(count as u64);
+        if self.phase.get() == Phase::Idle && !self.http2.get() {
+            self.phase.set(Phase::Head);
+            self.deadline.arm(self.waits.head);
+        }
+    }
+
+    /// Bytes went out: it is not stuck.
+    pub(crate) fn bytes_written(&self, count: usize) {
+        self.shard.sent.add(count as u64);
+        if self.blocked.replace(false) {
+            self.rearm();
+        }
+    }
+
+    /// The socket takes no more.
+    pub(crate) fn write_blocked(&self) {
+        if !self.blocked.replace(true) && self.phase.get() != Phase::Leaving {
+            self.deadline.arm(self.waits.stall);
+        }
+    }
+
+    /// All that was handed out is written.
+    pub(crate) fn flushed(&self) {
+        self.unflushed.set(false);
+        if let Some(held) = self.held.take() {
+            held.wake();
+        }
+        if self.blocked.replace(false) {
+            self.rearm();
+        }
+    }
+
+    /// Body bytes were handed out.
+    pub(crate) fn handed_out(&self) {
+        self.unflushed.set(true);
+    }
+
+    /// Ready when more may be read from a server for this client. Only HTTP/1 connections hold back: an HTTP/2 stream is
+    /// held back by its window. Whoever is told to wait is woken: hyper does not ask again after each flush.
+    pub(crate) fn poll_wants_more(&self, context: &Context<'_>) -> Poll<()> {
+        if self.http2.get() || !self.unflushed.get() {
+            return Poll::Ready(());
+        }
+        self.held.set(Some(context.waker().clone()));
+        Poll::Pending
+    }
+
+    /// Whether everything is written and nothing is being answered.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.phase.get() == Phase::Idle && !self.unflushed.get() && !self.blocked.get()
+    }
+
+    /// A request begins.
+    pub(crate) fn begin(&self) {
+        self.exchanges.set(self.exchanges.get() + 1);
+        self.phase.set(Phase::Busy);
+        self.unflushed.set(true);
+        // hyper came to another head, so it has found the end of the request before: what little was left of it had come.
+        self.unread.set(false);
+        if !self.blocked.get() {
+            self.deadline.disarm();
+        }
+    }
+
+    /// A request is over, its response handed out.
+    pub(crate) fn end(&self) {
+        let left = self.exchanges.get().saturating_sub(1);
+        self.exchanges.set(left);
+        if left == 0 && self.phase.get() != Phase::Leaving {
+            self.phase.set(Phase::Idle);
+            self.since.set(self.deadline.now());
+            if !self.blocked.get() {
+                self.deadline.arm(self.idle_wait());
+            }
+        }
+    }
+
+    /// How long to look at an idle connection before something is done about it.
+    fn idle_wait(&self) -> Ticks {
+        if self.draining.get() {
+            DRAIN_IDLE
+        } else if self.http2.get() {
+            self.waits.keepalive
+        } else {
+            PARK_AFTER.min(self.waits.keepalive)
+        }
+    }
+
+    /// The handshake is done, or a parked connection woke up: a head is next.
+    pub(crate) fn expect_head(&self) {
+        self.phase.set(Phase::Head);
+        self.deadline.arm(self.waits.head);
+    }
+
+    /// An HTTP/2 connection without streams.
+    pub(crate) fn expect_streams(&self) {
+        self.http2.set(true);
+        self.phase.set(Phase::Idle);
+        self.deadline.arm(self.waits.keepalive);
+    }
+
+    fn rearm(&self) {
+        match self.phase.get() {
+            Phase::Head => self.deadline.arm(self.waits.head),
+            Phase::Idle => self.deadline.arm(self.idle_wait()),
+            Phase::Busy => self.deadline.disarm(),
+            Phase::Leaving => {}
+        }
+    }
+
+    /// The exchange of requests and responses is over; whoever goes on keeps the time by `deadline`.
+    pub(crate) fn leave(&self) {
+        self.phase.set(Phase::Leaving);
+        self.deadline.disarm();
+    }
+
+    /// The rest of a request will not be read.
+    pub(crate) fn leave_unread(&self) {
+        self.unread.set(true);
+    }
+
+    /// A response broke off whose end only the end of the connection tells (HTTP/1.0).
+    pub(crate) fn truncated(&self) {
+        self.truncated.set(true);
+    }
+
+    pub(crate) fn is_truncated(&self) -> bool {
+        self.truncated.get()
+    }
+
+    pub(crate) fn has_unread(&self) -> bool {
+        self.unread.get()
+    }
+
+    /// The connection is to end as soon as that cuts nothing off.
+    pub(crate) fn drain(&self) {
+        if !self.draining.replace(true) {
+            if matches!(self.phase.get(), Phase::Head | Phase::Idle) {
+                self.deadline.arm(DRAIN_IDLE);
+            }
+            self.deadline.wake();
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// The connection is to end at once.
+    pub(crate) fn condemn(&self) {
+        self.condemned.set(true);
+        self.deadline.wake();
+    }
+
+    pub(crate) fn is_condemned(&self) -> bool {
+        self.condemned.get()
+    }
+
+    /// Whether an idle connection has used up its time, rather than only what it may spend unparked.
+    pub(crate) fn is_idle_too_long(&self) -> bool {
+        self.draining.get()
+            || self.deadline.now().saturating_sub(self.since.get()) >= self.waits.keepalive.0
+    }
+
+    /// The idle connection gives up its buffers; what is left of its time begins.
+    pub(crate) fn parked(&self) {
+        let spent = self.deadline.now().saturating_sub(self.since.get());
+        self.deadline
+            .arm(Ticks(self.waits.keepalive.0.saturating_sub(spent).max(1)));
+    }
+
+    /// After the 101 that is being written, this takes over.
+    pub(crate) fn switch_to(&self, tunnel: Box<Tunnel>) {
+        self.tunnel.replace(Some(tunnel));
+    }
+
+    pub(crate) fn take_tunnel(&self) -> Option<Box<Tunnel>> {
+        self.tunnel.take()
+    }
+}

@@ -1,0 +1,346 @@
+//! The journey of a request: target -> route -> upstream -> response -> record. The only place where the capabilities meet.
+
+pub(crate) mod body;
+pub(crate) mod client;
+pub(crate) mod error;
+mod forward;
+pub(crate) mod local;
+pub(crate) mod record;
+pub(crate) mod request_head;
+pub(crate) mod respond;
+pub(crate) mod stream_clock;
+pub(crate) mod target;
+pub(crate) mod tunnel;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::{self, HeaderValue};
+use http::{HeaderName, Request, Response, StatusCode};
+use hyper::body::{Body as _, Incoming};
+
+use self::body::Body;
+use self::client::Client;
+use self::error::ProxyError;
+use self::forward::{Failed, Forward};
+use self::local::Local;
+use self::record::Record;
+use self::target::Target;
+use crate::deadline::Deadlines;
+use crate::route::Wanted;
+use crate::semantics::forwarded;
+use crate::state::{Action, Listener, Published};
+use crate::telemetry::access_log::AccessSink;
+use crate::telemetry::request_id::RequestIds;
+use crate::telemetry::worker::WorkerMetrics;
+use crate::upstream::http1::exchange::ReadBuffer;
+
+/// The longest request id that is taken over from a trusted proxy.
+const MAX_REQUEST_ID: usize = 128;
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The data plane of one worker.
+pub(crate) struct Proxy {
+    published: Arc<Published>,
+    generation: Cell<u64>,
+    local: RefCell<Rc<Local>>,
+    /// Listeners that a reload removed, each with the last state that had it: what its connections finish with.
+    retired: RefCell<HashMap<usize, Rc<Local>>>,
+    pub(crate) deadlines: Rc<Deadlines>,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) access: AccessSink,
+    /// Shared by all connections of the worker, used between two waits only.
+    pub(crate) buffer: ReadBuffer,
+    pub(crate) head: RefCell<Vec<u8>>,
+    ids: RequestIds,
+    seed: Cell<u64>,
+}
+
+impl Proxy {
+    pub(crate) fn new(
+        published: Arc<Published>,
+        deadlines: Rc<Deadlines>,
+        metrics: Arc<WorkerMetrics>,
+        access: AccessSink,
+        seed: u64,
+    ) -> Rc<Self> {
+        let generation = published.generation();
+        let local = Rc::new(Local::new(published.state(), None, &metrics, seed));
+        Rc::new(Self {
+            generation: Cell::new(generation),
+            local: RefCell::new(local),
+            retired: RefCell::new(HashMap::new()),
+            published,
+            deadlines,
+            metrics,
+            access,
+            buffer: ReadBuffer::new(),
+            head: RefCell::new(Vec::with_capacity(4096)),
+            ids: RequestIds::random(),
+            seed: Cell::new(seed | 1),
+        })
+    }
+
+    /// The running state as this worker uses it; taken up anew when another was published.
+    pub(crate) fn local(&self) -> Rc<Local> {
+        let generation = self.published.generation();
+        if generation != self.generation.get() {
+            let previous = Rc::clone(&self.local.borrow());
+            let next = Local::new(
+                self.published.state(),
+                Some(&previous),
+                &self.metrics,
+                self.random(),
+            );
+            for listener in previous.state.listeners.iter().flatten() {
+                if next.state.listener(listener.number).is_none() {
+                    self.retired
+                        .borrow_mut()
+                        .insert(listener.number, Rc::clone(&previous));
+                }
+            }
+            self.local.replace(Rc::new(next));
+            self.generation.set(generation);
+        }
+        Rc::clone(&self.local.borrow())
+    }
+
+    /// The state for a connection of that listener: the running one, or the last one that had the listener.
+    pub(crate) fn local_for(&self, listener: usize) -> Rc<Local> {
+        let local = self.local();
+        if local.state.listener(listener).is_some() {
+            return local;
+        }
+        self.retired
+            .borrow()
+            .get(&listener)
+            .map_or(local, Rc::clone)
+    }
+
+    /// The last connection of a removed listener is gone.
+    pub(crate) fn forget(&self, listener: usize) {
+        self.retired.borrow_mut().remove(&listener);
+    }
+
+    /// Closes idle connections that are too old. Called about once a second.
+    pub(crate) fn sweep(&self) {
+        let now = self.deadlines.now();
+        for server in self
+            .local()
+            .upstreams
+            .iter()
+            .flat_map(|upstream| &upstream.servers)
+        {
+            server.pool.sweep(now);
+        }
+        // A single large head must not stay for good.
+        self.head.borrow_mut().shrink_to(16 * 1024);
+    }
+
+    /// Answers one request. Never fails: an error becomes a response here and nowhere else.
+    pub(crate) async fn handle(
+        self: Rc<Self>,
+        client: Rc<Client>,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        let local = self.local_for(client.listener);
+        let (request, body) = request.into_parts();
+        let request = Rc::new(request);
+        let has_body = !body.is_end_stream();
+        let record = Record::start(&self, &client, Rc::clone(&local), request);
+        let Some(listener) = local.state.listener(client.listener) else {
+            return respond::error(record, &ProxyError::NoRoute, None);
+        };
+        let mut response = match self.answer(&local, listener, record, body).await {
+            Ok(response) => response,
+            Err((record, error)) => {
+                if has_body {
+                    client.leave_unread();
+                }
+                respond::error(record, &error, Some(listener))
+            }
+        };
+        if client.is_draining()
+            && !client.http2.get()
+            && response.status() != StatusCode::SWITCHING_PROTOCOLS
+        {
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    async fn answer(
+        self: &Rc<Self>,
+        local: &Rc<Local>,
+        listener: &Listener,
+        mut record: Box<Record>,
+        body: Incoming,
+    ) -> Result<Response<Body>, Failed> {
+        let request = Rc::clone(&record.request);
+        self.identify(&mut record, listener);
+        let target = match Target::of(&request, &listener.limits) {
+            Ok(target) => target,
+            Err(error) => return Err((record, error)),
+        };
+        if let Some(location) = self.https_location(&record, listener, &target) {
+            leave(&record, &body);
+            return Ok(respond::redirect(
+                record,
+                listener,
+                None,
+                StatusCode::PERMANENT_REDIRECT,
+                &location,
+                &target,
+            ));
+        }
+        let wanted = Wanted {
+            host: &target.host,
+            path: target.routed_path(),
+            method: &request.method,
+            headers: &request.headers,
+            query: target.query,
+        };
+        let Some(&number) = listener.table.find(&wanted) else {
+            return Err((record, ProxyError::NoRoute));
+        };
+        record.route = Some(number);
+        let Some(route) = local.state.routes.get(number) else {
+            return Err((record, ProxyError::NoRoute));
+        };
+        if route
+            .max_body
+            .is_some_and(|max| body.size_hint().lower() > max)
+        {
+            return Err((record, ProxyError::BodyTooLarge));
+        }
+        let choices = match &route.action {
+            Action::Forward(choices) => choices,
+            Action::Redirect { to, status } => {
+                leave(&record, &body);
+                return Ok(respond::redirect(
+                    record,
+                    listener,
+                    Some(route),
+                    *status,
+                    to,
+                    &target,
+                ));
+            }
+            Action::Respond {
+                status,
+                body: text,
+                content_type,
+            } => {
+                leave(&record, &body);
+                return Ok(respond::fixed(
+                    record,
+                    listener,
+                    route,
+                    *status,
+                    text,
+                    content_type,
+                ));
+            }
+        };
+        record.choice = self.draw(choices);
+        let upstream = choices
+            .get(record.choice)
+            .and_then(|(upstream, _)| local.upstreams.get(*upstream));
+        let Some(upstream) = upstream else {
+            return Err((record, ProxyError::NoRoute));
+        };
+        Forward {
+            proxy: self,
+            listener,
+            route,
+            upstream,
+            target: &target,
+        }
+        .run(record, body)
+        .await
+    }
+
+    /// Who asks, and the name of the request: both by the word of a trusted proxy only.
+    fn identify(&self, record: &mut Record, listener: &Listener) {
+        let headers = &record.request.headers;
+        let peer = record.client.peer.ip();
+        if !listener.trusted_proxies.is_empty()
+            && forwarded::is_trusted(peer, &listener.trusted_proxies)
+        {
+            record.address = forwarded::client_address(peer, &listener.trusted_proxies, headers);
+            if let Some(id) = headers
+                .get(X_REQUEST_ID)
+                .filter(|id| id.len() <= MAX_REQUEST_ID && id.to_str().is_ok())
+            {
+                record.id = id.clone();
+                return;
+            }
+        }
+        record.id = HeaderValue::from_bytes(self.ids.next().as_bytes())
+            .unwrap_or(HeaderValue::from_static("-"));
+    }
+
+    /// Where `redirect_to_https` sends the client; nowhere what a certificate authority asks for over cleartext
+    /// (RFC 8555 §8.3).
+    fn https_location(
+        &self,
+        record: &Record,
+        listener: &Listener,
+        target: &Target<'_>,
+    ) -> Option<String> {
+        let to = listener.redirect_to_https?;
+        let peer = record.client.peer.ip();
+        let told = forwarded::scheme_of(peer, &listener.trusted_proxies, &record.request.headers);
+        let https = told.map_or(record.client.tls, |scheme| {
+            scheme == http::uri::Scheme::HTTPS
+        });
+        if https
+            || target.host.is_empty()
+            || target.path.starts_with("/.well-known/acme-challenge/")
+        {
+            return None;
+        }
+        let port = if to.port == 443 {
+            String::new()
+        } else {
+            format!(":{}", to.port)
+        };
+        // The host that the client asked for, which a proxy in front may have changed.
+        let told = forwarded::host_of(peer, &listener.trusted_proxies, &record.request.headers);
+        let host = told.as_ref().map_or(&*target.host, |host| &*host.name);
+        Some(format!("https://{host}{port}{{path}}"))
+    }
+
+    /// The place of one of the choices, by weight.
+    fn draw(&self, choices: &[(usize, u64)]) -> usize {
+        let Some((_, sum)) = choices.last().filter(|_| choices.len() > 1) else {
+            return 0;
+        };
+        let point = self.random() % sum;
+        choices
+            .iter()
+            .position(|(_, up_to)| point < *up_to)
+            .unwrap_or(0)
+    }
+
+    /// xorshift64*; spreads load, keeps no secrets.
+    fn random(&self) -> u64 {
+        let mut state = self.seed.get();
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        self.seed.set(state);
+        state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 8
+    }
+}
+
+/// The body of a request that is answered without it.
+fn leave(record: &Record, body: &Incoming) {
+    if !body.is_end_stream() {
+        record.client.leave_unread();
+    }
+}

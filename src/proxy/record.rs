@@ -1,0 +1,178 @@
+//! What is learned of an exchange on its way. When the last byte is out, or it broke off, it becomes metrics and at most
+//! one line of the access log; so it lives in the response body, and its end is its drop.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::request::Parts;
+use http::{HeaderValue, StatusCode, header};
+
+use super::Proxy;
+use super::client::Client;
+use super::local::{Local, LocalServer};
+use crate::telemetry::access_log::Line;
+use crate::telemetry::labels::RefusedReason;
+
+/// One exchange.
+pub(crate) struct Record {
+    pub(crate) proxy: Rc<Proxy>,
+    pub(crate) client: Rc<Client>,
+    pub(crate) local: Rc<Local>,
+    pub(crate) request: Rc<Parts>,
+    pub(crate) started: Instant,
+    pub(crate) id: HeaderValue,
+    /// The client, by what trusted proxies say.
+    pub(crate) address: IpAddr,
+    /// The place of the route in the state, and of the chosen upstream among those of the route.
+    pub(crate) route: Option<usize>,
+    pub(crate) choice: usize,
+    pub(crate) server: Option<Rc<LocalServer>>,
+    pub(crate) attempts: u32,
+    pub(crate) connect: Option<Duration>,
+    pub(crate) first_byte: Option<Duration>,
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) end: End,
+}
+
+/// Why an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The response went out whole.
+    Complete,
+    /// Not over yet; if it stays so, the client went away.
+    Open,
+    /// The server broke off its response or its framing.
+    ServerBroke,
+    /// The server was silent for too long within its response.
+    ServerStalled,
+    /// The time that the route allows was over.
+    RouteTimeout,
+    /// The client broke off its request, or was too slow with it.
+    RequestBroke,
+    /// A tunnel was silent for too long.
+    Idle,
+    /// Weir is stopping, or its listener was removed.
+    Drained,
+}
+
+impl End {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Open => "client_gone",
+            Self::ServerBroke => "server_broke",
+            Self::ServerStalled => "server_stalled",
+            Self::RouteTimeout => "route_timeout",
+            Self::RequestBroke => "request_broke",
+            Self::Idle => "idle",
+            Self::Drained => "drained",
+        }
+    }
+}
+
+impl Record {
+    /// A request came.
+    pub(crate) fn start(
+        proxy: &Rc<Proxy>,
+        client: &Rc<Client>,
+        local: Rc<Local>,
+        request: Rc<Parts>,
+    ) -> Box<Self> {
+        client.begin();
+        Box::new(Self {
+            id: HeaderValue::from_static(""),
+            address: client.peer.ip(),
+            proxy: Rc::clone(proxy),
+            client: Rc::clone(client),
+            local,
+            request,
+            started: Instant::now(),
+            route: None,
+            choice: 0,
+            server: None,
+            attempts: 0,
+            connect: None,
+            first_byte: None,
+            status: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            end: End::Open,
+        })
+    }
+
+    /// Counts a request that weir refused for that reason.
+    pub(crate) fn refused(&self, reason: RefusedReason) {
+        self.client.shard.refused(reason);
+    }
+
+    fn log(&self, seconds: Duration) {
+        let request = &self.request;
+        let field = |name| request.headers.get(name).map(HeaderValue::as_bytes);
+        let authority = request
+            .uri
+            .authority()
+            .map(|authority| authority.as_str().as_bytes());
+        let state = &self.local.state;
+        let route = self.route.and_then(|number| state.routes.get(number));
+        self.proxy.access.write(&Line {
+            time: SystemTime::now()
+                .checked_sub(seconds)
+                .unwrap_or(SystemTime::UNIX_EPOCH),
+            request_id: self.id.as_bytes(),
+            listen: state
+                .listener(self.client.listener)
+                .map_or("", |listener| listener.name.as_str()),
+            client: self.address,
+            method: request.method.as_str(),
+            host: authority.or_else(|| field(header::HOST)),
+            target: request
+                .uri
+                .path_and_query()
+                .map_or(b"*", |target| target.as_str().as_bytes()),
+            protocol: request.version,
+            status: self.status,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            seconds,
+            route: route.map(|route| route.name.as_str()),
+            upstream: route
+                .and_then(|route| state.upstream_of(route, self.choice))
+                .map(|upstream| upstream.name.as_str()),
+            server: self.server.as_ref().map(|server| server.server.address),
+            attempts: self.attempts,
+            connect_seconds: self.connect,
+            first_byte_seconds: self.first_byte,
+            cache: None,
+            coding: None,
+            user_agent: field(header::USER_AGENT),
+            referer: field(header::REFERER),
+            end: self.end.label(),
+        });
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if self.end == End::Open && self.client.is_condemned() {
+            self.end = End::Drained;
+        }
+        let seconds = self.started.elapsed();
+        if let Some(shard) = self
+            .local
+            .route_shard(self.client.listener, self.route, self.choice)
+        {
+            shard.ended(&self.request.method, self.status, seconds);
+        }
+        if self
+            .proxy
+            .access
+            .wants(self.status, self.end != End::Complete)
+        {
+            self.log(seconds);
+        }
+        self.client.end();
+    }
+}

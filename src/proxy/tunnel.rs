@@ -1,0 +1,156 @@
+//! After a 101: bytes both ways until one side ends it, with back-pressure and one buffer per direction.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::{poll_read_buf, poll_write_buf};
+
+use super::body::Flight;
+use super::record::{End, Record};
+use crate::deadline::Ticks;
+use crate::upstream::http1::Connection;
+
+/// What one direction holds at most.
+const BUFFER: usize = 32 * 1024;
+/// How long one side may go on, silently, after the other has ended.
+const HALF_CLOSED: Ticks = Ticks(300);
+
+/// A connection to a server that has switched protocols, waiting for its client's side.
+pub(crate) struct Tunnel {
+    connection: Box<Connection>,
+    record: Box<Record>,
+    idle: Ticks,
+    /// Counted in until the tunnel ends.
+    _flight: Flight,
+}
+
+impl Tunnel {
+    pub(super) fn new(
+        connection: Box<Connection>,
+        record: Box<Record>,
+        flight: Flight,
+        idle: Ticks,
+    ) -> Self {
+        Self {
+            connection,
+            record,
+            idle,
+            _flight: flight,
+        }
+    }
+
+    /// Copies until both sides have ended, one of them fails, or both are silent for too long. `early` is what the client
+    /// sent behind its request.
+    pub(crate) async fn run<C: AsyncRead + AsyncWrite + Unpin>(
+        mut self: Box<Self>,
+        mut client: C,
+        early: Bytes,
+    ) {
+        let mut up = Direction::new(early);
+        let mut down = Direction::new(std::mem::take(&mut self.connection.unread));
+        let mut was = (0, 0, false);
+        self.connection.deadline.arm(self.idle);
+        let end = std::future::poll_fn(|context| {
+            let connection = &mut *self.connection;
+            let sent = up.poll(context, &mut client, &mut connection.stream);
+            let received = down.poll(context, &mut connection.stream, &mut client);
+            match (&sent, &received) {
+                (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(End::Complete),
+                (Poll::Ready(Err(Broken::To)), _) | (_, Poll::Ready(Err(Broken::From))) => {
+                    return Poll::Ready(End::ServerBroke);
+                }
+                (Poll::Ready(Err(Broken::From)), _) | (_, Poll::Ready(Err(Broken::To))) => {
+                    return Poll::Ready(End::Open);
+                }
+                (Poll::Ready(Ok(())) | Poll::Pending, _) => {}
+            }
+            let half_closed = sent.is_ready() || received.is_ready();
+            // Only when something moved: otherwise the deadline itself, which wakes us, would put itself off.
+            let is = (up.copied, down.copied, half_closed);
+            if is != was {
+                was = is;
+                connection.deadline.arm(if half_closed {
+                    HALF_CLOSED.min(self.idle)
+                } else {
+                    self.idle
+                });
+            }
+            connection.deadline.poll_over(context).map(|()| End::Idle)
+        })
+        .await;
+        self.record.end = end;
+        self.record.bytes_in = up.copied;
+        self.record.bytes_out = down.copied;
+    }
+}
+
+/// Which end of a direction failed.
+enum Broken {
+    From,
+    To,
+}
+
+/// One of the two ways.
+struct Direction {
+    buffer: BytesMut,
+    copied: u64,
+    read_all: bool,
+    shut: bool,
+}
+
+impl Direction {
+    fn new(early: Bytes) -> Self {
+        Self {
+            buffer: BytesMut::from(&early[..]),
+            copied: 0,
+            read_all: false,
+            shut: false,
+        }
+    }
+
+    fn poll<R, W>(
+        &mut self,
+        context: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+    ) -> Poll<Result<(), Broken>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            while self.buffer.has_remaining() {
+                match ready!(poll_write_buf(
+                    Pin::new(&mut *to),
+                    context,
+                    &mut self.buffer
+                )) {
+                    Ok(0) | Err(_) => return Poll::Ready(Err(Broken::To)),
+                    Ok(written) => self.copied += written as u64,
+                }
+            }
+            if self.shut {
+                return Poll::Ready(Ok(()));
+            }
+            if self.read_all {
+                ready!(Pin::new(&mut *to).poll_shutdown(context)).map_err(|_| Broken::To)?;
+                self.shut = true;
+                continue;
+            }
+            self.buffer.reserve(BUFFER);
+            match poll_read_buf(Pin::new(&mut *from), context, &mut self.buffer) {
+                Poll::Ready(Ok(0)) => self.read_all = true,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::From)),
+                Poll::Pending => {
+                    // A silent tunnel keeps no buffer; a TLS writer may still hold a record back.
+                    self.buffer = BytesMut::new();
+                    ready!(Pin::new(&mut *to).poll_flush(context)).map_err(|_| Broken::To)?;
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}

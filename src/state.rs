@@ -1,0 +1,418 @@
+//! What a [`Config`] becomes while running: immutable, shared by all workers, swapped whole.
+//!
+//! Names are resolved to indices, routes compiled into tables, durations into ticks, certificates into TLS settings. What
+//! survives a reload is carried over by identity: servers by upstream and address, listeners by name.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use http::HeaderValue;
+use ipnet::IpNet;
+
+use crate::config::{
+    self, Balance, Config, FieldEdits, HealthCheck, HostHeader, OnAllDown, RedirectToHttps,
+};
+use crate::deadline::Ticks;
+use crate::route::Table;
+use crate::telemetry::metrics::Names;
+use crate::units::{ListenName, RouteName, ServerAddr, UpstreamName};
+use crate::upstream::pool::PoolLimits;
+use crate::upstream::server::Server;
+
+/// The label of requests that no route matches.
+pub(crate) const NO_ROUTE: &str = "-";
+
+/// A whole configuration, ready to serve requests.
+pub(crate) struct State {
+    /// By listener number; `None` where a listener was removed by a reload.
+    pub(crate) listeners: Vec<Option<Arc<Listener>>>,
+    pub(crate) routes: Vec<Arc<Route>>,
+    pub(crate) upstreams: Vec<Arc<Upstream>>,
+    /// What it was built from.
+    pub(crate) config: Arc<Config>,
+    /// Since when it runs.
+    pub(crate) loaded_at: SystemTime,
+}
+
+/// `[listen.NAME]` at work.
+pub(crate) struct Listener {
+    /// Its place in [`State::listeners`], kept over reloads for as long as the process lives.
+    pub(crate) number: usize,
+    pub(crate) name: ListenName,
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) http2: bool,
+    pub(crate) redirect_to_https: Option<RedirectToHttps>,
+    /// `Strict-Transport-Security`, where it is to be sent.
+    pub(crate) hsts: Option<HeaderValue>,
+    pub(crate) limits: ListenLimits,
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    /// The place in [`State::routes`] of what stands on this listener.
+    pub(crate) table: Table<usize>,
+    /// Its connections, over all workers and states.
+    pub(crate) open: Arc<AtomicUsize>,
+}
+
+/// The limits of a listener, in the units that the data plane counts in.
+pub(crate) struct ListenLimits {
+    pub(crate) header_timeout: Ticks,
+    pub(crate) stall_timeout: Ticks,
+    pub(crate) keepalive: Ticks,
+    pub(crate) max_connection_age: Option<Ticks>,
+    pub(crate) max_header_size: usize,
+    pub(crate) max_headers: usize,
+    pub(crate) max_target_size: usize,
+    pub(crate) max_connections: usize,
+    pub(crate) max_concurrent_streams: u32,
+}
+
+/// `[route.NAME]` at work.
+pub(crate) struct Route {
+    pub(crate) name: RouteName,
+    pub(crate) action: Action,
+    pub(crate) strip_prefix: Option<String>,
+    pub(crate) add_prefix: Option<String>,
+    pub(crate) request_headers: FieldEdits,
+    pub(crate) response_headers: FieldEdits,
+    pub(crate) timeout: Option<Ticks>,
+    pub(crate) max_body: Option<u64>,
+}
+
+/// What a route does with a request.
+pub(crate) enum Action {
+    /// Places in [`State::upstreams`], each with the sum of the weights up to and including it.
+    Forward(Vec<(usize, u64)>),
+    Redirect {
+        to: String,
+        status: http::StatusCode,
+    },
+    Respond {
+        status: http::StatusCode,
+        body: bytes::Bytes,
+        content_type: HeaderValue,
+    },
+}
+
+/// `[upstream.NAME]` at work.
+pub(crate) struct Upstream {
+    pub(crate) name: UpstreamName,
+    pub(crate) servers: Vec<(Arc<Server>, u32)>,
+    pub(crate) balance: Balance,
+    pub(crate) host_header: HostHeader,
+    pub(crate) connect_timeout: Ticks,
+    pub(crate) response_timeout: Ticks,
+    pub(crate) stall_timeout: Ticks,
+    pub(crate) stream_timeout: Ticks,
+    pub(crate) on_all_down: OnAllDown,
+    pub(crate) pool: PoolLimits,
+    pub(crate) health_check: Option<HealthCheck>,
+}
+
+/// What a build needs beside the config.
+pub(crate) struct Surroundings<'p> {
+    /// What runs now, if anything does.
+    pub(crate) previous: Option<&'p State>,
+    /// Workers among which limits are shared out.
+    pub(crate) workers: usize,
+    /// The limit of open files, from which `max_connections = "auto"` follows.
+    pub(crate) max_files: u64,
+    /// TLS settings of a listener.
+    pub(crate) tls: &'p dyn Fn(&config::Listener, &config::Tls) -> Arc<rustls::ServerConfig>,
+    pub(crate) now: SystemTime,
+}
+
+impl State {
+    /// Compiles `config`. Cannot fail: a `Config` is valid.
+    pub(crate) fn build(config: Arc<Config>, around: &Surroundings<'_>) -> Self {
+        let servers = around
+            .previous
+            .map(Self::servers_by_identity)
+            .unwrap_or_default();
+        let upstreams: Vec<_> = config
+            .upstreams
+            .iter()
+            .map(|upstream| Arc::new(Upstream::build(upstream, &servers, around)))
+            .collect();
+        let upstream_numbers: HashMap<_, _> = config
+            .upstreams
+            .iter()
+            .enumerate()
+            .map(|(number, upstream)| (&upstream.name, number))
+            .collect();
+        let routes = config
+            .routes
+            .iter()
+            .map(|route| Arc::new(Route::build(route, &upstream_numbers)))
+            .collect();
+        let listeners = Listener::build_all(&config, around);
+        Self {
+            listeners,
+            routes,
+            upstreams,
+            loaded_at: around.now,
+            config,
+        }
+    }
+
+    /// The listener of that number, unless a reload has removed it.
+    pub(crate) fn listener(&self, number: usize) -> Option<&Arc<Listener>> {
+        self.listeners.get(number)?.as_ref()
+    }
+
+    /// The upstream at that place among those of a route; `None` where the route answers by itself.
+    pub(crate) fn upstream_of(&self, route: &Route, choice: usize) -> Option<&Arc<Upstream>> {
+        let Action::Forward(choices) = &route.action else {
+            return None;
+        };
+        self.upstreams.get(choices.get(choice)?.0)
+    }
+
+    /// All servers, with their upstreams.
+    pub(crate) fn servers(&self) -> impl Iterator<Item = (&Arc<Upstream>, &Arc<Server>)> {
+        self.upstreams.iter().flat_map(|upstream| {
+            upstream
+                .servers
+                .iter()
+                .map(move |(server, _)| (upstream, server))
+        })
+    }
+
+    /// Every name that may become a label.
+    pub(crate) fn names(&self) -> Names {
+        let mut names = Names::default();
+        for listener in &self.config.listeners {
+            names.listener(&listener.name);
+            names.route(&listener.name, &NO_ROUTE.into(), None);
+        }
+        for (route, compiled) in self.config.routes.iter().zip(&self.routes) {
+            for listen in &route.listen {
+                match &compiled.action {
+                    Action::Forward(choices) => {
+                        for upstream in choices
+                            .iter()
+                            .filter_map(|(number, _)| self.upstreams.get(*number))
+                        {
+                            names.route(listen, &route.name, Some(&upstream.name));
+                        }
+                    }
+                    Action::Redirect { .. } | Action::Respond { .. } => {
+                        names.route(listen, &route.name, None)
+                    }
+                }
+            }
+        }
+        for upstream in &self.upstreams {
+            names.upstream(&upstream.name);
+        }
+        for (upstream, server) in self.servers() {
+            names.server(&upstream.name, server.address);
+        }
+        names
+    }
+
+    fn servers_by_identity(&self) -> HashMap<(UpstreamName, ServerAddr), Arc<Server>> {
+        self.servers()
+            .map(|(upstream, server)| ((upstream.name.clone(), server.address), Arc::clone(server)))
+            .collect()
+    }
+}
+
+impl Listener {
+    fn build_all(config: &Config, around: &Surroundings<'_>) -> Vec<Option<Arc<Self>>> {
+        let known = around
+            .previous
+            .map(|state| state.listeners.as_slice())
+            .unwrap_or_default();
+        let mut numbers: HashMap<&ListenName, usize> = known
+            .iter()
+            .flatten()
+            .map(|listener| (&listener.name, listener.number))
+            .collect();
+        let mut next = known.len();
+        for listener in &config.listeners {
+            numbers.entry(&listener.name).or_insert_with(|| {
+                next += 1;
+                next - 1
+            });
+        }
+        let mut all: Vec<Option<Arc<Self>>> = std::iter::repeat_with(|| None).take(next).collect();
+        for listener in &config.listeners {
+            let Some((number, slot)) = numbers
+                .get(&listener.name)
+                .and_then(|&number| Some((number, all.get_mut(number)?)))
+            else {
+                continue;
+            };
+            *slot = Some(Arc::new(Self::build(listener, number, config, around)));
+        }
+        all
+    }
+
+    fn build(
+        listener: &config::Listener,
+        number: usize,
+        config: &Config,
+        around: &Surroundings<'_>,
+    ) -> Self {
+        let standing = config
+            .routes
+            .iter()
+            .enumerate()
+            .filter(|(_, route)| route.listen.contains(&listener.name));
+        let hsts = listener.tls.as_ref().and_then(|tls| tls.hsts);
+        let before = around.previous.and_then(|state| state.listener(number));
+        Self {
+            number,
+            name: listener.name.clone(),
+            trusted_proxies: listener.trusted_proxies.clone(),
+            http2: listener.http2,
+            redirect_to_https: listener.redirect_to_https,
+            hsts: hsts
+                .and_then(|age| HeaderValue::try_from(format!("max-age={}", age.as_secs())).ok()),
+            limits: ListenLimits::build(&listener.limits, around),
+            tls: listener.tls.as_ref().map(|tls| (around.tls)(listener, tls)),
+            table: Table::build(standing.map(|(number, route)| (route, number))),
+            open: before
+                .map(|before| Arc::clone(&before.open))
+                .unwrap_or_default(),
+        }
+    }
+}
+
+impl ListenLimits {
+    fn build(limits: &config::ListenLimits, around: &Surroundings<'_>) -> Self {
+        Self {
+            header_timeout: Ticks::of(limits.header_timeout),
+            stall_timeout: Ticks::of(limits.stall_timeout),
+            keepalive: Ticks::of(limits.keepalive),
+            max_connection_age: limits.max_connection_age.map(Ticks::of),
+            max_header_size: limits.max_header_size.as_usize(),
+            max_headers: limits.max_headers,
+            max_target_size: limits.max_target_size.as_usize(),
+            max_connections: limits
+                .max_connections
+                .unwrap_or_else(|| auto_max_connections(around.max_files)),
+            max_concurrent_streams: limits.max_concurrent_streams,
+        }
+    }
+}
+
+/// Each client may need a connection to a server; some files are for everything else.
+fn auto_max_connections(max_files: u64) -> usize {
+    usize::try_from(max_files.saturating_sub(200) / 2)
+        .unwrap_or(usize::MAX)
+        .max(64)
+}
+
+impl Route {
+    fn build(route: &config::Route, upstreams: &HashMap<&UpstreamName, usize>) -> Self {
+        let action = match &route.action {
+            config::Action::Forward(choices) => {
+                let mut sum = 0;
+                let choices = choices.iter().filter_map(|(name, weight)| {
+                    sum += u64::from(*weight);
+                    Some((*upstreams.get(name)?, sum))
+                });
+                Action::Forward(choices.collect())
+            }
+            config::Action::Redirect { to, status } => Action::Redirect {
+                to: to.clone(),
+                status: *status,
+            },
+            config::Action::Respond {
+                status,
+                body,
+                content_type,
+            } => Action::Respond {
+                status: *status,
+                body: body.clone().into(),
+                content_type: content_type.clone(),
+            },
+        };
+        Self {
+            name: route.name.clone(),
+            action,
+            strip_prefix: route
+                .strip_prefix
+                .clone()
+                .filter(|prefix| !prefix.is_empty()),
+            add_prefix: route.add_prefix.clone().filter(|prefix| !prefix.is_empty()),
+            request_headers: route.request_headers.clone(),
+            response_headers: route.response_headers.clone(),
+            timeout: route.timeout.map(Ticks::of),
+            max_body: route.max_body.map(|size| size.0),
+        }
+    }
+}
+
+impl Upstream {
+    fn build(
+        upstream: &config::Upstream,
+        known: &HashMap<(UpstreamName, ServerAddr), Arc<Server>>,
+        around: &Surroundings<'_>,
+    ) -> Self {
+        let probed = upstream.health_check.is_some();
+        let servers = upstream.servers.iter().map(|server| {
+            let known = known.get(&(upstream.name.clone(), server.address)).cloned();
+            let made = || {
+                Arc::new(Server::new(
+                    upstream.name.clone(),
+                    server.address,
+                    probed,
+                    around.now,
+                ))
+            };
+            (known.unwrap_or_else(made), server.weight.0.get())
+        });
+        Self {
+            name: upstream.name.clone(),
+            servers: servers.collect(),
+            balance: upstream.balance,
+            host_header: upstream.host_header.clone(),
+            connect_timeout: Ticks::of(upstream.connect_timeout),
+            response_timeout: Ticks::of(upstream.response_timeout),
+            stall_timeout: Ticks::of(upstream.stall_timeout),
+            stream_timeout: Ticks::of(upstream.stream_timeout),
+            on_all_down: upstream.on_all_down,
+            pool: PoolLimits {
+                max_idle: upstream.keepalive.max_idle.div_ceil(around.workers.max(1)),
+                idle: Ticks::of(upstream.keepalive.idle),
+                max_age: Ticks::of(upstream.keepalive.max_age),
+            },
+            health_check: upstream.health_check.clone(),
+        }
+    }
+}
+
+/// Where the running `State` is published. Workers compare the generation, a cache line that only a reload writes, and
+/// take the `State` itself only when that has changed.
+pub(crate) struct Published {
+    state: ArcSwap<State>,
+    generation: AtomicU64,
+}
+
+impl Published {
+    pub(crate) fn new(state: Arc<State>) -> Self {
+        Self {
+            state: ArcSwap::new(state),
+            generation: AtomicU64::new(1),
+        }
+    }
+
+    /// From here on every new request sees `state`.
+    pub(crate) fn publish(&self, state: Arc<State>) {
+        self.state.store(state);
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Grows with every publication.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn state(&self) -> Arc<State> {
+        self.state.load_full()
+    }
+}
