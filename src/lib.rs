@@ -28,6 +28,7 @@
 mod balance;
 pub mod config;
 mod deadline;
+mod listen;
 mod proxy;
 mod route;
 mod semantics;

@@ -1,0 +1,364 @@
+//! One client connection, from its first byte to its last: TLS, HTTP/1 or HTTP/2, the limits of waiting.
+//!
+//! HTTP/1 connections that are idle give up everything but their socket: hyper's state and buffers are dropped and made
+//! anew when bytes come ("parked").
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::linger;
+use super::stream::ClientStream;
+use super::streams::{StreamBody, Streams};
+use crate::proxy::Proxy;
+use crate::proxy::client::{Client, Phase};
+use crate::proxy::respond;
+use crate::proxy::target::MAX_COOKIE_CRUMBS;
+use crate::state::{ListenLimits, Listener};
+use crate::telemetry::labels::{Handshake, RefusedReason};
+
+/// What every HTTP/2 connection begins with in the clear (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// hyper's default, for which it needs no allocation.
+const HYPER_MAX_HEADERS: usize = 100;
+/// The smallest buffer of a connection; a read of a request body takes no more.
+const MIN_BUFFER: usize = 64 * 1024;
+/// RFC 9113 §6.9.2, the default window: what a stream may send before it is read.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// What all streams of a connection may send before they are read.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What a stream may hold in memory on its way out, beside the piece that waits for room.
+const STREAM_SEND_BUFFER: usize = 32 * 1024;
+
+/// Serves `socket` until it ends.
+pub(super) async fn serve(
+    proxy: Rc<Proxy>,
+    client: Rc<Client>,
+    listener: Arc<Listener>,
+    socket: TcpStream,
+) {
+    let mut stream = match &listener.tls {
+        Some(tls) => match handshake(&client, tls, socket).await {
+            Some(tls) => ClientStream::tls(tls, Rc::clone(&client)),
+            None => return,
+        },
+        None => ClientStream::plain(socket, Rc::clone(&client)),
+    };
+    let http2 = match (listener.http2, stream.is_tls()) {
+        (false, _) => Some(false),
+        (true, true) => Some(stream.chose_http2()),
+        (true, false) => begins_with_preface(&client, &mut stream).await,
+    };
+    let Some(http2) = http2 else { return };
+    if http2 {
+        Box::pin(serve_http2(proxy, client, listener, stream)).await;
+    } else {
+        serve_http1(proxy, client, listener, stream).await;
+    }
+}
+
+/// The TLS handshake, within `header_timeout`.
+async fn handshake(
+    client: &Client,
+    tls: &Arc<ServerConfig>,
+    socket: TcpStream,
+) -> Option<Box<TlsStream<TcpStream>>> {
+    let mut accept = Box::pin(TlsAcceptor::from(Arc::clone(tls)).accept(socket));
+    let result = poll_fn(|context| match accept.as_mut().poll(context) {
+        Poll::Ready(result) => Poll::Ready(result.ok()),
+        Poll::Pending if client.is_condemned() => Poll::Ready(None),
+        Poll::Pending => client.deadline.poll_over(context).map(|()| None),
+    })
+    .await;
+    client.shard.handshake(if result.is_some() {
+        Handshake::Ok
+    } else {
+        Handshake::Failed
+    });
+    if result.is_some() {
+        client.expect_head();
+    }
+    result.map(Box::new)
+}
+
+/// Reads until it is clear whether the client speaks HTTP/2 by prior knowledge; `None` if it does not tell in time. What
+/// was read is read again.
+async fn begins_with_preface(client: &Client, stream: &mut ClientStream) -> Option<bool> {
+    let mut read = BytesMut::new();
+    let http2 = poll_fn(|context| {
+        loop {
+            if client.is_condemned() {
+                return Poll::Ready(None);
+            }
+            read.reserve(2048);
+            match tokio_util::io::poll_read_buf(Pin::new(&mut *stream), context, &mut read) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
+                Poll::Ready(Ok(_)) if read.len() >= PREFACE.len() => {
+                    return Poll::Ready(Some(read.starts_with(PREFACE)));
+                }
+                Poll::Ready(Ok(_)) if PREFACE.starts_with(&read) => {}
+                Poll::Ready(Ok(_)) => return Poll::Ready(Some(false)),
+                // The deadline for a head has been running since the connection was accepted.
+                Poll::Pending => {
+                    ready!(client.deadline.poll_over(context));
+                    client.shard.refused(RefusedReason::Timeout);
+                    return Poll::Ready(None);
+                }
+            }
+        }
+    })
+    .await;
+    stream.unread(read.freeze());
+    http2
+}
+
+/// How serving HTTP/1 ended.
+enum Pause {
+    /// hyper has no more to do: the result of its connection.
+    Over(hyper::Result<()>),
+    /// The connection has been idle for a while and can be parked.
+    Idle,
+    /// It has been idle for too long.
+    Expired,
+    /// The client took too long, or the connection is to end.
+    Cut,
+}
+
+async fn serve_http1(
+    proxy: Rc<Proxy>,
+    client: Rc<Client>,
+    listener: Arc<Listener>,
+    mut stream: ClientStream,
+) {
+    let builder = http1_builder(&listener);
+    let age = listener.limits.max_connection_age.map(|age| {
+        let deadline = proxy.deadlines.deadline();
+        deadline.arm(age);
+        deadline
+    });
+    // While parked, nothing but this future's own few hundred bytes is kept.
+    drop(listener);
+    loop {
+        stream.keep_open = true;
+        let (proxy, served) = (Rc::clone(&proxy), Rc::clone(&client));
+        let service = service_fn(move |request| {
+            let answer = Rc::clone(&proxy).handle(Rc::clone(&served), request);
+            async { Ok::<_, Infallible>(answer.await) }
+        });
+        let mut connection = Box::new(builder.serve_connection(TokioIo::new(stream), service));
+        let pause = poll_fn(|context| {
+            if age
+                .as_ref()
+                .is_some_and(|age| age.poll_over(context).is_ready())
+            {
+                client.drain();
+            }
+            if let Poll::Ready(result) = Pin::new(&mut *connection).poll(context) {
+                return Poll::Ready(Pause::Over(result));
+            }
+            poll_pause(&client, context)
+        })
+        .await;
+        let http1::Parts {
+            io,
+            read_buf,
+            service,
+            ..
+        } = (*connection).into_parts();
+        drop(service);
+        stream = io.into_inner();
+        stream.keep_open = false;
+        // Even when empty it holds on to the buffer that it was cut from.
+        let unread = Some(read_buf)
+            .filter(|unread| !unread.is_empty())
+            .unwrap_or_default();
+        match pause {
+            Pause::Expired if unread.is_empty() => return close(stream, false).await,
+            Pause::Idle if unread.is_empty() => {
+                client.parked();
+                if !bytes_come(&client, &stream).await {
+                    return close(stream, false).await;
+                }
+            }
+            Pause::Idle | Pause::Expired => {
+                // The beginning of a head lies in the buffer: its time runs.
+                stream.unread(unread);
+                client.expect_head();
+            }
+            Pause::Cut => return close(stream, true).await,
+            Pause::Over(result) => {
+                if let Some(tunnel) = client.take_tunnel() {
+                    return until_condemned(&client, Box::pin(tunnel.run(stream, unread))).await;
+                }
+                if client.is_truncated() {
+                    return stream.reset();
+                }
+                let refused = result.as_ref().err().and_then(respond::refusal);
+                if let Some(reason) = refused {
+                    client.shard.refused(reason);
+                }
+                return if refused.is_some() || client.has_unread() {
+                    Box::pin(linger::linger(stream)).await
+                } else {
+                    close(stream, false).await
+                };
+            }
+        }
+    }
+}
+
+/// What the clock of a client says about its HTTP/1 connection.
+fn poll_pause(client: &Client, context: &Context<'_>) -> Poll<Pause> {
+    if client.is_condemned() {
+        return Poll::Ready(Pause::Cut);
+    }
+    ready!(client.deadline.poll_over(context));
+    match client.phase() {
+        Phase::Idle if client.is_settled() => Poll::Ready(if client.is_idle_too_long() {
+            Pause::Expired
+        } else {
+            Pause::Idle
+        }),
+        Phase::Head => {
+            client.shard.refused(RefusedReason::Timeout);
+            Poll::Ready(Pause::Cut)
+        }
+        Phase::Idle | Phase::Busy | Phase::Leaving => Poll::Ready(Pause::Cut),
+    }
+}
+
+/// Runs a tunnel, which keeps its own time, until it ends or the connection has to.
+async fn until_condemned(client: &Client, mut tunnel: Pin<Box<impl Future<Output = ()>>>) {
+    client.leave();
+    poll_fn(|context| {
+        // Never over, being disarmed; but what condemns a client wakes whoever waits for this.
+        if client.is_condemned() || client.deadline.poll_over(context).is_ready() {
+            return Poll::Ready(());
+        }
+        tunnel.as_mut().poll(context)
+    })
+    .await;
+}
+
+/// Waits for the next request; `false` if it did not come in time.
+async fn bytes_come(client: &Client, stream: &ClientStream) -> bool {
+    poll_fn(|context| {
+        if client.is_condemned() {
+            return Poll::Ready(false);
+        }
+        if stream.poll_readable(context).is_ready() {
+            return Poll::Ready(true);
+        }
+        client.deadline.poll_over(context).map(|()| false)
+    })
+    .await
+}
+
+async fn close(stream: ClientStream, cut: bool) {
+    // Whoever is cut off may be stuck; whoever has ended its side hears nothing more.
+    if stream.is_tls() && !cut && !stream.has_ended() {
+        Box::pin(linger::close_tls(stream)).await;
+    }
+}
+
+fn http1_builder(listener: &Listener) -> http1::Builder {
+    let limits = &listener.limits;
+    let mut builder = http1::Builder::new();
+    // The target has a limit of its own, and an answer that hyper would not give.
+    let head = limits.max_header_size + limits.max_target_size + 1024;
+    builder
+        .max_header_size(head)
+        .max_buf_size(head.max(MIN_BUFFER))
+        .header_read_timeout(None);
+    if limits.max_headers != HYPER_MAX_HEADERS {
+        builder.max_headers(limits.max_headers);
+    }
+    builder
+}
+
+/// Where h2 refuses by itself; weir's own limits lie below, so that a client gets an answer that says why. HTTP/2 counts
+/// 32 bytes more for each field (RFC 9113 §6.5.2), and cookies come in crumbs.
+fn header_list_size(limits: &ListenLimits) -> u32 {
+    let fields = limits.max_headers + MAX_COOKIE_CRUMBS;
+    u32::try_from(limits.max_header_size + limits.max_target_size + 1024 + 32 * fields)
+        .unwrap_or(u32::MAX)
+}
+
+async fn serve_http2(
+    proxy: Rc<Proxy>,
+    client: Rc<Client>,
+    listener: Arc<Listener>,
+    stream: ClientStream,
+) {
+    let limits = &listener.limits;
+    let stall = limits.stall_timeout;
+    let age = limits.max_connection_age.map(|age| {
+        let deadline = proxy.deadlines.deadline();
+        deadline.arm(age);
+        deadline
+    });
+    let mut builder = http2::Builder::new(Streams::new(&proxy.deadlines, stall));
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.max_concurrent_streams)
+        .max_header_list_size(header_list_size(limits))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(STREAM_SEND_BUFFER)
+        // A peer that is gone without a word is found out while its streams wait.
+        .keep_alive_interval(std::time::Duration::from_secs(30))
+        .keep_alive_timeout(std::time::Duration::from_secs(20));
+    client.expect_streams();
+    let served = Rc::clone(&client);
+    let service = service_fn(move |request| {
+        let answer = Rc::clone(&proxy).handle(Rc::clone(&served), request);
+        async { Ok::<_, Infallible>(answer.await.map(StreamBody::new)) }
+    });
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut leaving = false;
+    poll_fn(|context| {
+        if age
+            .as_ref()
+            .is_some_and(|age| age.poll_over(context).is_ready())
+        {
+            client.drain();
+        }
+        if client.is_condemned() {
+            return Poll::Ready(());
+        }
+        if client.is_draining() && !leaving {
+            leaving = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        if connection.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        if client.deadline.poll_over(context).is_pending() {
+            return Poll::Pending;
+        }
+        if leaving || client.phase() != Phase::Idle {
+            // It takes no bytes, or does not go when it is told to.
+            return Poll::Ready(());
+        }
+        leaving = true;
+        connection.as_mut().graceful_shutdown();
+        client.deadline.arm(client.waits.stall);
+        match connection.as_mut().poll(context) {
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => client.deadline.poll_over(context),
+        }
+    })
+    .await;
+}

@@ -1,0 +1,120 @@
+//! The tasks of HTTP/2 streams. A client that opens a stream and never takes its bytes holds memory for as long as it
+//! likes; each stream has a clock that runs while bytes wait for the client, and is reset when it is over.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::rt::Executor;
+
+use crate::deadline::{Deadlines, Ticks};
+use crate::proxy::body::Body;
+use crate::proxy::stream_clock::{self, StreamClock};
+use crate::upstream::http1::exchange::BodyError;
+
+/// RFC 9113 §6.5.2, the default size of a frame: what is split at its multiples takes no frame more.
+const FRAME: usize = 16 * 1024;
+
+/// Runs the streams of one connection as tasks of this thread.
+#[derive(Clone)]
+pub(super) struct Streams {
+    deadlines: Rc<Deadlines>,
+    stall: Ticks,
+}
+
+impl Streams {
+    pub(super) fn new(deadlines: &Rc<Deadlines>, stall: Ticks) -> Self {
+        Self {
+            deadlines: Rc::clone(deadlines),
+            stall,
+        }
+    }
+}
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        let clock = StreamClock::new(self.deadlines.deadline(), self.stall);
+        tokio::task::spawn_local(Clocked {
+            stream: Box::pin(stream),
+            clock: Rc::new(clock),
+        });
+    }
+}
+
+/// A stream and its clock. Dropping the stream resets it (RST_STREAM), which is what an expired clock does.
+struct Clocked<F> {
+    stream: Pin<Box<F>>,
+    clock: Rc<StreamClock>,
+}
+
+impl<F: Future<Output = ()>> Future for Clocked<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let clock = Rc::clone(&self.clock);
+        if clock.poll_over(context).is_ready() {
+            return Poll::Ready(());
+        }
+        let _current = stream_clock::enter(clock);
+        self.stream.as_mut().poll(context)
+    }
+}
+
+/// The body of a response to an HTTP/2 client.
+///
+/// hyper forgets a stream when it has handed the last piece to h2, which then keeps it until the client's window opens,
+/// past every clock. Only its first byte has to wait for room; so a large last piece goes in two, the second of which
+/// waits until there is room for all of the first.
+pub(super) struct StreamBody {
+    body: Body,
+    last: Bytes,
+}
+
+impl StreamBody {
+    pub(super) fn new(body: Body) -> Self {
+        Self {
+            body,
+            last: Bytes::new(),
+        }
+    }
+}
+
+impl http_body::Body for StreamBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if !self.last.is_empty() {
+            stream_clock::handed_out();
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.last)))));
+        }
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let is_large =
+            |frame: &Frame<Bytes>| frame.data_ref().is_some_and(|data| data.len() > FRAME);
+        let frame = match frame {
+            Some(Ok(frame)) if is_large(&frame) && self.body.is_end_stream() => {
+                frame.map_data(|mut data| {
+                    self.last = data.split_off((data.len() - 1) / FRAME * FRAME);
+                    data
+                })
+            }
+            frame => return Poll::Ready(frame),
+        };
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.last.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        // Asked before the first piece is.
+        self.body.size_hint()
+    }
+}
