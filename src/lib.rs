@@ -27,6 +27,8 @@
 
 mod balance;
 pub mod config;
+mod control;
+pub mod daemon;
 mod deadline;
 mod listen;
 mod proxy;

@@ -1,0 +1,453 @@
+//! The admin address: probes, metrics, status, reload.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde_json::json;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use super::admin_access::Access;
+use super::core::{Control, chain, restart_message};
+use super::reload::Source;
+use super::sockets::BindError;
+use super::status::Status;
+use crate::config::{self, AdminAddress, ListenAddress};
+use crate::listen::bind;
+use crate::telemetry::metrics::CONTENT_TYPE;
+
+/// Connections served at once; more wait.
+const MAX_CONNECTIONS: usize = 128;
+/// How long a client may take for a request head, and so be idle.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How old a connection becomes before it is asked to end,
+const CONNECTION_AGE: Duration = Duration::from_secs(300);
+/// and how long it has for that: whoever takes no bytes must not keep its place for ever.
+const LAST_ANSWER: Duration = Duration::from_secs(30);
+
+/// The admin servers of the process.
+pub(crate) struct Admin {
+    control: Arc<Control>,
+    source: OnceLock<Weak<Source>>,
+    access: ArcSwap<Access>,
+    running: Mutex<Running>,
+}
+
+#[derive(Default)]
+struct Running {
+    settings: Option<config::Admin>,
+    main: Option<Server>,
+    probes: Option<Server>,
+}
+
+/// A server that runs; dropped, it accepts nothing more. What it has accepted is answered.
+struct Server {
+    local: Option<SocketAddr>,
+    task: AbortHandle,
+    _file: Option<SocketFile>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What was bound for a config that is about to be taken. Dropped, it is as if nothing had been.
+pub(crate) struct Prepared(Vec<Bound>);
+
+struct Bound {
+    socket: Socket,
+    local: Option<SocketAddr>,
+    probes: bool,
+    file: Option<SocketFile>,
+}
+
+impl Bound {
+    fn name(&self) -> String {
+        let path = self
+            .file
+            .as_ref()
+            .map(|file| format!("unix:{}", file.path.display()));
+        path.or_else(|| Some(self.local?.to_string()))
+            .unwrap_or_default()
+    }
+}
+
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// The file of a unix socket, removed with it; not one that somebody has put in its place.
+struct SocketFile {
+    path: PathBuf,
+    inode: Option<u64>,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if self.inode.is_some() && inode(&self.path) == self.inode {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Admin {
+    pub(crate) fn new(control: Arc<Control>) -> Arc<Self> {
+        let closed = Access {
+            token: Some(String::new()),
+        };
+        Arc::new(Self {
+            control,
+            source: OnceLock::new(),
+            access: ArcSwap::from_pointee(closed),
+            running: Mutex::default(),
+        })
+    }
+
+    /// Where `POST /api/reload` takes the config from; without it there is nothing to reload.
+    pub(crate) fn reloads(&self, source: &Arc<Source>) {
+        let _ = self.source.set(Arc::downgrade(source));
+    }
+
+    /// The address, its port resolved.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.lock().main.as_ref()?.local
+    }
+
+    /// The address of the probes alone, its port resolved.
+    pub(crate) fn probes(&self) -> Option<SocketAddr> {
+        self.lock().probes.as_ref()?.local
+    }
+
+    /// Binds what `settings` ask for and is not bound, so that taking them cannot fail.
+    pub(crate) async fn prepare(&self, settings: &config::Admin) -> Result<Prepared, BindError> {
+        let before = self.lock().settings.clone();
+        let mut prepared = Vec::new();
+        if before
+            .as_ref()
+            .is_none_or(|before| before.address != settings.address)
+        {
+            match &settings.address {
+                Some(AdminAddress::Tcp(address)) => prepared.push(bind_tcp(*address, false)?),
+                Some(AdminAddress::Unix(path)) => prepared.push(bind_unix(path).await?),
+                None => {}
+            }
+        }
+        if before
+            .as_ref()
+            .is_none_or(|before| before.probes != settings.probes)
+            && let Some(address) = settings.probes
+        {
+            prepared.push(bind_tcp(address, true)?);
+        }
+        Ok(Prepared(prepared))
+    }
+
+    /// Serves by `settings` from now on.
+    pub(crate) fn apply(self: &Arc<Self>, settings: &config::Admin, prepared: Prepared) {
+        self.access.store(Arc::new(Access {
+            token: settings.token.clone(),
+        }));
+        let mut running = self.lock();
+        let before = running.settings.replace(settings.clone());
+        if before
+            .as_ref()
+            .is_none_or(|before| before.address != settings.address)
+        {
+            running.main = None;
+        }
+        if before
+            .as_ref()
+            .is_none_or(|before| before.probes != settings.probes)
+        {
+            running.probes = None;
+        }
+        for bound in prepared.0 {
+            tracing::info!(address = %bound.name(), probes = bound.probes, "the admin address is open");
+            let router = if bound.probes {
+                self.probe_router()
+            } else {
+                self.router()
+            };
+            let task = tokio::spawn(serve(bound.socket, router)).abort_handle();
+            let server = Some(Server {
+                local: bound.local,
+                task,
+                _file: bound.file,
+            });
+            if bound.probes {
+                running.probes = server;
+            } else {
+                running.main = server;
+            }
+        }
+    }
+
+    /// Accepts nothing more.
+    pub(crate) fn close(&self) {
+        *self.lock() = Running::default();
+    }
+
+    fn router(self: &Arc<Self>) -> Router {
+        Router::new()
+            .route("/", get(index))
+            .route("/metrics", get(metrics))
+            .route("/api/status", get(status))
+            .route("/api/reload", post(reload))
+            .route("/healthz", get(healthz))
+            .route("/readyz", get(readyz))
+            .layer(middleware::from_fn_with_state(Arc::clone(self), guard))
+            .with_state(Arc::clone(self))
+    }
+
+    fn probe_router(self: &Arc<Self>) -> Router {
+        Router::new()
+            .route("/metrics", get(metrics))
+            .route("/healthz", get(healthz))
+            .route("/readyz", get(readyz))
+            .layer(middleware::map_response(hardened))
+            .with_state(Arc::clone(self))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn bind_tcp(address: ListenAddress, probes: bool) -> Result<Bound, BindError> {
+    let bound = bind::bind(address, 1, false).and_then(|(local, sockets)| {
+        let socket = sockets
+            .into_iter()
+            .next()
+            .ok_or(io::ErrorKind::AddrNotAvailable)?;
+        Ok(Bound {
+            local: Some(local),
+            socket: Socket::Tcp(TcpListener::from_std(socket)?),
+            probes,
+            file: None,
+        })
+    });
+    let key = if probes {
+        "admin.probes"
+    } else {
+        "admin.address"
+    };
+    bound.map_err(|source| BindError::new(key, address.socket, source))
+}
+
+async fn bind_unix(path: &Path) -> Result<Bound, BindError> {
+    // A socket that a process left behind refuses connections; one that answers belongs to somebody.
+    let taken = tokio::net::UnixStream::connect(path).await.is_ok();
+    let bound = if taken {
+        Err(io::ErrorKind::AddrInUse.into())
+    } else {
+        bind_free_unix(path)
+    };
+    bound.map_err(|source| {
+        BindError::new("admin.address", format!("unix:{}", path.display()), source)
+    })
+}
+
+fn bind_free_unix(path: &Path) -> io::Result<Bound> {
+    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        std::fs::remove_file(path)?;
+    }
+    let socket = UnixListener::bind(path)?;
+    let file = SocketFile {
+        path: path.to_owned(),
+        inode: inode(path),
+    };
+    // Without a token, whoever may open it may do everything.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    Ok(Bound {
+        socket: Socket::Unix(socket),
+        local: None,
+        probes: false,
+        file: Some(file),
+    })
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    std::fs::symlink_metadata(path)
+        .ok()
+        .map(|found| found.ino())
+}
+
+async fn serve(socket: Socket, router: Router) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
+            return;
+        };
+        let accepted = match &socket {
+            Socket::Tcp(socket) => socket.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
+            Socket::Unix(socket) => socket
+                .accept()
+                .await
+                .map(|(stream, _)| Stream::Unix(stream)),
+        };
+        let router = router.clone();
+        match accepted {
+            Ok(Stream::Tcp(stream)) => drop(tokio::spawn(serve_one(stream, router, permit))),
+            Ok(Stream::Unix(stream)) => drop(tokio::spawn(serve_one(stream, router, permit))),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+enum Stream {
+    Tcp(tokio::net::TcpStream),
+    Unix(tokio::net::UnixStream),
+}
+
+async fn serve_one<S>(stream: S, router: Router, _permit: tokio::sync::OwnedSemaphorePermit)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut serving = std::pin::pin!(serving);
+    let served = match timeout(CONNECTION_AGE, serving.as_mut()).await {
+        Ok(served) => served,
+        Err(_) => {
+            serving.as_mut().graceful_shutdown();
+            timeout(LAST_ANSWER, serving).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "an admin connection broke");
+    }
+}
+
+async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let refused = admin.access.load().refuses(&parts);
+    let response = match refused {
+        Some(StatusCode::UNAUTHORIZED) => {
+            let mut response = told(
+                StatusCode::UNAUTHORIZED,
+                "this address needs `Authorization: Bearer TOKEN`",
+            );
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response
+        }
+        Some(status) => told(
+            status,
+            "refused: use an address or `localhost` as the host, and no page of another site",
+        ),
+        None => next.run(Request::from_parts(parts, body)).await,
+    };
+    hardened(response).await
+}
+
+/// Whatever a browser makes of an answer, it runs nothing of it and keeps nothing.
+async fn hardened(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        HeaderName::from_static("referrer-policy"),
+        HeaderValue::from_static("no-referrer"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn told(status: StatusCode, text: &'static str) -> Response {
+    (status, Json(json!({ "error": text }))).into_response()
+}
+
+async fn index() -> &'static str {
+    concat!(
+        "weir ",
+        env!("CARGO_PKG_VERSION"),
+        "\n\nGET  /healthz\nGET  /readyz\nGET  /metrics\nGET  /api/status\nPOST /api/reload\n"
+    )
+}
+
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+async fn readyz(State(admin): State<Arc<Admin>>) -> (StatusCode, &'static str) {
+    if admin.control.is_ready() {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+    }
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    // Adding up thousands of series takes a while; the other requests of this address go on.
+    let text = tokio::task::spawn_blocking(move || admin.control.metrics.render()).await;
+    match text {
+        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Err(_) => told(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the metrics could not be rendered",
+        ),
+    }
+}
+
+async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
+    Json(Status::of(&admin.control))
+}
+
+async fn reload(State(admin): State<Arc<Admin>>) -> Response {
+    let Some(source) = admin.source.get().and_then(Weak::upgrade) else {
+        return told(
+            StatusCode::CONFLICT,
+            "this process runs by an embedded config; there is no file to take",
+        );
+    };
+    // In a task of its own: the answer may go out over a server that the reload replaces.
+    let attempt = tokio::spawn(async move { source.take_file(false).await })
+        .await
+        .ok()
+        .flatten();
+    match attempt {
+        Some(attempt) => match attempt.result {
+            Ok(needs_restart) => {
+                let message = restart_message(&needs_restart);
+                Json(json!({ "result": "ok", "hash": attempt.hash, "message": message }))
+                    .into_response()
+            }
+            Err(error) => {
+                let body = json!({ "result": "refused", "message": chain(&error) });
+                (StatusCode::UNPROCESSABLE_ENTITY, Json(body)).into_response()
+            }
+        },
+        None => told(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the config could not be read; see the log",
+        ),
+    }
+}

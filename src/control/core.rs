@@ -1,0 +1,377 @@
+//! What runs, and how it is changed: check -> bind -> build -> publish -> tell the workers. A failure before the
+//! publication changes nothing.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+
+use super::sockets::{BindError, Sockets, Step};
+use crate::config::{Config, LoadError, LogFormat};
+use crate::listen::tls;
+use crate::listen::worker::Command;
+use crate::state::{Published, State, Surroundings};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::labels::ReloadResult;
+use crate::telemetry::logging::LogHandle;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::health::Probers;
+use crate::upstream::server::HealthState;
+
+/// How long `/readyz` waits for the first results of health checks.
+const FIRST_RESULTS: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Why a config was not taken. The one before runs on.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    #[error("{0}")]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("cannot open the access log")]
+    AccessLog(#[source] std::io::Error),
+    #[error("weir is stopping and takes no config any more")]
+    Stopping,
+}
+
+/// What of a config is taken only by a restart, as its keys; everything else runs.
+pub(crate) type NeedsRestart = Vec<&'static str>;
+
+/// The control plane's view of the process.
+pub(crate) struct Control {
+    pub(crate) published: Arc<Published>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) access: AccessLog,
+    workers: Vec<UnboundedSender<Command>>,
+    max_files: u64,
+    log: Option<(LogHandle, LogFormat)>,
+    started: Instant,
+    /// Locked by whoever changes what runs: two never do at once.
+    sockets: Mutex<Sockets>,
+    probers: Mutex<Probers>,
+    last: Mutex<LastReload>,
+    phase: AtomicU8,
+}
+
+/// The result of the last reload, or of the start.
+#[derive(Clone, Debug)]
+pub(crate) struct LastReload {
+    pub(crate) result: ReloadResult,
+    pub(crate) at: SystemTime,
+    /// Why it was refused, or what of it needs a restart.
+    pub(crate) message: String,
+}
+
+/// What the process is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Starting = 0,
+    Running = 1,
+    Stopping = 2,
+}
+
+/// What a control plane is made of.
+pub(crate) struct Parts {
+    pub(crate) published: Arc<Published>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) access: AccessLog,
+    pub(crate) workers: Vec<UnboundedSender<Command>>,
+    pub(crate) max_files: u64,
+    /// The log of this process and the format that it was started with.
+    pub(crate) log: Option<(LogHandle, LogFormat)>,
+}
+
+impl Control {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            published: parts.published,
+            metrics: parts.metrics,
+            access: parts.access,
+            workers: parts.workers,
+            max_files: parts.max_files,
+            log: parts.log,
+            started: Instant::now(),
+            sockets: Mutex::default(),
+            probers: Mutex::default(),
+            last: Mutex::new(LastReload {
+                result: ReloadResult::Ok,
+                at: SystemTime::now(),
+                message: String::new(),
+            }),
+            phase: AtomicU8::new(Phase::Starting as u8),
+        }
+    }
+
+    /// Takes up a config: everything or nothing. Blocking for as long as it takes to build the state; returns once every
+    /// worker serves by it.
+    pub(crate) async fn take(&self, config: Config) -> Result<NeedsRestart, ReloadError> {
+        let needs_restart = self.needs_restart(&config);
+        let done = self.take_up(config)?;
+        for worker in done {
+            // A worker that is gone has nothing to take up.
+            let _ = worker.await;
+        }
+        Ok(needs_restart)
+    }
+
+    fn take_up(&self, config: Config) -> Result<Vec<oneshot::Receiver<()>>, ReloadError> {
+        let mut sockets = lock(&self.sockets);
+        if self.phase() == Phase::Stopping {
+            return Err(ReloadError::Stopping);
+        }
+        let change = sockets.prepare(&config, self.workers.len())?;
+        self.access
+            .reconfigure(&config.log)
+            .map_err(ReloadError::AccessLog)?;
+        let previous = self.published.state();
+        let state = Arc::new(State::build(
+            Arc::new(config),
+            &self.surroundings(Some(&previous)),
+        ));
+        self.metrics.declare(state.names());
+        self.published.publish(Arc::clone(&state));
+        self.metrics
+            .config_running(&state.config.hash, state.loaded_at);
+        if let Some((log, _)) = &self.log {
+            log.set_level(state.config.log.level);
+        }
+        self.probe(&state);
+        self.tell_sockets(sockets.commit(change), &state);
+        self.retire_listeners(&previous, &state);
+        Ok(self.tell_to_take_up())
+    }
+
+    fn needs_restart(&self, config: &Config) -> NeedsRestart {
+        let mut keys = Vec::new();
+        if worker_count(config) != self.workers.len() {
+            keys.push("process.workers");
+        }
+        if self
+            .log
+            .as_ref()
+            .is_some_and(|(_, format)| *format != config.log.format)
+        {
+            keys.push("log.format");
+        }
+        keys
+    }
+
+    /// Probes the servers of `state` and no others.
+    fn probe(&self, state: &State) {
+        for (upstream, server) in state.servers() {
+            server.probing(upstream.health_check.is_some(), state.loaded_at);
+        }
+        let probed = state
+            .servers()
+            .filter_map(|(upstream, server)| Some((upstream.health_check.as_ref()?, server)));
+        lock(&self.probers).probe(probed);
+    }
+
+    /// What a state is built in.
+    fn surroundings<'p>(&self, previous: Option<&'p State>) -> Surroundings<'p> {
+        Surroundings {
+            previous,
+            workers: self.workers.len(),
+            max_files: self.max_files,
+            tls: &tls::settings,
+            now: SystemTime::now(),
+        }
+    }
+
+    fn tell_sockets(&self, steps: Vec<Step>, state: &State) {
+        let number = |listen: &crate::units::ListenName| {
+            state
+                .listeners
+                .iter()
+                .flatten()
+                .find(|listener| listener.name == *listen)
+                .map(|listener| listener.number)
+        };
+        for step in steps {
+            match step {
+                Step::Listen {
+                    id,
+                    listen,
+                    local,
+                    sockets,
+                } => {
+                    let Some(listener) = number(&listen) else {
+                        continue;
+                    };
+                    tracing::info!(%listen, address = %local, "listening");
+                    for (worker, socket) in self.workers.iter().zip(sockets) {
+                        send(
+                            worker,
+                            Command::Listen {
+                                id,
+                                socket,
+                                listener,
+                            },
+                        );
+                    }
+                }
+                Step::Assign { id, listen } => {
+                    let Some(listener) = number(&listen) else {
+                        continue;
+                    };
+                    for worker in &self.workers {
+                        send(worker, Command::Assign { id, listener });
+                    }
+                }
+                Step::Close { id, local } => {
+                    tracing::info!(address = %local, "no longer listening");
+                    for worker in &self.workers {
+                        send(worker, Command::Close { id });
+                    }
+                }
+            }
+        }
+    }
+
+    fn retire_listeners(&self, previous: &State, state: &State) {
+        let gone = previous
+            .listeners
+            .iter()
+            .flatten()
+            .filter(|listener| state.listener(listener.number).is_none());
+        for listener in gone {
+            for worker in &self.workers {
+                send(
+                    worker,
+                    Command::Retire {
+                        listener: listener.number,
+                        drain: state.config.process.drain,
+                    },
+                );
+            }
+        }
+    }
+
+    fn tell_to_take_up(&self) -> Vec<oneshot::Receiver<()>> {
+        let tell = |worker| {
+            let (done, wait) = oneshot::channel();
+            send(worker, Command::TakeUp(done));
+            wait
+        };
+        self.workers.iter().map(tell).collect()
+    }
+
+    /// Notes how a reload went, for everyone who asks.
+    pub(crate) fn note(&self, result: &Result<NeedsRestart, ReloadError>) {
+        let (result, message) = match result {
+            Ok(needs_restart) => (ReloadResult::Ok, restart_message(needs_restart)),
+            Err(error) => (ReloadResult::Refused, chain(error)),
+        };
+        self.metrics.reloaded(result);
+        match result {
+            ReloadResult::Ok => {
+                tracing::info!(hash = %self.published.state().config.hash, "config taken")
+            }
+            ReloadResult::Refused => {
+                tracing::error!("config refused, the one before runs on: {message}")
+            }
+        }
+        if result == ReloadResult::Ok && !message.is_empty() {
+            tracing::warn!("{message}");
+        }
+        *lock(&self.last) = LastReload {
+            result,
+            at: SystemTime::now(),
+            message,
+        };
+    }
+
+    pub(crate) fn last_reload(&self) -> LastReload {
+        lock(&self.last).clone()
+    }
+
+    pub(crate) fn addresses(&self, listen: &str) -> Vec<SocketAddr> {
+        lock(&self.sockets).addresses(listen)
+    }
+
+    /// Waits for a reload that is being made: none is half done when weir begins to stop, and none begins after.
+    pub(crate) fn enter(&self, phase: Phase) {
+        let _no_reload = lock(&self.sockets);
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Running,
+            _ => Phase::Stopping,
+        }
+    }
+
+    /// Whether traffic should come here.
+    pub(crate) fn is_ready(&self) -> bool {
+        let results_in = || {
+            let state = self.published.state();
+            let mut probed = state
+                .servers()
+                .filter(|(upstream, _)| upstream.health_check.is_some())
+                .map(|(_, server)| server.health());
+            probed
+                .all(|health| health.last_passed.is_some() || health.state != HealthState::Starting)
+        };
+        self.phase() == Phase::Running && (self.started.elapsed() >= FIRST_RESULTS || results_in())
+    }
+
+    /// Tells all workers the same.
+    pub(crate) fn tell(&self, command: impl Fn() -> Command) {
+        for worker in &self.workers {
+            send(worker, command());
+        }
+    }
+}
+
+/// The workers that a config asks for.
+pub(crate) fn worker_count(config: &Config) -> usize {
+    // Counts the CPU affinity and the cgroup's quota.
+    let available = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    config
+        .process
+        .workers
+        .map_or_else(available, std::num::NonZero::get)
+}
+
+/// Empty if nothing needs a restart.
+pub(crate) fn restart_message(keys: &[&str]) -> String {
+    if keys.is_empty() {
+        return String::new();
+    }
+    let keys: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
+    format!(
+        "a restart is needed for {}; everything else is applied",
+        keys.join(" and ")
+    )
+}
+
+fn send(worker: &UnboundedSender<Command>, command: Command) {
+    if worker.send(command).is_err() {
+        tracing::debug!("a worker has ended");
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whoever panicked while holding it left a consistent value: each is replaced whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An error and its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let told = error.to_string();
+        if !text.contains(&told) {
+            text.push_str(": ");
+            text.push_str(&told);
+        }
+        cause = error.source();
+    }
+    text
+}

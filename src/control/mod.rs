@@ -1,0 +1,9 @@
+//! The control plane: everything that is not a client's request. Runs on an ordinary runtime, apart from the workers.
+
+pub(crate) mod admin;
+pub(crate) mod admin_access;
+pub(crate) mod core;
+pub(crate) mod reload;
+mod sockets;
+pub(crate) mod status;
+pub(crate) mod watch;

@@ -1,0 +1,167 @@
+//! `/api/status`: what runs, as JSON. The names are a contract.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::core::Control;
+use crate::telemetry::labels::ReloadResult;
+
+#[derive(Serialize)]
+pub(crate) struct Status {
+    version: &'static str,
+    ready: bool,
+    workers: Vec<Worker>,
+    config: ConfigStatus,
+    listeners: Vec<Listener>,
+    upstreams: Vec<Upstream>,
+}
+
+#[derive(Serialize)]
+struct Worker {
+    connections: i64,
+}
+
+#[derive(Serialize)]
+struct ConfigStatus {
+    hash: String,
+    file: String,
+    loaded_at: String,
+    last_reload: Reload,
+}
+
+#[derive(Serialize)]
+struct Reload {
+    result: &'static str,
+    at: String,
+    message: String,
+}
+
+#[derive(Serialize)]
+struct Listener {
+    name: String,
+    address: String,
+    connections: i64,
+}
+
+#[derive(Serialize)]
+struct Upstream {
+    name: String,
+    servers: Vec<Server>,
+}
+
+#[derive(Serialize)]
+struct Server {
+    address: String,
+    state: &'static str,
+    reason: String,
+    since: String,
+    in_flight: u32,
+    requests: u64,
+    failures: u64,
+    latency_ms: Latency,
+}
+
+/// Milliseconds to the response head; absent while there was no response.
+#[derive(Serialize)]
+struct Latency {
+    p50: Option<f64>,
+    p95: Option<f64>,
+}
+
+impl Status {
+    pub(crate) fn of(control: &Control) -> Self {
+        let state = control.published.state();
+        let last = control.last_reload();
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            ready: control.is_ready(),
+            workers: control
+                .metrics
+                .worker_connections()
+                .into_iter()
+                .map(|connections| Worker { connections })
+                .collect(),
+            config: ConfigStatus {
+                hash: state.config.hash.clone(),
+                file: state.config.file.display().to_string(),
+                loaded_at: time(state.loaded_at),
+                last_reload: Reload {
+                    result: match last.result {
+                        ReloadResult::Ok => "ok",
+                        ReloadResult::Refused => "refused",
+                    },
+                    at: time(last.at),
+                    message: last.message,
+                },
+            },
+            listeners: state
+                .config
+                .listeners
+                .iter()
+                .flat_map(|listener| Listener::all(control, listener))
+                .collect(),
+            upstreams: state
+                .upstreams
+                .iter()
+                .map(|upstream| Upstream::of(control, upstream))
+                .collect(),
+        }
+    }
+}
+
+impl Listener {
+    fn all(control: &Control, listener: &crate::config::Listener) -> Vec<Self> {
+        let connections = control.metrics.connections(&listener.name);
+        let addresses = control.addresses(listener.name.as_str());
+        addresses
+            .into_iter()
+            .map(|address| Self {
+                name: listener.name.to_string(),
+                address: address.to_string(),
+                connections,
+            })
+            .collect()
+    }
+}
+
+impl Upstream {
+    fn of(control: &Control, upstream: &crate::state::Upstream) -> Self {
+        let servers = upstream.servers.iter().map(|(server, _)| {
+            let health = server.health();
+            let totals = control
+                .metrics
+                .server_totals(&upstream.name, server.address);
+            let quantile = |share| {
+                totals
+                    .response
+                    .quantile(share)
+                    .map(|time| time.as_secs_f64() * 1000.0)
+            };
+            Server {
+                address: server.address.to_string(),
+                state: health.state.label(),
+                reason: health.reason,
+                since: time(health.since),
+                in_flight: server.in_flight(),
+                requests: totals.requests,
+                failures: totals.failures,
+                latency_ms: Latency {
+                    p50: quantile(0.5),
+                    p95: quantile(0.95),
+                },
+            }
+        });
+        Self {
+            name: upstream.name.to_string(),
+            servers: servers.collect(),
+        }
+    }
+}
+
+/// RFC 3339, UTC, to the second.
+fn time(time: SystemTime) -> String {
+    // Outside the years that can be written so, which no clock shows: the epoch.
+    let shown = if time < UNIX_EPOCH { UNIX_EPOCH } else { time };
+    humantime::format_rfc3339_seconds(shown).to_string()
+}

@@ -1,0 +1,271 @@
+//! The public face: start weir in this process, reload it, stop it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::mpsc::unbounded_channel;
+
+use crate::config::Config;
+use crate::control::admin::Admin;
+use crate::control::core::{Control, Parts, Phase, worker_count};
+use crate::control::reload::Source;
+use crate::control::watch;
+use crate::listen::tls;
+use crate::listen::worker::{self, Command, Loads, Seat};
+use crate::state::{Published, State, Surroundings};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::logging::LogHandle;
+use crate::telemetry::metrics::{Metrics, ServerNow};
+
+pub use crate::control::core::ReloadError;
+
+/// What counts as the limit of open files where there is none: the usual maximum of the kernel.
+const UNLIMITED_FILES: u64 = 1 << 20;
+/// How long the last lines of the access log may take.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// Why weir could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] ReloadError),
+    #[error("cannot open the access log")]
+    AccessLog(#[source] std::io::Error),
+    #[error("cannot start a worker thread")]
+    Worker(#[source] std::io::Error),
+}
+
+/// A weir to be started.
+pub struct Daemon;
+
+impl Daemon {
+    /// Starts the workers and takes up `config`. The calling runtime becomes the control plane; it must be a multi-thread
+    /// runtime, or be driven for as long as weir runs.
+    ///
+    /// # Errors
+    /// An address that cannot be bound, an access log that cannot be opened, threads that cannot be started.
+    pub async fn start(config: Config) -> Result<Running, StartError> {
+        Self::start_logging(config, None).await
+    }
+
+    pub(crate) async fn start_logging(
+        config: Config,
+        log: Option<LogHandle>,
+    ) -> Result<Running, StartError> {
+        let max_files = raise_file_limit();
+        let workers = worker_count(&config);
+        let metrics = Arc::new(Metrics::new(workers));
+        let access = AccessLog::start(&config.log).map_err(StartError::AccessLog)?;
+        metrics.set_access_log_dropped(access.dropped_lines());
+        let around = Surroundings {
+            previous: None,
+            workers,
+            max_files,
+            tls: &tls::settings,
+            now: std::time::SystemTime::now(),
+        };
+        // The workers start with a state that has the config's names; its listeners are bound by the first `take`.
+        let state = Arc::new(State::build(Arc::new(config.clone()), &around));
+        let published = Arc::new(Published::new(state));
+        let servers = Arc::clone(&published);
+        metrics.set_servers(Arc::new(move || {
+            let now = |(_, server): (_, &Arc<crate::upstream::server::Server>)| ServerNow {
+                upstream: server.upstream.clone(),
+                server: server.address,
+                up: server.accepts_traffic(),
+                in_flight: server.in_flight(),
+            };
+            servers.state().servers().map(now).collect()
+        }));
+        let (senders, threads) = start_workers(workers, &published, &metrics, &access)?;
+        let log = log.map(|log| (log, config.log.format));
+        let control = Arc::new(Control::new(Parts {
+            published,
+            metrics,
+            access,
+            workers: senders,
+            max_files,
+            log,
+        }));
+        let source = Arc::new(Source::new(
+            Arc::clone(&control),
+            Admin::new(Arc::clone(&control)),
+        ));
+        let running = Running {
+            control,
+            source,
+            threads,
+            watching: None,
+        };
+        running.source.begin(config).await?;
+        running.control.enter(Phase::Running);
+        Ok(running)
+    }
+}
+
+type Workers = (
+    Vec<tokio::sync::mpsc::UnboundedSender<Command>>,
+    Vec<JoinHandle<()>>,
+);
+
+fn start_workers(
+    count: usize,
+    published: &Arc<Published>,
+    metrics: &Arc<Metrics>,
+    access: &AccessLog,
+) -> Result<Workers, StartError> {
+    let loads = Loads::new(count);
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| unbounded_channel()).unzip();
+    let mut threads = Vec::new();
+    for (number, commands) in receivers.into_iter().enumerate() {
+        let seat = Seat {
+            number,
+            published: Arc::clone(published),
+            metrics: metrics.worker(number),
+            access: access.sink(),
+            loads: Arc::clone(&loads),
+            workers: senders.clone(),
+            commands,
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("weir-worker-{number}"))
+            .spawn(move || {
+                if let Err(error) = worker::run(seat) {
+                    tracing::error!(%error, number, "a worker could not start its runtime");
+                }
+            });
+        threads.push(thread.map_err(StartError::Worker)?);
+    }
+    Ok((senders, threads))
+}
+
+/// A weir that runs. Dropping it ends it at once.
+pub struct Running {
+    control: Arc<Control>,
+    source: Arc<Source>,
+    threads: Vec<JoinHandle<()>>,
+    watching: Option<tokio::task::AbortHandle>,
+}
+
+impl Running {
+    /// Follows the file that the config came from: a change of it is taken live.
+    pub fn follow_file(&mut self) {
+        let config = Arc::clone(&self.control.published.state().config);
+        self.source.follow(&config.file);
+        self.source.admin.reloads(&self.source);
+        let task = tokio::spawn(watch::watch(Arc::clone(&self.source), config.files.clone()));
+        self.watching = Some(task.abort_handle());
+    }
+
+    /// Takes the file again, whether it has changed or not; without a file, nothing happens.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not valid, or asks for what the system refuses; the config before runs on.
+    pub async fn reload_file(&self) -> Result<(), ReloadError> {
+        self.source
+            .take_file(false)
+            .await
+            .map_or(Ok(()), |attempt| attempt.result.map(drop))
+    }
+
+    /// As [`Running::reload_file`], without waiting: the result is in the log and in `/api/status`.
+    pub(crate) fn reload_file_soon(&self) {
+        let source = Arc::clone(&self.source);
+        drop(tokio::spawn(async move { source.take_file(false).await }));
+    }
+
+    /// Takes another config in place of the running one.
+    ///
+    /// # Errors
+    /// It asks for what the system refuses; the config before runs on.
+    pub async fn reload(&self, config: Config) -> Result<(), ReloadError> {
+        self.source.take(config).await.map(drop)
+    }
+
+    /// The addresses of a listener, ports resolved; empty if there is none of that name.
+    pub fn addresses(&self, listen: &str) -> Vec<SocketAddr> {
+        self.control.addresses(listen)
+    }
+
+    /// The admin address, its port resolved; `None` where it is off or a unix socket.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.source.admin.address()
+    }
+
+    /// The address of the probes alone, its port resolved.
+    pub fn probes_address(&self) -> Option<SocketAddr> {
+        self.source.admin.probes()
+    }
+
+    /// Opens the access log anew, after its file was moved away.
+    ///
+    /// # Errors
+    /// The file cannot be opened; the log goes on where it was.
+    pub fn reopen_access_log(&self) -> std::io::Result<()> {
+        self.control.access.reopen()
+    }
+
+    /// Stops: fails readiness, after `shutdown_delay` accepts nothing new, and gives what runs `drain`. Returns when all
+    /// workers have ended. To end at once, drop the future.
+    pub async fn stop(self) {
+        let config = Arc::clone(&self.control.published.state().config);
+        self.control.enter(Phase::Stopping);
+        if let Some(watching) = &self.watching {
+            watching.abort();
+        }
+        if let Some(delay) = config.process.shutdown_delay {
+            tokio::time::sleep(delay).await;
+        }
+        let drain = config.process.drain;
+        self.control.tell(|| Command::Stop { drain });
+        while self.threads.iter().any(|thread| !thread.is_finished()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.finish();
+    }
+
+    fn finish(&self) {
+        if !self.control.access.shutdown(LAST_LINES) {
+            tracing::warn!("the last lines of the access log could not be written in time");
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(watching) = &self.watching {
+            watching.abort();
+        }
+        self.control.enter(Phase::Stopping);
+        self.control.tell(|| Command::Abort);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!(
+                    "a worker ended by a panic; this is a defect of weir, please report it"
+                );
+            }
+        }
+        self.finish();
+        self.source.admin.close();
+    }
+}
+
+/// Raises the limit of open files as far as it goes, and tells how far that is.
+fn raise_file_limit() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "cannot raise the limit of open files");
+        }
+    }
+    getrlimit(Resource::Nofile)
+        .current
+        .unwrap_or(UNLIMITED_FILES)
+}
