@@ -41,3 +41,5 @@ pub mod testing;
 pub mod units;
 mod upstream;
 
+pub mod cli;
+

@@ -1,0 +1,172 @@
+//! Talking to the admin address of a running weir.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::RunningWeir;
+use crate::config::{self, Admin, AdminAddress, LoadError};
+
+/// How long an answer may take; a reload of a large config takes a while.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The largest answer.
+const MAX_ANSWER: usize = 256 << 20;
+
+/// An answer of the admin address.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) body: Vec<u8>,
+}
+
+/// Sends one request, and waits for its answer.
+pub(super) fn ask(weir: &RunningWeir, method: Method, path: &str) -> anyhow::Result<Answer> {
+    let (address, token) = whom(weir)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let asking = async {
+            match &address {
+                Address::Tcp(host) => {
+                    let stream = TcpStream::connect(host).await.with_context(|| {
+                        format!("cannot reach weir at `{host}`; is it running?")
+                    })?;
+                    exchange(stream, host, method, path, token.as_deref()).await
+                }
+                Address::Unix(socket) => {
+                    let stream = UnixStream::connect(socket).await.with_context(|| {
+                        format!("cannot reach weir at `{socket}`; is it running?")
+                    })?;
+                    exchange(stream, "localhost", method, path, token.as_deref()).await
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, asking)
+            .await
+            .map_err(|_| anyhow!("no answer within 30 seconds"))?
+    })
+}
+
+enum Address {
+    Tcp(String),
+    Unix(String),
+}
+
+/// By the arguments, else by the config file, else the default.
+fn whom(weir: &RunningWeir) -> anyhow::Result<(Address, Option<String>)> {
+    let admin = match (&weir.admin, &weir.config.config) {
+        (Some(_), None) => None,
+        (_, Some(file)) => Some(admin_of(file)?),
+        // Without a file there is nothing to go by.
+        (None, None) => config::find(None)
+            .ok()
+            .map(|file| admin_of(&file))
+            .transpose()?,
+    };
+    let token = weir.token.clone().or_else(|| admin.as_ref()?.token.clone());
+    if let Some(url) = &weir.admin {
+        return Ok((parse(url)?, token));
+    }
+    let address = match admin.map(|admin| admin.address) {
+        Some(Some(AdminAddress::Tcp(address))) if address.socket.ip().is_unspecified() => {
+            Address::Tcp(format!("127.0.0.1:{}", address.socket.port()))
+        }
+        Some(Some(AdminAddress::Tcp(address))) => Address::Tcp(address.socket.to_string()),
+        Some(Some(AdminAddress::Unix(path))) => Address::Unix(path.display().to_string()),
+        Some(None) => {
+            bail!("`admin.address` is off in the config; name the running weir with `--admin URL`")
+        }
+        None => Address::Tcp("127.0.0.1:9900".to_owned()),
+    };
+    Ok((address, token))
+}
+
+/// What a file says of the admin address. The rest of it may be invalid: that is when somebody wants to know what runs, or
+/// to have weir say why it refuses the file.
+fn admin_of(file: &Path) -> anyhow::Result<Admin> {
+    let invalid = match config::load(file) {
+        Ok(config) => return Ok(config.admin),
+        Err(LoadError::Invalid(report)) => report,
+        Err(error) => return Err(error.into()),
+    };
+    let section = toml::from_str::<toml::Table>(invalid.source())
+        .ok()
+        .map(|mut table| table.remove("admin"));
+    let alone = section.and_then(|admin| {
+        let mut table: toml::Table = toml::from_str(ENOUGH).ok()?;
+        table.extend(admin.map(|admin| ("admin".to_owned(), admin)));
+        config::parse(&table.to_string(), file).ok()
+    });
+    let hint = || {
+        format!(
+            "`{}` is invalid and does not say where weir's admin address is; name it with `--admin URL`",
+            file.display()
+        )
+    };
+    Ok(alone.with_context(hint)?.admin)
+}
+
+/// The least that makes a config of an `[admin]` table.
+const ENOUGH: &str = "listen.none.address = '127.0.0.1:0'\nroute.none.respond.status = 204\n";
+
+fn parse(url: &str) -> anyhow::Result<Address> {
+    if let Some(path) = url.strip_prefix("unix:") {
+        return Ok(Address::Unix(path.to_owned()));
+    }
+    let host = url
+        .strip_prefix("http://")
+        .unwrap_or(url)
+        .trim_end_matches('/');
+    if host.contains("://") || host.contains('/') || !host.contains(':') {
+        bail!(
+            "`{url}` is no admin address; write `http://127.0.0.1:9900` or `unix:/run/weir.sock`"
+        );
+    }
+    Ok(Address::Tcp(host.to_owned()))
+}
+
+async fn exchange<S>(
+    stream: S,
+    host: &str,
+    method: Method,
+    path: &str,
+    token: Option<&str>,
+) -> anyhow::Result<Answer>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let driving = tokio::spawn(connection);
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, host);
+    if let Some(token) = token {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let response = sender
+        .send_request(request.body(Empty::<Bytes>::new())?)
+        .await
+        .context("no answer")?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_ANSWER)
+        .collect()
+        .await
+        .map_err(|error| anyhow!("the answer broke off: {error}"))?;
+    driving.abort();
+    if status == StatusCode::UNAUTHORIZED {
+        bail!("weir wants its token; pass it with `--token` or in WEIR_TOKEN");
+    }
+    Ok(Answer {
+        status,
+        body: body.to_bytes().to_vec(),
+    })
+}

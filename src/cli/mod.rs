@@ -1,0 +1,122 @@
+//! The command line: one file per command. Data goes to stdout, messages to stderr.
+#![expect(
+    clippy::print_stderr,
+    reason = "the one place that talks to a terminal"
+)]
+
+mod admin_client;
+mod check;
+mod demo;
+mod reload;
+mod run;
+mod status;
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::LoadError;
+
+/// A reverse proxy and load balancer that does not fall over.
+#[derive(Parser)]
+#[command(name = "weir", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the proxy. Exit code: 0 after SIGTERM or SIGINT, 1 if the config is invalid, 2 if weir cannot start.
+    Run(ConfigFile),
+    /// Starts the proxy with three small built-in servers and prints what to try. Needs no file.
+    Demo,
+    /// Checks a config and prints all its problems. Exit code: 0 valid, 1 invalid, 2 not readable.
+    Check {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Prints the whole config with every default filled in, secrets masked.
+        #[arg(long)]
+        show: bool,
+        /// How to print problems.
+        #[arg(long, value_enum, default_value = "text")]
+        format: check::Format,
+    },
+    /// Shows what a running weir does. Exit code: 0 if it is ready, 1 if not, 2 if it cannot be reached.
+    Status {
+        #[command(flatten)]
+        running: RunningWeir,
+        /// Prints the JSON of `/api/status`.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Makes a running weir take its config file now. Exit code: 0 taken, 1 refused, 2 not reachable.
+    Reload(RunningWeir),
+}
+
+#[derive(Args)]
+struct ConfigFile {
+    /// The config. Default: `weir.toml` in the working directory, else `/etc/weir/weir.toml`.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// How to reach a running weir.
+#[derive(Args)]
+struct RunningWeir {
+    /// Its admin address, as `http://HOST:PORT` or `unix:/PATH`. Default: by the config file, else `http://127.0.0.1:9900`.
+    #[arg(long, value_name = "URL")]
+    admin: Option<String>,
+    /// Its admin token. Default: by the config file.
+    #[arg(long, value_name = "TOKEN", env = "WEIR_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+/// Parses the arguments and does what they say.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(file) => run::run(file.config),
+        Command::Demo => demo::demo(),
+        Command::Check {
+            config,
+            show,
+            format,
+        } => return check::check(config.config, show, format),
+        Command::Status { running, json } => status::status(&running, json),
+        Command::Reload(running) => reload::reload(&running),
+    };
+    result.unwrap_or_else(|error| {
+        report(&error);
+        ExitCode::from(
+            error
+                .downcast_ref::<LoadError>()
+                .map_or(2, LoadError::exit_code),
+        )
+    })
+}
+
+/// Prints an error: the problems of a config in full, anything else with its causes on one line.
+fn report(error: &anyhow::Error) {
+    if let Some(LoadError::Invalid(report)) = error.downcast_ref::<LoadError>() {
+        eprint!("{}", report.render(colours(&std::io::stderr())));
+    } else {
+        eprintln!("weir: {error:#}");
+    }
+}
+
+/// Writes data to stdout. Whoever reads it may have seen enough: that is no failure.
+fn out(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+}
+
+/// Whether to use colours: on a terminal, unless told otherwise (no-color.org).
+fn colours(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}

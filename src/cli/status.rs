@@ -1,0 +1,106 @@
+//! `weir status`
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use http::{Method, StatusCode};
+use serde_json::Value;
+
+use super::{RunningWeir, admin_client};
+
+pub(super) fn status(weir: &RunningWeir, json: bool) -> anyhow::Result<ExitCode> {
+    let answer = admin_client::ask(weir, Method::GET, "/api/status")?;
+    if answer.status != StatusCode::OK {
+        bail!("the admin address answered {}", answer.status);
+    }
+    let status: Value =
+        serde_json::from_slice(&answer.body).context("the admin address is not weir's")?;
+    super::out(&if json {
+        format!("{status:#}\n")
+    } else {
+        table(&status)
+    });
+    Ok(if status["ready"] == Value::Bool(true) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
+}
+
+/// What an operator looks for first.
+fn table(status: &Value) -> String {
+    let mut out = String::new();
+    let config = &status["config"];
+    let last = &config["last_reload"];
+    let _ = writeln!(
+        out,
+        "weir {}, {}",
+        text(&status["version"]),
+        if status["ready"] == true {
+            "ready"
+        } else {
+            "not ready"
+        }
+    );
+    let _ = writeln!(
+        out,
+        "config {} ({}), since {}",
+        text(&config["hash"]),
+        text(&config["file"]),
+        text(&config["loaded_at"])
+    );
+    match (last["result"].as_str(), text(&last["message"])) {
+        (Some("refused"), message) => {
+            let _ = writeln!(
+                out,
+                "LAST RELOAD REFUSED at {}: {message}",
+                text(&last["at"])
+            );
+        }
+        (_, "") => {}
+        (_, message) => {
+            let _ = writeln!(out, "{message}");
+        }
+    }
+    for listener in items(&status["listeners"]) {
+        let _ = writeln!(
+            out,
+            "listen {:<16} {:<24} {} connections",
+            text(&listener["name"]),
+            text(&listener["address"]),
+            listener["connections"]
+        );
+    }
+    for upstream in items(&status["upstreams"]) {
+        let _ = writeln!(out, "upstream {}", text(&upstream["name"]));
+        for server in items(&upstream["servers"]) {
+            let latency = |name: &str| {
+                server["latency_ms"][name]
+                    .as_f64()
+                    .map_or("-".to_owned(), |ms| format!("{ms:.1} ms"))
+            };
+            let _ = writeln!(
+                out,
+                "  {:<24} {:<9} in flight {:<5} requests {:<9} failures {:<7} p50 {:<9} p95 {:<9} {}",
+                text(&server["address"]),
+                text(&server["state"]),
+                server["in_flight"].to_string(),
+                server["requests"].to_string(),
+                server["failures"].to_string(),
+                latency("p50"),
+                latency("p95"),
+                text(&server["reason"])
+            );
+        }
+    }
+    out
+}
+
+fn items(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("-")
+}
