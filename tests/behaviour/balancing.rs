@@ -1,0 +1,137 @@
+//! Which server of an upstream a request goes to.
+
+use std::collections::BTreeMap;
+
+use super::support::control::{Holding, WEB, ask_for};
+use super::support::{Origin, Weir, eventually};
+
+#[tokio::test]
+async fn round_robin_takes_turns_exactly_on_one_worker() {
+    let origins = [
+        Origin::text("a").await,
+        Origin::text("b").await,
+        Origin::text("c").await,
+    ];
+    let config = Weir::config(
+        &[&origins[0], &origins[1], &origins[2]],
+        "balance = \"round_robin\"",
+    );
+    let weir = Weir::start(&format!("[process]\nworkers = 1\n{config}")).await;
+    let mut connection = weir.connect().await;
+    let mut order = Vec::new();
+    for _ in 0..30 {
+        order.push(connection.get("/").await.text());
+    }
+    for turn in order.chunks(3) {
+        assert_eq!(turn, &order[..3], "{order:?}");
+    }
+    assert!(origins.iter().all(|origin| origin.requests().len() == 10));
+}
+
+#[tokio::test]
+async fn round_robin_spreads_weights_smoothly() {
+    let origins = [
+        Origin::text("heavy").await,
+        Origin::text("b").await,
+        Origin::text("c").await,
+    ];
+    let weir = Weir::start(&format!(
+        "[process]\nworkers = 1\n{WEB}[route.site]\nupstream = \"app\"\n[upstream.app]\nservers = \
+         [{{ address = \"{}\", weight = 4 }}, \"{}\", \"{}\"]\n",
+        origins[0].address(),
+        origins[1].address(),
+        origins[2].address()
+    ))
+    .await;
+    let mut connection = weir.connect().await;
+    let mut counts = BTreeMap::new();
+    let mut row = 0;
+    for _ in 0..60 {
+        let name = connection.get("/").await.text();
+        row = if name == "heavy" { row + 1 } else { 0 };
+        assert!(row <= 4, "the light ones come in between");
+        *counts.entry(name).or_insert(0) += 1;
+    }
+    assert_eq!(
+        counts,
+        BTreeMap::from([
+            ("heavy".to_owned(), 40),
+            ("b".to_owned(), 10),
+            ("c".to_owned(), 10)
+        ])
+    );
+}
+
+#[tokio::test]
+async fn least_connections_counts_requests_of_all_workers() {
+    let (one, two) = (Holding::start("one").await, Holding::start("two").await);
+    let config = Weir::config(
+        &[&one.origin, &two.origin],
+        "balance = \"least_connections\"",
+    );
+    let weir = Weir::start(&format!("[process]\nworkers = 2\n{config}")).await;
+    // Each on a connection of its own, so that both workers take part.
+    let mut held = Vec::new();
+    for number in 1..=8 {
+        held.push(ask_for(weir.address(), "/hold").await);
+        let in_flight = async || {
+            let of = async |origin: &Origin| {
+                weir.server(origin.address()).await["in_flight"]
+                    .as_u64()
+                    .unwrap()
+            };
+            (of(&one.origin).await, of(&two.origin).await)
+        };
+        // The difference never grows beyond one, whichever worker chose.
+        eventually(in_flight, |(one, two)| {
+            one + two == number && one.abs_diff(*two) <= 1
+        })
+        .await;
+    }
+    two.release(4);
+    let released = async || {
+        weir.server(two.origin.address()).await["in_flight"]
+            .as_u64()
+            .unwrap()
+    };
+    eventually(released, |in_flight| *in_flight == 0).await;
+    for _ in 0..12 {
+        assert_eq!(
+            weir.get("/").await.text(),
+            "two",
+            "the other one has four requests"
+        );
+    }
+    one.release(4);
+    for mut connection in held {
+        assert_eq!(connection.response().await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_heavier_server_may_have_more_in_flight() {
+    let (light, heavy) = (Holding::start("light").await, Holding::start("heavy").await);
+    let weir = Weir::start(&format!(
+        "[process]\nworkers = 1\n{WEB}[route.site]\nupstream = \"app\"\n[upstream.app]\nbalance = \"least_connections\"\n\
+         servers = [\"{}\", {{ address = \"{}\", weight = 3 }}]\n",
+        light.origin.address(),
+        heavy.origin.address()
+    ))
+    .await;
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        held.push(ask_for(weir.address(), "/hold").await);
+        let total = async || {
+            let of = async |origin: &Origin| {
+                weir.server(origin.address()).await["in_flight"]
+                    .as_u64()
+                    .unwrap()
+            };
+            (of(&light.origin).await, of(&heavy.origin).await)
+        };
+        let so_far = held.len() as u64;
+        eventually(total, |(light, heavy)| light + heavy == so_far).await;
+    }
+    assert_eq!(weir.server(light.origin.address()).await["in_flight"], 2);
+    assert_eq!(weir.server(heavy.origin.address()).await["in_flight"], 6);
+}

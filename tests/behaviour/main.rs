@@ -1,0 +1,34 @@
+//! What weir does, over real sockets: real origins, the real daemon, port 0. One file per capability.
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test crate: what cannot go on fails, nothing is exported"
+)]
+
+#[path = "../upstream_responses/mod.rs"]
+mod responses;
+mod support;
+
+mod access_log;
+mod admin;
+mod balancing;
+mod client_timeouts;
+mod drain;
+mod failover;
+mod forwarding;
+mod health;
+mod http1_clients;
+mod http2_clients;
+mod limits;
+mod malformed_requests;
+mod metrics;
+mod reload;
+mod reuse;
+mod routing;
+mod slow_clients;
+mod streaming;
+mod tls;
+mod upgrade;
+mod uploads;
+mod upstream_responses;
+mod workers;

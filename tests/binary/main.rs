@@ -1,0 +1,12 @@
+//! The program itself: flags, exit codes, messages, signals.
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test crate: what cannot go on fails, nothing is exported"
+)]
+
+mod check;
+mod demo;
+mod run;
+mod support;
+mod talk;

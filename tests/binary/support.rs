@@ -1,0 +1,209 @@
+//! Starts the program and watches what it says.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take before a test fails.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A config for free ports that answers `hello`.
+pub const HELLO: &str = "[admin]\naddress = \"127.0.0.1:0\"\n[log]\naccess = \"off\"\n\
+    [listen.web]\naddress = \"127.0.0.1:0\"\n[route.site]\nrespond = { status = 200, body = \"hello\" }\n";
+
+/// The program with these arguments, in that folder, without what the environment may say.
+pub fn weir<A: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = A>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .env_remove("WEIR_TOKEN")
+        .env_remove("NO_COLOR")
+        .stdin(Stdio::null());
+    command
+}
+
+/// Runs a command of the program to its end.
+pub fn output<'a>(folder: &Path, arguments: impl IntoIterator<Item = &'a str>) -> Output {
+    weir(folder, arguments).output().unwrap()
+}
+
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A folder with this `weir.toml`.
+pub fn folder(config: &str) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weir.toml");
+    std::fs::write(&file, config).unwrap();
+    (folder, file)
+}
+
+/// A program that runs. Dropped, it is killed.
+pub struct Program {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Program {
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+        follow(child.stdout.take().unwrap(), &lines);
+        follow(child.stderr.take().unwrap(), &lines);
+        Self { child, lines }
+    }
+
+    /// `weir run` in that folder, listening.
+    pub fn run(folder: &Path) -> Self {
+        let program = Self::start(weir(folder, ["run"]));
+        program.logged("weir runs");
+        program
+    }
+
+    /// All that was printed so far, on both outputs.
+    pub fn printed(&self) -> String {
+        self.lines.lock().unwrap().join("\n")
+    }
+
+    /// Waits for an event of the log with that message, and returns the last one.
+    pub fn logged(&self, message: &str) -> Value {
+        self.logged_where(message, |_| true)
+    }
+
+    fn logged_where(&self, message: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let find = || {
+            let lines = self.lines.lock().unwrap();
+            let events = lines
+                .iter()
+                .rev()
+                .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            events.into_iter().find(|event| {
+                event["message"]
+                    .as_str()
+                    .is_some_and(|text| text.starts_with(message))
+                    && wanted(event)
+            })
+        };
+        until(find, || self.printed())
+    }
+
+    /// Waits for a line that contains this.
+    pub fn line_with(&self, text: &str) -> String {
+        let find = || {
+            self.lines
+                .lock()
+                .unwrap()
+                .iter()
+                .find(|line| line.contains(text))
+                .cloned()
+        };
+        until(find, || self.printed())
+    }
+
+    /// Where a listener listens.
+    pub fn address(&self, listen: &str) -> SocketAddr {
+        let event = self.logged_where("listening", |event| event["listen"] == listen);
+        event["address"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// The admin address.
+    pub fn admin(&self) -> String {
+        let event = self.logged_where("the admin address is open", |event| {
+            event["probes"] == false
+        });
+        event["address"].as_str().unwrap().to_owned()
+    }
+
+    /// `--admin` for it.
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.admin())
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let lines = Arc::clone(&self.lines);
+        until(
+            || self.child.try_wait().unwrap(),
+            || lines.lock().unwrap().join("\n"),
+        )
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn follow(stream: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) {
+    let lines = Arc::clone(lines);
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines() {
+            let Ok(line) = line else { return };
+            lines.lock().unwrap().push(line);
+        }
+    });
+}
+
+/// Polls until there is something; fails with `told` after [`PATIENCE`].
+pub fn until<T>(mut find: impl FnMut() -> Option<T>, told: impl Fn() -> String) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = find() {
+            return found;
+        }
+        assert!(
+            began.elapsed() < PATIENCE,
+            "not within {PATIENCE:?}:\n{}",
+            told()
+        );
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Sends one request and returns all that comes back; empty if nobody answers.
+pub fn ask(address: impl std::net::ToSocketAddrs, method: &str, path: &str) -> String {
+    let Ok(mut stream) = TcpStream::connect(address) else {
+        return String::new();
+    };
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    );
+    let _ = stream.write_all(request.as_bytes());
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+pub fn get(address: impl std::net::ToSocketAddrs, path: &str) -> String {
+    ask(address, "GET", path)
+}

@@ -1,0 +1,136 @@
+//! Feeds the codec towards servers with mutated responses and checks what must hold for any bytes whatever.
+//!
+//! Runs for `FUZZ_SECONDS` (default 4) from `FUZZ_SEED` (default 1); the same seed makes the same inputs. An input that
+//! fails is saved and named; move it into `tests/fuzz/corpus/` with the fix, where it is checked from then on. There is no
+//! coverage to guide the mutations, so their outcomes do: an input that ends in a way not seen before is mutated further.
+//! With `FUZZ_KEEP=1` such inputs are also added to the corpus.
+//!
+//! ```text
+//! FUZZ_SECONDS=600 FUZZ_SEED=7 cargo test --test fuzz -- --nocapture
+//! ```
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "a test crate: what cannot go on fails, figures are printed"
+)]
+
+mod mutation;
+mod property;
+#[path = "../upstream_responses/mod.rs"]
+#[allow(dead_code, reason = "only the bytes matter here")]
+mod responses;
+
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use mutation::Random;
+
+/// Larger inputs only make fuzzing slow.
+const MAX_LENGTH: usize = 4096;
+
+#[test]
+fn every_kept_input_holds_however_it_is_split() {
+    for input in seeds() {
+        let step = if input.len() < 300 {
+            1
+        } else {
+            input.len() / 20
+        };
+        for cut in (1..input.len()).step_by(step) {
+            checked(&input, &[cut, usize::MAX]);
+        }
+    }
+}
+
+#[test]
+fn mutated_inputs_hold() {
+    let seconds = number("FUZZ_SECONDS", 4);
+    let seed = number("FUZZ_SEED", 1);
+    println!("FUZZ_SEED={seed} FUZZ_SECONDS={seconds}");
+    let mut random = Random::new(seed);
+    let mut corpus: Vec<_> = seeds()
+        .into_iter()
+        .filter(|input| input.len() <= MAX_LENGTH)
+        .collect();
+    let mut outcomes = HashSet::new();
+    for input in &corpus {
+        outcomes.insert(checked(input, &[]));
+    }
+    let (kept, end) = (corpus.len(), Instant::now() + Duration::from_secs(seconds));
+    let mut executions: u64 = 0;
+    while !executions.is_multiple_of(64) || Instant::now() < end {
+        executions += 1;
+        let mut input = random.choose(&corpus).clone();
+        for _ in 0..1 + random.below(6) {
+            mutation::mutate(&mut input, &corpus, &mut random);
+        }
+        input.truncate(MAX_LENGTH);
+        let cuts: Vec<_> = (0..1 + random.below(8))
+            .map(|_| 1 + random.below(40))
+            .collect();
+        if outcomes.insert(checked(&input, &cuts)) {
+            keep(&input);
+            corpus.push(input);
+        }
+    }
+    println!(
+        "{executions} executions, {} outcomes, {} inputs found beside {kept}",
+        outcomes.len(),
+        corpus.len() - kept
+    );
+}
+
+/// Checks an input; one that fails is saved before the failure goes on.
+fn checked(input: &[u8], cuts: &[usize]) -> u64 {
+    match catch_unwind(AssertUnwindSafe(|| property::check(input, cuts))) {
+        Ok(outcome) => outcome,
+        Err(failure) => {
+            let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name(input));
+            std::fs::write(&path, input).unwrap();
+            println!(
+                "cuts {cuts:?}, input saved as {}:\n{}",
+                path.display(),
+                input.escape_ascii()
+            );
+            resume_unwind(failure);
+        }
+    }
+}
+
+fn keep(input: &[u8]) {
+    if std::env::var("FUZZ_KEEP").is_ok_and(|keep| keep == "1") {
+        std::fs::write(corpus().join(name(input)), input).unwrap();
+    }
+}
+
+/// The kept inputs and the cases that the other tests know the outcome of.
+fn seeds() -> Vec<Vec<u8>> {
+    let mut files: Vec<_> = std::fs::read_dir(corpus())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    // The order of a directory differs from machine to machine.
+    files.sort();
+    let files = files.iter().map(|path| std::fs::read(path).unwrap());
+    responses::cases()
+        .into_iter()
+        .map(|case| case.wire)
+        .chain(files)
+        .collect()
+}
+
+fn corpus() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus")
+}
+
+/// The same bytes, the same name.
+fn name(input: &[u8]) -> String {
+    format!("{:016x}.http", property::hash(&input))
+}
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |value| value.parse().unwrap())
+}
