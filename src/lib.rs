@@ -43,3 +43,5 @@ mod upstream;
 
 pub mod cli;
 
+#[doc(hidden)]
+pub mod internals;
