@@ -1,0 +1,267 @@
+"""The origin and the three proxies, each configured for the same work (`work.py`)."""
+
+import http.client
+import os
+import re
+import resource
+
+from harness import LOAD_CORE, PROXY_CORE, Failure, family, first_line, free_ports, wait_for_port
+from work import FORWARDED_FIELDS, HOSTS, PREFIX, UPSTREAMS, make_bodies
+
+
+class Origin:
+    """nginx serving three files on four ports: the same for everyone, and always on the load's core."""
+
+    def __init__(self, workshop):
+        self.workshop = workshop
+        *self.ports, self.status_port = free_ports(5)
+        self.digests = make_bodies(workshop.directory)
+        seen = "".join(f"{name}: $http_{name.replace('-', '_')}\\n" for name in FORWARDED_FIELDS)
+        listen = "".join(f"listen 127.0.0.1:{port} backlog=4096;" for port in self.ports)
+        (workshop.directory / "origin.conf").write_text(nginx_frame(workshop.directory, "origin") + f"""
+http {{
+  include {workshop.directory}/origin-temporary.conf;
+  access_log off; sendfile on; tcp_nopush on; default_type text/html;
+  keepalive_requests 1000000000; keepalive_timeout 3600s;
+  open_file_cache max=100 inactive=1h; open_file_cache_valid 1h;
+  server {{
+    {listen}
+    root {workshop.directory}/www;
+    location = {PREFIX}/seen {{ default_type text/plain; return 200 "protocol: $server_protocol\\n{seen}"; }}
+  }}
+  server {{ listen 127.0.0.1:{self.status_port}; location / {{ stub_status; }} }}
+}}
+""")
+        self.child = workshop.start(nginx_command(workshop.directory, "origin"), LOAD_CORE, "origin")
+        wait_for_port(self.status_port, self.child, workshop, "origin")
+
+    def counters(self):
+        """Connections accepted and requests served so far."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.status_port, timeout=10)
+        connection.request("GET", "/")
+        text = connection.getresponse().read().decode()
+        connection.close()
+        accepted, _, requests = re.search(r"(\d+) (\d+) (\d+)", text).groups()
+        return int(accepted), int(requests)
+
+
+def nginx_frame(directory, name, master="on"):
+    temporary = "".join(
+        f"{kind}_temp_path {directory}/{name}-{kind}; "
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    user = "user root;" if os.geteuid() == 0 else ""
+    frame = (
+        f"daemon off; master_process {master}; worker_processes 1; {user} pid {directory}/{name}.pid;\n"
+        f"error_log {directory}/{name}.log error; worker_rlimit_nofile {file_limit()};\n"
+        f"events {{ worker_connections {file_limit() - 100}; }}\n"
+    )
+    (directory / f"{name}-temporary.conf").write_text(temporary)
+    return frame
+
+
+def nginx_command(directory, name):
+    return ["nginx", "-p", directory, "-e", directory / f"{name}.log", "-c", directory / f"{name}.conf"]
+
+
+def file_limit():
+    return min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 20000)
+
+
+class Target:
+    """A proxy with one worker on its own core. `large` tunes it for bodies of 64 KiB and more."""
+
+    name = None
+
+    def __init__(self, workshop, origin, large=False, measured=False):
+        self.workshop, self.origin, self.large, self.measured = workshop, origin, large, measured
+        self.directory = workshop.directory
+        self.child = None
+
+    def start(self, wrapper=()):
+        self.plain, self.tls, self.admin = free_ports(3)
+        command = self.configure()
+        self.child = self.workshop.start([*wrapper, *command], PROXY_CORE, self.name)
+        wait_for_port(self.plain, self.child, self.workshop, self.name)
+        return self
+
+    def stop(self):
+        if self.child is not None:
+            self.workshop.stop(self.child, patience=10)
+            self.child = None
+
+    def processes(self):
+        if self.child.poll() is not None:
+            raise Failure(f"{self.name} ended:\n{self.workshop.log(self.name)}")
+        return family(self.child.pid)
+
+    def write(self, name, text):
+        path = self.directory / name
+        path.write_text(text)
+        return path
+
+
+class Nginx(Target):
+    name = "nginx"
+
+    @staticmethod
+    def version():
+        return first_line(["nginx", "-v"]).rsplit("/", 1)[-1].split()[0]
+
+    def configure(self):
+        buffers = (
+            "proxy_buffer_size 64k; proxy_buffers 8 64k; proxy_busy_buffers_size 128k; proxy_max_temp_file_size 0;"
+            if self.large else ""
+        )
+        # A location with a `proxy_set_header` of its own inherits none, so all of them stand in each location.
+        work = self.write("nginx-work.conf", """
+proxy_http_version 1.1;
+proxy_set_header Connection "";
+proxy_set_header Host $http_host;
+proxy_set_header X-Forwarded-For $remote_addr;
+proxy_set_header X-Forwarded-Proto $scheme;
+proxy_set_header X-Forwarded-Host $http_host;
+proxy_set_header X-Real-IP $remote_addr;
+proxy_set_header Forwarded "for=$remote_addr;host=$http_host;proto=$scheme";
+proxy_set_header Via "1.1 nginx";
+proxy_set_header X-Request-Id $request_id;
+add_header Via "1.1 nginx" always;
+add_header X-Request-Id $request_id always;
+""")
+        servers = " ".join(f"server 127.0.0.1:{port};" for port in self.origin.ports)
+        upstreams = "\n".join(
+            f"  upstream {name} {{ {servers} keepalive 1024; keepalive_requests 1000000000; keepalive_timeout 300s; }}"
+            for name in UPSTREAMS.values()
+        )
+        locations = "\n".join(
+            f"    location {prefix} {{ proxy_pass http://{name}; include {work}; }}"
+            for prefix, name in UPSTREAMS.items()
+        )
+        sites = "\n".join(
+            f"  server {{\n    listen 127.0.0.1:{self.plain}; listen 127.0.0.1:{self.tls} ssl http2;\n"
+            f"    server_name {host};\n{locations}\n  }}"
+            for host in HOSTS
+        )
+        self.write("nginx.conf", nginx_frame(self.directory, "nginx", "off" if self.measured else "on") + f"""
+http {{
+  include {self.directory}/nginx-temporary.conf;
+  access_log off; sendfile on; tcp_nopush on; server_tokens off;
+  keepalive_requests 1000000000; keepalive_timeout 300s; client_header_timeout 10s; client_body_timeout 30s;
+  send_timeout 30s; client_max_body_size 100m;
+  proxy_connect_timeout 3s; proxy_read_timeout 60s; proxy_send_timeout 60s; {buffers}
+  ssl_certificate {self.directory}/site.pem; ssl_certificate_key {self.directory}/site.key;
+  ssl_protocols TLSv1.2 TLSv1.3; ssl_ecdh_curve X25519; ssl_session_cache shared:tls:10m;
+  server {{ listen 127.0.0.1:{self.plain} default_server backlog=4096;
+            listen 127.0.0.1:{self.tls} default_server ssl http2 backlog=4096; return 404; }}
+  server {{ listen 127.0.0.1:{self.admin}; location / {{ stub_status; }} }}
+{upstreams}
+{sites}
+}}
+""")
+        return nginx_command(self.directory, "nginx")
+
+
+class Haproxy(Target):
+    name = "haproxy"
+
+    @staticmethod
+    def version():
+        return first_line(["haproxy", "-v"]).split()[2]
+
+    def configure(self):
+        # Longest prefix of host and path, looked up in a tree: the way HAProxy documents for many routes.
+        routes = self.write("haproxy-routes.map", "".join(
+            f"{host}{prefix} {name}\n" for host in HOSTS for prefix, name in UPSTREAMS.items()
+        ))
+        backends = "\n".join(
+            f"backend {name}\n  balance roundrobin\n" + "".join(
+                f"  server s{number} 127.0.0.1:{port}\n" for number, port in enumerate(self.origin.ports)
+            )
+            for name in UPSTREAMS.values()
+        )
+        buffers = "tune.bufsize 32768" if self.large else ""  # of 16 to 128 KiB the best for both sizes of body
+        config = self.write("haproxy.cfg", f"""
+global
+  nbthread 1
+  maxconn {(file_limit() - 200) // 2}
+  {buffers}
+defaults
+  mode http
+  timeout http-request 10s
+  timeout client 30s
+  timeout http-keep-alive 300s
+  timeout connect 3s
+  timeout queue 5s
+  timeout server 60s
+  http-reuse always
+  retries 1
+  option redispatch
+frontend web
+  bind 127.0.0.1:{self.plain} backlog 4096
+  bind 127.0.0.1:{self.tls} backlog 4096 ssl crt {self.directory}/both.pem alpn h2,http/1.1 curves X25519
+  http-request set-var(txn.id) uuid()
+  http-request set-header X-Forwarded-For %[src]
+  http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
+  http-request set-header X-Forwarded-Host %[req.hdr(host)]
+  http-request set-header X-Real-IP %[src]
+  http-request set-header Forwarded "for=%[src];host=%[req.hdr(host)];proto=%[ssl_fc,iif(https,http)]"
+  http-request set-header Via "1.1 haproxy"
+  http-request set-header X-Request-Id %[var(txn.id)]
+  http-response set-header Via "1.1 haproxy"
+  http-response set-header X-Request-Id %[var(txn.id)]
+  use_backend %[base,lower,map_beg({routes})]
+frontend stats
+  bind 127.0.0.1:{self.admin}
+  stats enable
+  stats uri /
+{backends}
+""")
+        return ["haproxy", "-db", "-f", config]
+
+
+class Weir(Target):
+    name = "weir"
+    binary = None
+
+    @classmethod
+    def version(cls):
+        return first_line([cls.binary, "--version"]).split()[-1]
+
+    def configure(self):
+        servers = ", ".join(f'"127.0.0.1:{port}"' for port in self.origin.ports)
+        upstreams = "\n".join(
+            f'[upstream.{name}]\nservers = [{servers}]\nconnect_timeout = "3s"\nresponse_timeout = "60s"\n'
+            f'stall_timeout = "60s"\n'
+            for name in UPSTREAMS.values()
+        )
+        routes = "\n".join(
+            f'[route.{name}-{number:02}]\nhost = "{host}"\npath = "{prefix}"\nupstream = "{name}"\n'
+            for number, host in enumerate(HOSTS) for prefix, name in UPSTREAMS.items()
+        )
+        # Under callgrind there is no TLS load, and no TLS set-up either.
+        tls = "" if self.measured else f"""
+[listen.secure]
+address = "127.0.0.1:{self.tls}"
+keepalive = "300s"
+[listen.secure.tls]
+certificates = [{{ cert = "{self.directory}/site.pem", key = "{self.directory}/site.key" }}]
+"""
+        config = self.write("weir.toml", f"""
+[process]
+workers = 1
+[admin]
+address = "127.0.0.1:{self.admin}"
+[log]
+level = "warn"
+access = "off"
+[listen.plain]
+address = "127.0.0.1:{self.plain}"
+keepalive = "300s"
+{tls}
+{upstreams}
+{routes}
+""")
+        return [self.binary, "run", "-c", config]
+
+
+TARGETS = {"nginx": Nginx, "haproxy": Haproxy, "weir": Weir}

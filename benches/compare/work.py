@@ -1,0 +1,148 @@
+"""The work that is asked of every proxy, and the proof that each one does it."""
+
+import hashlib
+import http.client
+import random
+import socket
+import ssl
+import subprocess
+
+from harness import Failure
+
+BODIES = {"1k": 1024, "64k": 64 * 1024, "1m": 1024 * 1024}
+# 50 routes: ten hosts with five prefixes each, one upstream for each prefix. The load hits one in the middle.
+HOSTS = [f"app{number:02}.example.test" for number in range(10)]
+UPSTREAMS = {"/": "site", "/account": "account", "/api": "api", "/search": "search", "/static": "static"}
+HOST, PREFIX = "app05.example.test", "/api"
+
+# What Chrome sends with a navigation, without `Host`: 13 fields.
+BROWSER_FIELDS = {
+    "sec-ch-ua": '"Chromium";v="128", "Not;A=Brand";v="24", "Google Chrome";v="128"',
+    "sec-ch-ua-mobile": "?0",
+    "sec-ch-ua-platform": '"Linux"',
+    "upgrade-insecure-requests": "1",
+    "user-agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/128.0.0.0 Safari/537.36",
+    "accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8",
+    "sec-fetch-site": "same-origin",
+    "sec-fetch-mode": "navigate",
+    "sec-fetch-dest": "document",
+    "referer": "https://app05.example.test/account/orders?page=2",
+    "accept-encoding": "gzip, deflate, br, zstd",
+    "accept-language": "en-GB,en;q=0.9,de;q=0.8",
+    "cookie": "session=9f8b1c2d3e4f5a6b7c8d9e0f1a2b3c4d; theme=dark; consent=all; _ga=GA1.1.1234567890.1712345678",
+}
+# What every proxy has to tell the origin; where there is `None`, any value will do.
+FORWARDED_FIELDS = {
+    "host": HOST,
+    "x-forwarded-for": "127.0.0.1",
+    "x-forwarded-proto": None,
+    "x-forwarded-host": HOST,
+    "x-real-ip": "127.0.0.1",
+    "forwarded": None,
+    "via": None,
+    "x-request-id": None,
+    "cookie": BROWSER_FIELDS["cookie"],
+}
+
+
+def make_certificate(directory):
+    """One self-signed ECDSA P-256 certificate for every target."""
+    certificate, key = directory / "site.pem", directory / "site.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-keyout", key, "-out", certificate, "-days", "30", "-subj", f"/CN={HOST}",
+         "-addext", "subjectAltName=DNS:*.example.test,DNS:localhost"],
+        check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )
+    (directory / "both.pem").write_text(certificate.read_text() + key.read_text())
+    # The clients offer the same to everyone: X25519 alone (a newer OpenSSL would offer a post-quantum group that
+    # not every target knows), and one cipher suite, the one that browsers prefer where AES has hardware.
+    (directory / "openssl.cnf").write_text(
+        "openssl_conf = init\n[init]\nssl_conf = ssl\n[ssl]\nsystem_default = client\n[client]\n"
+        "MinProtocol = TLSv1.3\nGroups = X25519\nCiphersuites = TLS_AES_128_GCM_SHA256\n"
+    )
+    return certificate, key
+
+
+def make_bodies(directory):
+    """Text that does not repeat, so that nobody gains by luck; the same bytes in every run."""
+    folder = directory / "www" / PREFIX.strip("/")
+    folder.mkdir(parents=True)
+    digests = {}
+    for name, size in BODIES.items():
+        body = random.Random(name).randbytes(size // 2).hex().encode()
+        (folder / name).write_bytes(body)
+        digests[name] = hashlib.sha256(body).hexdigest()
+    for path in (directory, directory / "www", folder):
+        path.chmod(0o755)
+    return digests
+
+
+def fetch(target, paths, tls, close):
+    """Requests with the browser's fields, all on one connection; their responses, bodies, and the TLS version."""
+    raw = socket.create_connection(("127.0.0.1", target.tls if tls else target.plain), 10)
+    if tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(target.directory / "site.pem")
+        raw = context.wrap_socket(raw, server_hostname=HOST)
+    version = raw.version() if tls else None
+    connection = http.client.HTTPConnection(HOST)
+    connection.sock, connection.auto_open = raw, False
+    answers = []
+    for path in paths:
+        connection.putrequest("GET", path, skip_accept_encoding=True)
+        for name, value in BROWSER_FIELDS.items():
+            connection.putheader(name, value)
+        if close:
+            connection.putheader("connection", "close")
+        connection.endheaders()
+        response = connection.getresponse()
+        body = response.read()
+        answers.append((response, body))
+        if response.status != 200:
+            log = target.workshop.log(target.name)
+            raise Failure(f"{target.name}, {path}: status {response.status}\n{body[:500]!r}\n{log}")
+        if response.will_close != close:
+            raise Failure(f"{target.name}, {path}: asked to {'close' if close else 'keep'} the connection, it did not")
+    connection.close()
+    return answers, version
+
+
+def check_answer(target, path, digest, tls, close):
+    """The right bytes over the right protocol, and every field that the others have to set as well."""
+    what = f"{target.name}, {path}{' over TLS' if tls else ''}"
+    seen_path = f"{PREFIX}/seen"
+    if close:
+        (answer,), version = fetch(target, [path], tls, True)
+        (seen,), _ = fetch(target, [seen_path], tls, True)
+    else:
+        (answer, _, seen), version = fetch(target, [path, path, seen_path], tls, False)
+    response, body = answer
+    if hashlib.sha256(body).hexdigest() != digest:
+        raise Failure(f"{what}: the body is not the origin's ({len(body)} bytes)")
+    if tls and version != "TLSv1.3":
+        raise Failure(f"{what}: {version} instead of TLSv1.3")
+    for name in ("via", "x-request-id"):
+        if not response.getheader(name):
+            raise Failure(f"{what}: the response has no `{name}`: not the same work")
+
+    seen = dict(line.split(": ", 1) for line in seen[1].decode().splitlines() if ": " in line)
+    wanted = dict(FORWARDED_FIELDS, **{"x-forwarded-proto": "https" if tls else "http", "protocol": "HTTP/1.1"})
+    for name, value in wanted.items():
+        if not seen.get(name) or (value is not None and seen[name] != value):
+            raise Failure(f"{what}: the origin sees `{name}: {seen.get(name, '')}`, expected `{value or 'a value'}`")
+
+
+def check_reuse(origin, target, load, connections):
+    """Runs a load and fails unless almost every request travelled on a connection that was there already.
+
+    A pool may still be growing to as many for each server as there are clients; without reuse it is one per request.
+    """
+    accepted_before, served_before = origin.counters()
+    load()
+    accepted, served = (after - before for after, before in zip(origin.counters(), (accepted_before, served_before)))
+    if accepted > 0.02 * served + min(len(origin.ports) * connections, 0.1 * served) + 8:
+        raise Failure(
+            f"{target.name} does not keep its upstream connections alive: {accepted} connections for {served} requests"
+        )
+    return accepted, served
