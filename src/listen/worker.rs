@@ -524,7 +524,8 @@ impl Drop for Loaded {
 
 /// Makes the allocator return to the system what was freed a second ago. mimalloc looks for such memory only when a block
 /// that fills pages of its own is freed; a worker whose connections have gone idle frees none, and would keep all of it.
-/// Measured with 5,000 idle connections: 14.7 KiB each without, 1.5 with. The block is never touched.
+/// Blocks such as those of 5,000 connections, allocated and freed alone: 14.7 KiB each stayed without, 1.5 with. The
+/// block is never touched.
 fn give_memory_back() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(1 << 20)));
 }

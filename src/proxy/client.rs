@@ -13,7 +13,7 @@ use crate::semantics::forwarded;
 use crate::state::{ListenLimits, Listener};
 use crate::telemetry::worker::ListenShard;
 
-/// An idle HTTP/1 connection keeps its buffers that long. To make them anew costs a tenth of a request.
+/// An idle HTTP/1 connection keeps its buffers that long. Short, because they are most of its memory.
 const PARK_AFTER: Ticks = Ticks(5);
 /// How long a connection that is to end waits for a request that may be on its way.
 const DRAIN_IDLE: Ticks = Ticks(10);
