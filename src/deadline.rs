@@ -123,7 +123,8 @@ impl Deadlines {
     }
 }
 
-/// One thing that may take too long. Cheap to arm and disarm over and over.
+/// One thing that may take too long. Cheap to arm and disarm over and over. Its clones are the same deadline.
+#[derive(Clone)]
 pub(crate) struct Deadline(Rc<Entry>);
 
 struct Entry {

@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::gathered::Gathered;
 use super::linger;
 use super::stream::ClientStream;
 use super::streams::{StreamBody, Streams};
@@ -326,7 +327,9 @@ async fn serve_http2(
         let answer = Rc::clone(&proxy).handle(Rc::clone(&served), request);
         async { Ok::<_, Infallible>(answer.await.map(StreamBody::new)) }
     });
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let output = Gathered::new(stream);
+    let io = TokioIo::new(output.clone());
+    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
     let mut leaving = false;
     poll_fn(|context| {
         if age
@@ -342,7 +345,7 @@ async fn serve_http2(
             leaving = true;
             connection.as_mut().graceful_shutdown();
         }
-        if connection.as_mut().poll(context).is_ready() {
+        if poll_and_send(connection.as_mut(), &output, context).is_ready() {
             return Poll::Ready(());
         }
         if client.deadline.poll_over(context).is_pending() {
@@ -355,10 +358,23 @@ async fn serve_http2(
         leaving = true;
         connection.as_mut().graceful_shutdown();
         client.deadline.arm(client.waits.stall);
-        match connection.as_mut().poll(context) {
-            Poll::Ready(_) => Poll::Ready(()),
+        match poll_and_send(connection.as_mut(), &output, context) {
+            Poll::Ready(()) => Poll::Ready(()),
             Poll::Pending => client.deadline.poll_over(context),
         }
     })
     .await;
+}
+
+/// Lets an HTTP/2 connection do what it can, then sends what came of it. Ready when the connection is over.
+fn poll_and_send(
+    connection: Pin<&mut impl Future>,
+    output: &Gathered,
+    context: &mut Context<'_>,
+) -> Poll<()> {
+    let state = connection.poll(context).map(drop);
+    match output.poll_send(context) {
+        Poll::Ready(Err(_)) => Poll::Ready(()),
+        Poll::Ready(Ok(())) | Poll::Pending => state,
+    }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod bind;
 pub(crate) mod connection;
+mod gathered;
 mod linger;
 mod stream;
 mod streams;

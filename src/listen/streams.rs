@@ -36,30 +36,32 @@ impl Streams {
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
-        let clock = StreamClock::new(self.deadlines.deadline(), self.stall);
         tokio::task::spawn_local(Clocked {
-            stream: Box::pin(stream),
-            clock: Rc::new(clock),
+            stream,
+            clock: StreamClock::new(self.deadlines.deadline(), self.stall),
         });
     }
 }
 
-/// A stream and its clock. Dropping the stream resets it (RST_STREAM), which is what an expired clock does.
-struct Clocked<F> {
-    stream: Pin<Box<F>>,
-    clock: Rc<StreamClock>,
+pin_project_lite::pin_project! {
+    /// A stream and its clock. Dropping the stream resets it (RST_STREAM), which is what an expired clock does.
+    struct Clocked<F> {
+        #[pin]
+        stream: F,
+        clock: StreamClock,
+    }
 }
 
 impl<F: Future<Output = ()>> Future for Clocked<F> {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let clock = Rc::clone(&self.clock);
-        if clock.poll_over(context).is_ready() {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if this.clock.poll_over(context).is_ready() {
             return Poll::Ready(());
         }
-        let _current = stream_clock::enter(clock);
-        self.stream.as_mut().poll(context)
+        let _current = stream_clock::enter(this.clock.clone());
+        this.stream.poll(context)
     }
 }
 

@@ -5,16 +5,16 @@
 //! is being polled; the body, polled inside, finds it here.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use crate::deadline::{Deadline, Ticks};
 
 thread_local! {
-    static CURRENT: RefCell<Option<Rc<StreamClock>>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<StreamClock>> = const { RefCell::new(None) };
 }
 
-/// How long bytes of one stream may wait for its client.
+/// How long bytes of one stream may wait for its client. Its clones are the same clock.
+#[derive(Clone)]
 pub(crate) struct StreamClock {
     deadline: Deadline,
     stall: Ticks,
@@ -32,12 +32,12 @@ impl StreamClock {
 }
 
 /// Until the result is dropped, `clock` is that of the current stream.
-pub(crate) fn enter(clock: Rc<StreamClock>) -> Entered {
+pub(crate) fn enter(clock: StreamClock) -> Entered {
     Entered(CURRENT.with(|current| current.replace(Some(clock))))
 }
 
 /// Restores the clock that was current before.
-pub(crate) struct Entered(Option<Rc<StreamClock>>);
+pub(crate) struct Entered(Option<StreamClock>);
 
 impl Drop for Entered {
     fn drop(&mut self) {
