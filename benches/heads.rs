@@ -8,7 +8,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use http::Request;
 use weir::config;
-use weir::internals::{ReceivedRequest, parse_response_head};
+use weir::internals::{ReceivedRequest, Receiver};
 
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\n\
     Server: nginx\r\n\
@@ -64,14 +64,18 @@ fn request() -> Request<()> {
 fn heads(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("heads");
     let response = Bytes::from_static(RESPONSE);
+    let receiver = Receiver::new();
     assert_eq!(
-        parse_response_head(&response),
+        receiver.parse_response_head(&response),
         Some(10),
         "without what concerns the connection alone"
     );
     group.throughput(Throughput::Bytes(RESPONSE.len() as u64));
     group.bench_function("parse a response", |bencher| {
-        bencher.iter(|| black_box(parse_response_head(black_box(&response))));
+        bencher.iter(|| black_box(Receiver::new().parse_response_head(black_box(&response))));
+    });
+    group.bench_function("parse a response like those before", |bencher| {
+        bencher.iter(|| black_box(receiver.parse_response_head(black_box(&response))));
     });
 
     let text = "[log]\naccess = \"off\"\n[listen.web]\naddress = \":0\"\n[route.site]\nupstream = \"app\"\n\

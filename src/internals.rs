@@ -22,7 +22,8 @@ use crate::state::{Published, State, Surroundings};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::worker::WorkerMetrics;
 use crate::units::ServerAddr;
-use crate::upstream::http1::head::{Asked, parse_response};
+use crate::upstream::http1::head::Asked;
+use crate::upstream::http1::workspace::Workspace;
 
 /// The routes of a config on its first listener.
 pub struct Routes(Table<usize>);
@@ -93,17 +94,26 @@ impl Servers {
     }
 }
 
-/// Parses the head of a response to a GET; the number of its fields that are passed on.
-pub fn parse_response_head(bytes: &Bytes) -> Option<usize> {
-    let (_, head) = parse_response(
-        bytes,
-        Asked {
+/// A worker that gets responses.
+pub struct Receiver(Workspace);
+
+impl Receiver {
+    /// One that has seen none yet.
+    #[expect(clippy::new_without_default, reason = "nobody needs a default one")]
+    pub fn new() -> Self {
+        Self(Workspace::new())
+    }
+
+    /// Parses the head of a response to a GET; the number of its fields that are passed on.
+    pub fn parse_response_head(&self, bytes: &Bytes) -> Option<usize> {
+        let asked = Asked {
             head: false,
             upgrade: false,
-        },
-    )
-    .ok()??;
-    Some(head.headers.len())
+            room: 0,
+        };
+        let (_, head) = self.0.parse(bytes, asked).ok()??;
+        Some(head.headers.len())
+    }
 }
 
 /// A request that came, ready to be written to the first server of the first upstream.

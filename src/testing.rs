@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use http::HeaderMap;
 
-use crate::upstream::http1::head::{Asked, ResponseHead, parse_response, write_field};
+use crate::upstream::http1::head::{Asked, ResponseHead, write_field};
+use crate::upstream::http1::workspace::Workspace;
 use crate::upstream::http1::{Chunked, Decoded, Framing};
 
 /// Field lines in the order of the map.
@@ -63,10 +64,22 @@ pub fn parse_response_head(
     let asked = Asked {
         head: to_head,
         upgrade: to_upgrade,
+        room: 0,
     };
-    let parsed =
-        parse_response(&Bytes::copy_from_slice(bytes), asked).map_err(|error| error.to_string())?;
-    Ok(parsed.map(|(length, head)| (length, Head::from(head))))
+    let workspace = Workspace::new();
+    let bytes = Bytes::copy_from_slice(bytes);
+    let parse = || {
+        let parsed = workspace
+            .parse(&bytes, asked)
+            .map_err(|error| error.to_string())?;
+        Ok(parsed.map(|(length, head)| (length, Head::from(head))))
+    };
+    let parsed = parse();
+    // The second time it has all lines kept, the third time it knows them.
+    for _ in 0..2 {
+        assert_eq!(parse(), parsed, "another head when its lines are known");
+    }
+    parsed
 }
 
 /// Writes a head that is parsed to the same one.

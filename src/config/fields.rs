@@ -60,7 +60,7 @@ fn refusal(name: &HeaderName, host: &str) -> Option<(String, Option<String>)> {
             format!("`{name}` belongs to the framing, which is weir's own"),
             None,
         )),
-        _ if is_hop_by_hop(name) => Some((
+        _ if is_hop_by_hop(name.as_str()) => Some((
             format!("`{name}` belongs to the connection, which is weir's own"),
             None,
         )),

@@ -1,6 +1,7 @@
 //! The one response body. It owns what must last as long as its bytes: the record, the server's connection, the count of
 //! requests in flight. Dropping it, at its end or before, settles them all.
 
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -16,7 +17,8 @@ use super::stream_clock;
 use crate::deadline::{Deadline, Ticks};
 use crate::semantics::trailers;
 use crate::telemetry::labels::Outcome;
-use crate::upstream::http1::exchange::{BodyError, READ_SIZE, is_clean};
+use crate::upstream::http1::exchange::{BodyError, is_clean};
+use crate::upstream::http1::workspace::READ_SIZE;
 use crate::upstream::http1::{BadFraming, Connection, Decoded, Framing, Upload};
 
 /// What is sent to a client.
@@ -72,7 +74,7 @@ impl Body {
     fn count(&mut self, length: usize) {
         if let Some(record) = &mut self.record {
             record.bytes_out += length as u64;
-            record.client.handed_out();
+            record.client.handed_out(length as u64);
             stream_clock::handed_out();
         }
     }
@@ -211,6 +213,8 @@ pub(crate) struct UpstreamBody {
     pub(crate) upload: Option<Upload<Incoming>>,
     /// Bytes of the request that had been taken when the connection was let go.
     pub(crate) uploaded: u64,
+    /// How the connection ended, while bytes before that wait to be written: `Ok` where the server closed it.
+    pub(crate) end: Option<io::Result<bool>>,
     /// Silence allowed between two pieces.
     pub(crate) stall: Ticks,
     /// The end of the whole exchange, where the route sets one.
@@ -281,16 +285,28 @@ impl UpstreamBody {
                     self.finish();
                     return Poll::Ready(Ok(None));
                 }
-                // What was handed out is not written yet: the client is slower than the server.
-                Decoded::More => ready!(self.record_client.poll_wants_more(context)),
+                Decoded::More => {}
+            }
+            // While what was handed out waits to be written, the client is slower than the server: more has to wait too,
+            // and so has whatever went wrong, which would take the place of those bytes.
+            if self.end.is_some() || !self.record_client.may_join(self.framing.remaining()) {
+                ready!(self.record_client.poll_flushed(context));
             }
             let limit = if self.record_client.http2.get() {
                 READ_SIZE / 2
             } else {
                 READ_SIZE
             };
-            match connection.poll_more(context, &self.proxy.buffer, limit) {
+            let read = match self.end.take() {
+                Some(end) => Poll::Ready(end),
+                None => connection.poll_more(context, &self.proxy.workspace, limit),
+            };
+            match read {
                 Poll::Ready(Ok(true)) => connection.deadline.disarm(),
+                Poll::Ready(end) if self.record_client.poll_flushed(context).is_pending() => {
+                    self.end = Some(end);
+                    return Poll::Pending;
+                }
                 Poll::Ready(Ok(false)) => {
                     self.framing.end_of_input()?;
                     self.keep_alive = false;

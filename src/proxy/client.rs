@@ -18,6 +18,9 @@ const PARK_AFTER: Ticks = Ticks(5);
 /// How long a connection that is to end waits for a request that may be on its way.
 const DRAIN_IDLE: Ticks = Ticks(10);
 
+/// The most body bytes of a response that wait to be written to an HTTP/1 client, while more of it can be read.
+const WAITING_AT_MOST: u64 = 64 * 1024;
+
 /// A client connection.
 pub(crate) struct Client {
     pub(crate) peer: SocketAddr,
@@ -37,6 +40,8 @@ pub(crate) struct Client {
     blocked: Cell<bool>,
     /// Response bytes were handed out that the connection has not written yet.
     unflushed: Cell<bool>,
+    /// How many of them are of bodies.
+    waiting: Cell<u64>,
     /// Whoever holds more back until they are.
     held: Cell<Option<Waker>>,
     /// A request was answered before it was read to its end: the connection cannot be reused, and closing it needs care.
@@ -137,6 +142,7 @@ impl Client {
             exchanges: Cell::new(0),
             blocked: Cell::new(false),
             unflushed: Cell::new(false),
+            waiting: Cell::new(0),
             held: Cell::new(None),
             unread: Cell::new(false),
             truncated: Cell::new(false),
@@ -178,6 +184,7 @@ impl Client {
     /// All that was handed out is written.
     pub(crate) fn flushed(&self) {
         self.unflushed.set(false);
+        self.waiting.set(0);
         if let Some(held) = self.held.take() {
             held.wake();
         }
@@ -187,18 +194,24 @@ impl Client {
     }
 
     /// Body bytes were handed out.
-    pub(crate) fn handed_out(&self) {
+    pub(crate) fn handed_out(&self, length: u64) {
         self.unflushed.set(true);
+        self.waiting.set(self.waiting.get() + length);
     }
 
-    /// Ready when more may be read from a server for this client. Only HTTP/1 connections hold back: an HTTP/2 stream is
+    /// Ready when nothing that was handed out waits to be written. Only HTTP/1 connections hold back: an HTTP/2 stream is
     /// held back by its window. Whoever is told to wait is woken: hyper does not ask again after each flush.
-    pub(crate) fn poll_wants_more(&self, context: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_flushed(&self, context: &Context<'_>) -> Poll<()> {
         if self.http2.get() || !self.unflushed.get() {
             return Poll::Ready(());
         }
         self.held.set(Some(context.waker().clone()));
         Poll::Pending
+    }
+
+    /// Whether the last `rest` bytes of a response may join what waits to be written: one system call for both.
+    pub(crate) fn may_join(&self, rest: Option<u64>) -> bool {
+        rest.is_some_and(|rest| self.waiting.get().saturating_add(rest) <= WAITING_AT_MOST)
     }
 
     /// Whether everything is written and nothing is being answered.

@@ -276,9 +276,15 @@ impl Forward<'_> {
         } else {
             Instant::now()
         };
+        let room = if request.version == Version::HTTP_2 {
+            0
+        } else {
+            request.headers.len()
+        };
         let asked = Asked {
             head: record.request.method == Method::HEAD,
             upgrade: upgrade.is_some(),
+            room,
         };
         let response_timeout = self.upstream.upstream.response_timeout;
         let received = connection
@@ -287,7 +293,7 @@ impl Forward<'_> {
                 asked,
                 response_timeout,
                 route_deadline,
-                &self.proxy.buffer,
+                &self.proxy.workspace,
             )
             .await;
         record.bytes_in = connection.uploaded;
@@ -309,7 +315,11 @@ impl Forward<'_> {
     /// The protocol to switch to, where the client asks for one in a way that can be passed on: HTTP/1.1, no body. Never
     /// h2c: a server that takes it would speak past every rule of the proxy.
     fn upgrade<'r>(&self, request: &'r Parts, has_body: bool) -> Option<&'r http::HeaderValue> {
-        if request.version != Version::HTTP_11 || request.method != Method::GET || has_body {
+        if !self.target.present.upgrade
+            || request.version != Version::HTTP_11
+            || request.method != Method::GET
+            || has_body
+        {
             return None;
         }
         let protocol = request.headers.get(header::UPGRADE)?;
@@ -338,15 +348,12 @@ impl Forward<'_> {
         if let Some(protocol) = head.upgrade {
             flight.outcome(outcome);
             let client = Rc::clone(&record.client);
-            let id = record.id.clone();
+            let id = record.id.to_value();
             let tunnel = Tunnel::new(connection, record, flight, upstream.stream_timeout);
             client.switch_to(Box::new(tunnel));
             return respond::switching(head.headers, protocol, id, self.listener, self.route);
         }
-        let stream = head
-            .headers
-            .get(header::CONTENT_TYPE)
-            .is_some_and(is_event_stream);
+        let stream = head.event_stream;
         let (status, headers) = (head.status, head.headers);
         let parts = respond::parts(status, headers, &record, self.listener, self.route);
         let whole = match head.framing {
@@ -373,6 +380,7 @@ impl Forward<'_> {
             keep_alive: head.keep_alive,
             uploaded: connection.uploaded,
             upload,
+            end: None,
             stall: if stream {
                 upstream.stream_timeout
             } else {
@@ -435,12 +443,4 @@ fn is_offered(offered: &http::HeaderValue, taken: &http::HeaderValue) -> bool {
             .split(',')
             .all(|protocol| has_token(offered, protocol.trim()))
     })
-}
-
-fn is_event_stream(content_type: &http::HeaderValue) -> bool {
-    let value = content_type.as_bytes();
-    let media_type = value.split(|&byte| byte == b';').next().unwrap_or_default();
-    media_type
-        .trim_ascii()
-        .eq_ignore_ascii_case(b"text/event-stream")
 }

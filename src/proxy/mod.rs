@@ -26,7 +26,7 @@ use self::client::Client;
 use self::error::ProxyError;
 use self::forward::{Failed, Forward};
 use self::local::Local;
-use self::record::Record;
+use self::record::{Id, Record};
 use self::target::Target;
 use crate::deadline::Deadlines;
 use crate::route::Wanted;
@@ -35,7 +35,7 @@ use crate::state::{Action, Listener, Published};
 use crate::telemetry::access_log::AccessSink;
 use crate::telemetry::request_id::RequestIds;
 use crate::telemetry::worker::WorkerMetrics;
-use crate::upstream::http1::exchange::ReadBuffer;
+use crate::upstream::http1::workspace::Workspace;
 
 /// The longest request id that is taken over from a trusted proxy.
 const MAX_REQUEST_ID: usize = 128;
@@ -51,10 +51,9 @@ pub(crate) struct Proxy {
     pub(crate) deadlines: Rc<Deadlines>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) access: AccessSink,
-    /// Shared by all connections of the worker, used between two waits only.
-    pub(crate) buffer: ReadBuffer,
+    pub(crate) workspace: Workspace,
     pub(crate) head: RefCell<Vec<u8>>,
-    ids: RequestIds,
+    pub(super) ids: RequestIds,
     seed: Cell<u64>,
 }
 
@@ -76,7 +75,7 @@ impl Proxy {
             deadlines,
             metrics,
             access,
-            buffer: ReadBuffer::new(),
+            workspace: Workspace::new(),
             head: RefCell::new(Vec::with_capacity(4096)),
             ids: RequestIds::random(),
             seed: Cell::new(seed | 1),
@@ -276,12 +275,9 @@ impl Proxy {
                 .get(X_REQUEST_ID)
                 .filter(|id| id.len() <= MAX_REQUEST_ID && id.to_str().is_ok())
             {
-                record.id = id.clone();
-                return;
+                record.id = Id::Told(id.clone());
             }
         }
-        record.id = HeaderValue::from_bytes(self.ids.next().as_bytes())
-            .unwrap_or(HeaderValue::from_static("-"));
     }
 
     /// Where `redirect_to_https` sends the client; nowhere what a certificate authority asks for over cleartext

@@ -13,6 +13,7 @@ use super::client::Client;
 use super::local::{Local, LocalServer};
 use crate::telemetry::access_log::Line;
 use crate::telemetry::labels::RefusedReason;
+use crate::telemetry::request_id::RequestId;
 
 /// One exchange.
 pub(crate) struct Record {
@@ -21,7 +22,7 @@ pub(crate) struct Record {
     pub(crate) local: Rc<Local>,
     pub(crate) request: Rc<Parts>,
     pub(crate) started: Instant,
-    pub(crate) id: HeaderValue,
+    pub(crate) id: Id,
     /// The client, by what trusted proxies say.
     pub(crate) address: IpAddr,
     /// The place of the route in the state, and of the chosen upstream among those of the route.
@@ -35,6 +36,32 @@ pub(crate) struct Record {
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) end: End,
+}
+
+/// The name of a request, in its fields and in the access log.
+pub(crate) enum Id {
+    Own(RequestId),
+    /// By the word of a trusted proxy.
+    Told(HeaderValue),
+}
+
+impl Id {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(id) => id.as_bytes(),
+            Self::Told(id) => id.as_bytes(),
+        }
+    }
+
+    /// For the response.
+    pub(super) fn to_value(&self) -> HeaderValue {
+        match self {
+            Self::Own(id) => {
+                HeaderValue::from_bytes(id.as_bytes()).unwrap_or(HeaderValue::from_static("-"))
+            }
+            Self::Told(id) => id.clone(),
+        }
+    }
 }
 
 /// Why an exchange ended.
@@ -83,7 +110,7 @@ impl Record {
     ) -> Box<Self> {
         client.begin();
         Box::new(Self {
-            id: HeaderValue::from_static(""),
+            id: Id::Own(proxy.ids.next()),
             address: client.peer.ip(),
             proxy: Rc::clone(proxy),
             client: Rc::clone(client),

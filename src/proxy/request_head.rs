@@ -3,7 +3,7 @@
 //! Who the client is, is told by weir: the fields of a client that is not trusted are replaced (RFC 7239 §8.1), those of
 //! a trusted proxy extended.
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Version};
 
 use super::record::Record;
@@ -95,15 +95,19 @@ impl RequestHead<'_> {
     }
 
     fn write_fields(&self, out: &mut Vec<u8>, headers: &HeaderMap) {
-        let nominated = Nominated::of(headers);
+        let present = self.target.present;
+        let nominated = present.connection.then(|| Nominated::of(headers));
         let edits = &self.route.request_headers;
         let edited = !edits.remove.is_empty() || !edits.set.is_empty();
         let http2 = self.record.request.version == Version::HTTP_2;
         let mut cookies = false;
         for (name, value) in headers {
-            if is_written_by_weir(name)
-                || is_hop_by_hop(name)
-                || (!nominated.is_empty() && nominated.contains(name))
+            let text = name.as_str();
+            if is_written_by_weir(text)
+                || is_hop_by_hop(text)
+                || nominated
+                    .as_ref()
+                    .is_some_and(|nominated| nominated.contains(name))
             {
                 continue;
             }
@@ -119,10 +123,11 @@ impl RequestHead<'_> {
                 }
                 continue;
             }
-            write_field(out, name.as_str().as_bytes(), value.as_bytes());
+            write_field(out, text.as_bytes(), value.as_bytes());
         }
         // What follows an upgrade has no trailers.
         if self.upgrade.is_none()
+            && present.te
             && headers
                 .get_all(header::TE)
                 .iter()
@@ -243,8 +248,8 @@ fn write_joined(
 ///
 /// Servers that turn fields into variables (CGI, WSGI) read `x_real_ip` as `x-real-ip`, so the one passes no more than the
 /// other.
-fn is_written_by_weir(name: &HeaderName) -> bool {
-    let name = name.as_str();
+#[inline]
+fn is_written_by_weir(name: &str) -> bool {
     match name.len() {
         4 => name == "host",
         6 => name == "expect",
@@ -268,6 +273,7 @@ fn is_read_as(name: &str, field: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderName;
 
     #[test]
     fn fields_that_a_server_may_take_for_those_of_weir_do_not_pass() {
@@ -281,7 +287,7 @@ mod tests {
             "forwarded",
         ] {
             assert!(
-                is_written_by_weir(&HeaderName::try_from(name).unwrap()),
+                is_written_by_weir(HeaderName::try_from(name).unwrap().as_str()),
                 "{name}"
             );
         }
@@ -294,7 +300,7 @@ mod tests {
             "x-forwarded-foo",
         ] {
             assert!(
-                !is_written_by_weir(&HeaderName::try_from(name).unwrap()),
+                !is_written_by_weir(HeaderName::try_from(name).unwrap().as_str()),
                 "{name}"
             );
         }

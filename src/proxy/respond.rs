@@ -29,7 +29,7 @@ pub(super) fn parts(
     let (mut parts, ()) = Response::new(()).into_parts();
     parts.status = status;
     parts.headers = headers;
-    complete(&mut parts.headers, &record.id, listener, Some(route));
+    complete(&mut parts.headers, id_for(record), listener, Some(route));
     if status.canonical_reason().is_none() {
         // hyper would write "<none>".
         if let Ok(reason) = hyper::ext::ReasonPhrase::try_from(&b"Unknown"[..]) {
@@ -39,9 +39,18 @@ pub(super) fn parts(
     parts
 }
 
-fn complete(headers: &mut HeaderMap, id: &HeaderValue, listener: &Listener, route: Option<&Route>) {
+/// The id of a request for the fields of its response.
+fn id_for(record: &Record) -> HeaderValue {
+    let mut id = record.id.to_value();
+    // Never twice the same: in the table by which HTTP/2 compresses fields it would push out what does repeat. So it is
+    // written as what must not get into one (RFC 7541 §6.2.3).
+    id.set_sensitive(record.client.http2.get());
+    id
+}
+
+fn complete(headers: &mut HeaderMap, id: HeaderValue, listener: &Listener, route: Option<&Route>) {
     headers.append(header::VIA, VIA);
-    headers.insert(X_REQUEST_ID, id.clone());
+    headers.insert(X_REQUEST_ID, id);
     if let Some(hsts) = &listener.hsts {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
     }
@@ -70,7 +79,7 @@ pub(super) fn switching(
     listener: &Listener,
     route: &Route,
 ) -> Response<Body> {
-    complete(&mut headers, &id, listener, Some(route));
+    complete(&mut headers, id, listener, Some(route));
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, protocol);
     let mut response = Response::new(Body::none());
@@ -101,7 +110,7 @@ pub(super) fn fixed(
             .headers
             .insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     }
-    complete(&mut parts.headers, &record.id, listener, Some(route));
+    complete(&mut parts.headers, id_for(&record), listener, Some(route));
     send(parts, body, record)
 }
 
@@ -124,7 +133,7 @@ pub(super) fn redirect(
     parts
         .headers
         .insert(header::CONTENT_LENGTH, HeaderValue::from(0));
-    complete(&mut parts.headers, &record.id, listener, route);
+    complete(&mut parts.headers, id_for(&record), listener, route);
     send(parts, Bytes::new(), record)
 }
 
@@ -151,7 +160,7 @@ pub(super) fn error(
 ) -> Response<Body> {
     let told = error.told();
     tracing::debug!(
-        request_id = ?record.id,
+        request_id = %record.id.as_bytes().escape_ascii(),
         status = told.status.as_u16(),
         error = error as &dyn std::error::Error,
         "answered with an error"
@@ -181,7 +190,7 @@ pub(super) fn error(
     if told.close && !record.client.http2.get() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    headers.insert(X_REQUEST_ID, record.id.clone());
+    headers.insert(X_REQUEST_ID, id_for(&record));
     if let Some(hsts) = listener.and_then(|listener| listener.hsts.as_ref()) {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::header::{HOST, HeaderMap, TRANSFER_ENCODING};
+use http::header::{HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, Version};
 
@@ -24,17 +24,33 @@ pub(crate) struct Target<'r> {
     pub(crate) path: Cow<'r, str>,
     /// As sent, without the `?`.
     pub(crate) query: Option<&'r str>,
+    pub(crate) present: Present<'r>,
+}
+
+/// Which fields a request has. They are seldom there, and looked for in each: to look one up in the map costs as much as
+/// finding all of them in one pass.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Present<'r> {
+    /// The last one, and how many there are.
+    host: Option<&'r HeaderValue>,
+    hosts: usize,
+    pub(crate) connection: bool,
+    pub(crate) te: bool,
+    pub(crate) transfer_encoding: bool,
+    pub(crate) upgrade: bool,
 }
 
 impl<'r> Target<'r> {
     /// Checks the head of a request against the limits of its listener and tells what it asks for.
     pub(crate) fn of(request: &'r Parts, limits: &ListenLimits) -> Result<Self, ProxyError> {
-        within_limits(request, limits)?;
-        known_coding(&request.headers)?;
+        let present = within_limits(request, limits)?;
+        if present.transfer_encoding {
+            known_coding(&request.headers)?;
+        }
         if request.method == Method::CONNECT {
             return Err(ProxyError::Connect);
         }
-        let authority = authority(request)?;
+        let authority = authority(request, &present)?;
         let host = match authority {
             "" => Cow::Borrowed(""),
             authority => {
@@ -50,6 +66,7 @@ impl<'r> Target<'r> {
             authority,
             path,
             query: request.uri.query(),
+            present,
         })
     }
 
@@ -64,13 +81,12 @@ fn name(host: Host<'_>) -> Cow<'_, str> {
 }
 
 /// RFC 9112 §3.2: one `Host`, exactly; an absolute target beats it. RFC 9113 §8.3.1: `Host` beside `:authority` must agree.
-fn authority(request: &Parts) -> Result<&str, ProxyError> {
-    let mut hosts = request.headers.get_all(HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() {
+fn authority<'r>(request: &'r Parts, present: &Present<'r>) -> Result<&'r str, ProxyError> {
+    if present.hosts > 1 {
         return Err(ProxyError::Malformed("more than one `Host`"));
     }
-    let host = host
+    let host = present
+        .host
         .map(|host| host.to_str().map_err(|_| ProxyError::Malformed("bad host")))
         .transpose()?;
     if let (Some(authority), Some(host)) = (request.uri.authority(), host)
@@ -104,9 +120,6 @@ fn authority(request: &Parts) -> Result<&str, ProxyError> {
 /// RFC 9112 §6.1: weir decodes `chunked`, once. hyper looks for it in the last place only and would hand over the rest
 /// encoded, under fields that no longer say so.
 fn known_coding(headers: &HeaderMap) -> Result<(), ProxyError> {
-    if !headers.contains_key(TRANSFER_ENCODING) {
-        return Ok(());
-    }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
@@ -114,7 +127,7 @@ fn known_coding(headers: &HeaderMap) -> Result<(), ProxyError> {
     }
 }
 
-fn within_limits(request: &Parts, limits: &ListenLimits) -> Result<(), ProxyError> {
+fn within_limits<'r>(request: &'r Parts, limits: &ListenLimits) -> Result<Present<'r>, ProxyError> {
     let target = request
         .uri
         .path_and_query()
@@ -123,11 +136,24 @@ fn within_limits(request: &Parts, limits: &ListenLimits) -> Result<(), ProxyErro
         return Err(ProxyError::TargetTooLong);
     }
     let headers = &request.headers;
-    // Name, colon, blank, value, CRLF: what the field section takes on the wire in HTTP/1.
-    let size: usize = headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 4)
-        .sum();
+    let mut present = Present::default();
+    let mut size = 0;
+    for (name, value) in headers {
+        let name = name.as_str();
+        // Name, colon, blank, value, CRLF: what the field section takes on the wire in HTTP/1.
+        size += name.len() + value.len() + 4;
+        match name.len() {
+            4 if name == "host" => {
+                present.host = Some(value);
+                present.hosts += 1;
+            }
+            2 => present.te |= name == "te",
+            7 => present.upgrade |= name == "upgrade",
+            10 => present.connection |= name == "connection",
+            17 => present.transfer_encoding |= name == "transfer-encoding",
+            _ => {}
+        }
+    }
     if size > limits.max_header_size {
         return Err(ProxyError::FieldsTooLarge);
     }
@@ -138,7 +164,7 @@ fn within_limits(request: &Parts, limits: &ListenLimits) -> Result<(), ProxyErro
             return Err(ProxyError::FieldsTooLarge);
         }
     }
-    Ok(())
+    Ok(present)
 }
 
 fn cookie_crumbs(headers: &HeaderMap) -> usize {

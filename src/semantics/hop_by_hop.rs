@@ -5,7 +5,7 @@
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
-/// Whether the field is never forwarded, whatever `Connection` says.
+/// Whether the field of this name, in lower case, is never forwarded, whatever `Connection` says.
 ///
 /// - `connection`, `keep-alive`, `proxy-connection`, `te`, `transfer-encoding`, `upgrade`: RFC 9110 §7.6.1. Whoever
 ///   forwards an upgrade, or `te: trailers`, writes those fields for the next connection itself.
@@ -14,9 +14,9 @@ use smallvec::SmallVec;
 ///   the client chose. weir is none, asks for no credentials, and what a client means for some proxy is not for servers.
 ///
 /// `trailer` (§6.6.2) is end-to-end: it announces fields that are forwarded with the body.
-pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
+#[inline]
+pub(crate) fn is_hop_by_hop(name: &str) -> bool {
     // By length first: it differs from nearly all fields of a usual request, so that most need no comparison of bytes.
-    let name = name.as_str();
     match name.len() {
         2 => name == "te",
         7 => name == "upgrade",
@@ -73,11 +73,6 @@ impl<'h> Nominated<'h> {
                 .names
                 .binary_search_by(|nominated| ignoring_case(nominated, name.as_str()))
                 .is_ok()
-    }
-
-    /// Whether nothing is nominated beyond what never is forwarded.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.names.is_empty()
     }
 }
 
@@ -150,7 +145,7 @@ mod tests {
             "transfer-encoding",
             "upgrade",
         ] {
-            assert!(is_hop_by_hop(&name(dropped)), "{dropped}");
+            assert!(is_hop_by_hop(dropped), "{dropped}");
         }
     }
 
@@ -170,7 +165,7 @@ mod tests {
             "sec-fetch-dest",
             "if-modified-since",
         ] {
-            assert!(!is_hop_by_hop(&name(kept)), "{kept}");
+            assert!(!is_hop_by_hop(kept), "{kept}");
         }
     }
 
@@ -184,7 +179,7 @@ mod tests {
             ("x-other", "3"),
         ]);
         let nominated = Nominated::of(&headers);
-        assert!(!nominated.is_empty());
+        assert!(!nominated.names.is_empty());
         assert!(nominated.contains(&name("x-session")));
         assert!(nominated.contains(&name("x-trace")));
         assert!(!nominated.contains(&name("x-other")));
@@ -208,11 +203,11 @@ mod tests {
             ]);
             let nominated = Nominated::of(&headers);
             assert!(
-                nominated.is_empty() && !nominated.names.spilled(),
+                nominated.names.is_empty() && !nominated.names.spilled(),
                 "{connection}"
             );
         }
-        assert!(Nominated::of(&HeaderMap::new()).is_empty());
+        assert!(Nominated::of(&HeaderMap::new()).names.is_empty());
     }
 
     #[test]
@@ -223,7 +218,7 @@ mod tests {
             ("content-length", "1"),
         ]);
         let nominated = Nominated::of(&headers);
-        assert!(nominated.is_empty());
+        assert!(nominated.names.is_empty());
         assert!(!nominated.contains(&name("host")) && !nominated.contains(&name("content-length")));
     }
 

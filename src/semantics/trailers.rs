@@ -8,7 +8,7 @@ use super::hop_by_hop;
 /// Whether a field that came as a trailer is passed on as one. Not those that frame, route, authenticate or describe the
 /// content: a receiver that merges trailers into the head would believe them.
 pub(crate) fn may_follow(name: &HeaderName) -> bool {
-    !hop_by_hop::is_hop_by_hop(name)
+    !hop_by_hop::is_hop_by_hop(name.as_str())
         && !name.as_str().starts_with("content-")
         && !matches!(
             *name,

@@ -24,14 +24,24 @@ impl RequestId {
     }
 
     fn of(bits: [u64; 2]) -> Self {
-        let mut digits = [0; 32];
-        let bytes = bits.into_iter().flat_map(u64::to_be_bytes);
-        for ([high, low], byte) in digits.as_chunks_mut().0.iter_mut().zip(bytes) {
-            *high = HEX[usize::from(byte >> 4)];
-            *low = HEX[usize::from(byte & 15)];
+        let mut text = [0; 32];
+        let words = bits.map(|bits| [(bits >> 32) as u32, bits as u32]);
+        for (eight, word) in text.as_chunks_mut().0.iter_mut().zip(words.as_flattened()) {
+            *eight = digits(*word);
         }
-        Self(digits)
+        Self(text)
     }
+}
+
+/// Eight hexadecimal digits at once: each nibble becomes a byte of a register, each byte its digit.
+fn digits(word: u32) -> [u8; 8] {
+    let mut spread = u64::from(word);
+    spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
+    spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+    spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    let letters = (spread + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+    let first_letter = u64::from(b'a' - b'0' - 10);
+    (spread + 0x3030_3030_3030_3030 + letters * first_letter).to_be_bytes()
 }
 
 impl fmt::Display for RequestId {
@@ -107,8 +117,6 @@ impl RequestIds {
         drawn
     }
 }
-
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 #[cfg(test)]
 mod tests {

@@ -4,80 +4,24 @@
 //! already awaited, since a server may answer before it has read everything. What remains of an exchange when the response
 //! head is there ([`Upload`], the [`Framing`] of the body) is driven by the body that the client reads.
 
-use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::buf::Chain;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::Body;
 use tokio::net::TcpStream;
-use tokio_util::io::{poll_read_buf, poll_write_buf};
+use tokio_util::io::poll_write_buf;
 
 use super::framing::{BadFraming, Framing};
-use super::head::{Asked, BadHead, MAX_HEAD, ResponseHead, parse_response};
+use super::head::{Asked, BadHead, MAX_HEAD, ResponseHead};
+use super::workspace::{READ_SIZE, Workspace};
 use crate::deadline::{Deadline, Ticks};
 
-/// The most that one read takes, and so what a response may hold in memory while its client is slow. What is read at once
-/// is written at once: it fits into one segment of a loopback connection (65,483 bytes), where 64 KiB would make a full
-/// segment and a sliver each time, at a third more CPU for large bodies.
-pub(crate) const READ_SIZE: usize = 48 * 1024;
-/// Reads up to this size are copied out, so that a small response does not pin a large buffer.
-const COPY_UP_TO: usize = 8 * 1024;
 /// Informational responses skipped before a server counts as broken.
 const MAX_INFORMATIONAL: u32 = 32;
-
-/// The read buffer that all connections of a worker share: an idle connection owns none.
-pub(crate) struct ReadBuffer(RefCell<BytesMut>);
-
-impl ReadBuffer {
-    pub(crate) fn new() -> Self {
-        Self(RefCell::new(BytesMut::new()))
-    }
-
-    /// Reads what is there, at most `limit` bytes beside `before`, which comes first in the result. The second value tells
-    /// how many bytes are new; 0 is the end of the stream. With `brief`, whatever is read will be let go of at once, so it
-    /// may stay in the shared buffer; what may last is moved out of it, lest a few bytes pin all of it.
-    fn poll_read(
-        &self,
-        stream: &mut TcpStream,
-        context: &mut Context<'_>,
-        before: &[u8],
-        limit: usize,
-        brief: bool,
-    ) -> Poll<io::Result<(Bytes, usize)>> {
-        let mut buffer = self.0.borrow_mut();
-        let wanted = limit + before.len();
-        // A new block when less than half of one is left, rather than for each read of a small response.
-        if buffer.capacity() < wanted && (!brief || buffer.capacity() < READ_SIZE / 2) {
-            buffer.reserve(wanted);
-        }
-        buffer.extend_from_slice(before);
-        let mut limited = bytes::BufMut::limit(&mut *buffer, limit);
-        match poll_read_buf(Pin::new(stream), context, &mut limited) {
-            Poll::Ready(Ok(read)) => {
-                let bytes = if buffer.len() <= COPY_UP_TO && !brief {
-                    let bytes = Bytes::copy_from_slice(&buffer);
-                    buffer.clear();
-                    bytes
-                } else {
-                    buffer.split().freeze()
-                };
-                Poll::Ready(Ok((bytes, read)))
-            }
-            Poll::Ready(Err(error)) => {
-                buffer.clear();
-                Poll::Ready(Err(error))
-            }
-            Poll::Pending => {
-                buffer.clear();
-                Poll::Pending
-            }
-        }
-    }
-}
 
 /// A connection to a server. It carries one exchange at a time and is dropped after any doubt.
 pub(crate) struct Connection {
@@ -195,22 +139,22 @@ impl Connection {
     pub(crate) fn poll_more(
         &mut self,
         context: &mut Context<'_>,
-        buffer: &ReadBuffer,
+        workspace: &Workspace,
         limit: usize,
     ) -> Poll<io::Result<bool>> {
-        self.poll_read(context, buffer, limit, false)
+        self.poll_read(context, workspace, limit, false)
     }
 
     fn poll_read(
         &mut self,
         context: &mut Context<'_>,
-        buffer: &ReadBuffer,
+        workspace: &Workspace,
         limit: usize,
         brief: bool,
     ) -> Poll<io::Result<bool>> {
         self.let_go();
         let (bytes, read) =
-            ready!(buffer.poll_read(&mut self.stream, context, &self.unread, limit, brief))?;
+            ready!(workspace.poll_read(&mut self.stream, context, &self.unread, limit, brief))?;
         self.unread = bytes;
         Poll::Ready(Ok(read > 0))
     }
@@ -230,7 +174,7 @@ impl Connection {
         asked: Asked,
         response_timeout: Ticks,
         route_deadline: Option<&Deadline>,
-        buffer: &ReadBuffer,
+        workspace: &Workspace,
     ) -> Result<Received, ExchangeError>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -247,7 +191,7 @@ impl Connection {
             if route_deadline.is_some_and(|deadline| deadline.poll_over(context).is_ready()) {
                 return Poll::Ready(Err(ExchangeError::RouteTimeout));
             }
-            self.poll_head(context, asked, buffer, &mut informational)
+            self.poll_head(context, asked, workspace, &mut informational)
         })
         .await
     }
@@ -256,12 +200,12 @@ impl Connection {
         &mut self,
         context: &mut Context<'_>,
         asked: Asked,
-        buffer: &ReadBuffer,
+        workspace: &Workspace,
         informational: &mut u32,
     ) -> Poll<Result<Received, ExchangeError>> {
         loop {
             if !self.unread.is_empty()
-                && let Some((length, head)) = parse_response(&self.unread, asked)?
+                && let Some((length, head)) = workspace.parse(&self.unread, asked)?
             {
                 self.unread.advance(length);
                 if head.status.is_informational() && head.upgrade.is_none() {
@@ -282,16 +226,26 @@ impl Connection {
                 } else {
                     MAX_HEAD.saturating_sub(before).max(1)
                 };
-                match self.poll_read(context, buffer, limit, true) {
+                match self.poll_read(context, workspace, limit, true) {
                     Poll::Ready(Ok(true)) if before == 0 || may_end_head(&self.unread, before) => {
                         break;
                     }
                     Poll::Ready(Ok(true)) => {}
                     Poll::Ready(Ok(false)) => {
-                        return Poll::Ready(Err(self.broken(asked, *informational, None)));
+                        return Poll::Ready(Err(self.broken(
+                            asked,
+                            *informational,
+                            None,
+                            workspace,
+                        )));
                     }
                     Poll::Ready(Err(error)) => {
-                        return Poll::Ready(Err(self.broken(asked, *informational, Some(error))));
+                        return Poll::Ready(Err(self.broken(
+                            asked,
+                            *informational,
+                            Some(error),
+                            workspace,
+                        )));
                     }
                     Poll::Pending => {
                         ready!(self.deadline.poll_over(context));
@@ -303,12 +257,18 @@ impl Connection {
     }
 
     /// The connection ended before there was a whole head.
-    fn broken(&self, asked: Asked, informational: u32, error: Option<io::Error>) -> ExchangeError {
+    fn broken(
+        &self,
+        asked: Asked,
+        informational: u32,
+        error: Option<io::Error>,
+        workspace: &Workspace,
+    ) -> ExchangeError {
         if self.unread.is_empty() && informational == 0 {
             return ExchangeError::Closed(error);
         }
         // What came may have been wrong already; it is parsed only now and then.
-        match parse_response(&self.unread, asked) {
+        match workspace.parse(&self.unread, asked) {
             Err(bad) => ExchangeError::Head(bad),
             Ok(_) => ExchangeError::Incomplete(error),
         }

@@ -5,7 +5,9 @@
 //! before its end is an error too: it must not look complete to the client.
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
+
+use super::lines::Lines;
 
 /// The longest line that may announce a chunk, extensions included.
 const MAX_CHUNK_LINE: usize = 4096;
@@ -282,40 +284,25 @@ fn trailers(buffer: &mut Bytes) -> Result<Option<HeaderMap>, BadFraming> {
         buffer.advance(2);
         return Ok(Some(HeaderMap::new()));
     }
-    let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILER_FIELDS];
-    let (length, map) = match httparse::parse_headers(buffer, &mut fields) {
-        Ok(httparse::Status::Complete((length, fields)))
-            if length <= MAX_TRAILERS
-                && !has_bare_line_feed(buffer.get(..length).unwrap_or_default()) =>
-        {
-            let mut map = HeaderMap::with_capacity(fields.len());
-            for field in fields {
-                let name = HeaderName::from_bytes(field.name.as_bytes())
-                    .map_err(|_| BadFraming::Trailers)?;
+    let mut lines = Lines::of(buffer);
+    let mut map = HeaderMap::new();
+    loop {
+        match lines.next().map_err(|_| BadFraming::Trailers)? {
+            None if buffer.len() < MAX_TRAILERS => return Ok(None),
+            Some(b"") if lines.taken() <= MAX_TRAILERS => break,
+            Some(line) if !line.is_empty() && map.len() < MAX_TRAILER_FIELDS => {
+                let (name, value) = lines.field(line).map_err(|_| BadFraming::Trailers)?;
+                // Copied, so that trailers do not keep the whole buffer.
                 let value =
-                    HeaderValue::from_bytes(field.value).map_err(|_| BadFraming::Trailers)?;
+                    HeaderValue::from_bytes(value.as_bytes()).map_err(|_| BadFraming::Trailers)?;
                 map.append(name, value);
             }
-            (length, map)
+            _ => return Err(BadFraming::Trailers),
         }
-        Ok(httparse::Status::Partial) if buffer.len() < MAX_TRAILERS => return Ok(None),
-        _ => return Err(BadFraming::Trailers),
-    };
+    }
+    let length = lines.taken();
     buffer.advance(length);
     Ok(Some(map))
-}
-
-/// Whether a line of a head or a trailer section ends with LF alone.
-///
-/// A recipient may take that for the end of a line (RFC 9112 §2.2). Whoever does lets a server that keeps CR LF out of its
-/// fields, but not LF, be made to write fields that it knows nothing of.
-pub(super) fn has_bare_line_feed(lines: &[u8]) -> bool {
-    // Without a way out in the loop, it becomes a few vector instructions.
-    let pairs = lines.iter().zip(lines.get(1..).unwrap_or_default());
-    let found = pairs.fold(false, |found, (&before, &byte)| {
-        found | ((byte == b'\n') & (before != b'\r'))
-    });
-    found || lines.first() == Some(&b'\n')
 }
 
 #[cfg(test)]

@@ -6,6 +6,9 @@
 pub(crate) mod exchange;
 pub(crate) mod framing;
 pub(crate) mod head;
+mod known_lines;
+mod lines;
+pub(crate) mod workspace;
 
 pub(crate) use exchange::{Connection, ExchangeError, Received, Upload, UploadLength};
 pub(crate) use framing::{BadFraming, Chunked, Decoded, Framing};

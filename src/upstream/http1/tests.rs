@@ -17,8 +17,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use self::cases::Then;
-use super::exchange::{ReadBuffer, is_clean};
+use super::exchange::is_clean;
 use super::head::Asked;
+use super::workspace::Workspace;
 use super::{Connection, Decoded, ExchangeError, Upload};
 use crate::deadline::{Deadlines, Ticks};
 use crate::semantics::hop_by_hop::{Nominated, is_hop_by_hop};
@@ -197,14 +198,15 @@ async fn ours(script: Script, head: bool) -> Outcome {
 }
 
 async fn receive(connection: &mut Connection, head: bool) -> Result<Outcome, ExchangeError> {
-    let buffer = ReadBuffer::new();
+    let workspace = Workspace::new();
     let mut upload: Option<Upload<Empty<Bytes>>> = None;
     let asked = Asked {
         head,
         upgrade: false,
+        room: 0,
     };
     let received = connection
-        .receive(&mut upload, asked, Ticks(100), None, &buffer)
+        .receive(&mut upload, asked, Ticks(100), None, &workspace)
         .await?
         .head;
     let (mut framing, keep_alive) = (received.framing, received.keep_alive);
@@ -219,7 +221,7 @@ async fn receive(connection: &mut Connection, head: bool) -> Result<Outcome, Exc
             Ok(Decoded::End) => break true,
             Ok(Decoded::More) => {
                 match std::future::poll_fn(|context| {
-                    connection.poll_more(context, &buffer, 64 * 1024)
+                    connection.poll_more(context, &workspace, 64 * 1024)
                 })
                 .await
                 {
@@ -293,7 +295,7 @@ fn end_to_end(status: StatusCode, headers: HeaderMap) -> HeaderMap {
     let nominated = Nominated::of(&headers);
     for (name, value) in &headers {
         let bodiless = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
-        let stays = is_hop_by_hop(name)
+        let stays = is_hop_by_hop(name.as_str())
             || nominated.contains(name)
             || (bodiless && name == header::CONTENT_LENGTH);
         if !stays {
