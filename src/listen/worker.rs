@@ -33,6 +33,8 @@ use crate::telemetry::worker::WorkerMetrics;
 const IMBALANCE: usize = 2;
 /// Connections beyond `max_connections` that a worker answers at the same time; those beyond that are closed.
 const TURNED_AWAY: usize = 64;
+/// How long a connection is on its way from one worker to another, at most.
+const HAND_OVER: Duration = Duration::from_secs(2);
 /// How long to wait when there are no file descriptors left.
 const OUT_OF_FILES: Duration = Duration::from_millis(50);
 /// What a client gets for whom there is no room.
@@ -424,10 +426,24 @@ impl Worker {
         self.each_of(listener, Client::drain);
         let worker = Rc::clone(self);
         spawn_local(async move {
-            tokio::time::sleep(drain).await;
+            let until = tokio::time::Instant::now() + drain;
+            // The state is let go of when nobody needs it. Not at once: a connection may be on its way from another worker.
+            while tokio::time::Instant::now() < until {
+                tokio::time::sleep_until(until.min(tokio::time::Instant::now() + HAND_OVER)).await;
+                if !worker.has_any_of(listener) {
+                    break;
+                }
+            }
             worker.each_of(listener, Client::condemn);
             worker.proxy.forget(listener);
         });
+    }
+
+    fn has_any_of(&self, listener: usize) -> bool {
+        let connections = self.connections.borrow();
+        connections
+            .iter()
+            .any(|(_, client)| client.listener == listener)
     }
 
     fn each_of(&self, listener: usize, tell: impl Fn(&Client)) {
