@@ -16,14 +16,18 @@ const CONTROL_THREADS: usize = 2;
 pub(super) fn run(file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let config = config::load(&config::find(file)?)?;
     let log = logging::init(&config.log);
-    control_runtime()?.block_on(async {
+    let runtime = control_runtime()?;
+    let result = runtime.block_on(async {
         let mut signals = Signals::new()?;
         let mut running = Daemon::start_logging(config, Some(log)).await?;
         running.follow_file();
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "weir runs");
         until_stopped(running, &mut signals).await;
         Ok(ExitCode::SUCCESS)
-    })
+    });
+    // Not even a file system that hangs holds up the end.
+    runtime.shutdown_background();
+    result
 }
 
 /// The runtime of everything that is not a client's request.

@@ -7,6 +7,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use rustix::fs::{Mode, OFlags, open};
+
 /// What is in a file, or why that is not known.
 pub(super) type Content = Result<Rc<[u8]>, String>;
 
@@ -57,12 +59,20 @@ impl Files {
     }
 }
 
-/// Reads a file of at most `limit` bytes, so that a wrong path (`/dev/zero`) cannot fill the memory.
+/// Reads a regular file of at most `limit` bytes: a wrong path cannot fill the memory, nor can a pipe that nobody writes to
+/// hold up whoever reads.
 pub(super) fn read_up_to(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    File::open(path)?
-        .take(limit + 1)
-        .read_to_end(&mut content)?;
+    let file = File::from(open(
+        path,
+        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?);
+    if !file.metadata()?.is_file() {
+        let message = "not a regular file";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    file.take(limit + 1).read_to_end(&mut content)?;
     if content.len() as u64 > limit {
         let message = format!("larger than {} MiB", limit >> 20);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));

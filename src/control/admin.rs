@@ -34,8 +34,8 @@ use crate::telemetry::metrics::CONTENT_TYPE;
 
 /// Connections served at once; more wait.
 const MAX_CONNECTIONS: usize = 128;
-/// How long a client may take for a request head, and so be idle.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take for a request head, and so be idle. Short: whoever sends nothing takes the place of a probe.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How old a connection becomes before it is asked to end,
 const CONNECTION_AGE: Duration = Duration::from_secs(300);
 /// and how long it has for that: whoever takes no bytes must not keep its place for ever.

@@ -1,14 +1,19 @@
 //! Taking a config: from the file, on a change of it, on SIGHUP, on request; or as it is handed in. A bad one changes
 //! nothing.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 
 use super::admin::Admin;
 use super::core::{Control, NeedsRestart, ReloadError};
 use crate::config::{self, Config, LoadError};
+
+/// How long reading the files of a config may take.
+const READ_WITHIN: Duration = Duration::from_secs(10);
 
 /// Where configs come from, and how they are taken.
 pub(crate) struct Source {
@@ -66,9 +71,15 @@ impl Source {
         let file = self.file.get()?.clone();
         let mut tried = self.tried.lock().await;
         let path = file.clone();
-        let loaded = match tokio::task::spawn_blocking(move || config::load(&path)).await {
-            Ok(loaded) => loaded,
-            Err(error) => {
+        let loading = tokio::task::spawn_blocking(move || config::load(&path));
+        let loaded = match tokio::time::timeout(READ_WITHIN, loading).await {
+            Ok(Ok(loaded)) => loaded,
+            // A file system that hangs must not take later reloads with it.
+            Err(_) => Err(LoadError::Read {
+                path: file.clone(),
+                source: io::ErrorKind::TimedOut.into(),
+            }),
+            Ok(Err(error)) => {
                 tracing::error!(%error, "reading the config failed; this is a defect of weir, please report it");
                 return None;
             }

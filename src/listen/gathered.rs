@@ -18,6 +18,10 @@ use super::stream::ClientStream;
 /// What is gathered at most: a full TLS record (RFC 8446 §5.1). It is allocated while there is something to send.
 const ROOM: usize = 16 * 1024;
 
+/// The length of a frame's header, and the type of those that carry bodies (RFC 9113 §4.1, §6.1).
+const HEADER: usize = 9;
+const DATA: u8 = 0;
+
 /// A connection whose output is gathered. Its clones are the same connection.
 #[derive(Clone)]
 pub(super) struct Gathered(Rc<RefCell<Held>>);
@@ -25,6 +29,18 @@ pub(super) struct Gathered(Rc<RefCell<Held>>);
 struct Held {
     stream: ClientStream,
     waiting: BytesMut,
+    frames: Frames,
+}
+
+/// Follows the frames of what is written (RFC 9113 §4.1), to count the bodies in them.
+#[derive(Default)]
+struct Frames {
+    /// The header of the next frame, and how much of it came.
+    header: [u8; HEADER],
+    come: usize,
+    /// What is left of the current one.
+    payload: usize,
+    is_data: bool,
 }
 
 impl Gathered {
@@ -32,6 +48,7 @@ impl Gathered {
         Self(Rc::new(RefCell::new(Held {
             stream,
             waiting: BytesMut::new(),
+            frames: Frames::default(),
         })))
     }
 
@@ -57,6 +74,22 @@ impl Held {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
+    /// Takes what h2 writes, and tells the client how much of it is of bodies.
+    fn poll_take(
+        &mut self,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let taken = ready!(self.poll_write(context, slices))?;
+        let mut left = taken;
+        for slice in slices {
+            let part = slice.get(..left).unwrap_or(slice);
+            left -= part.len();
+            self.stream.client.framed(self.frames.follow(part));
+        }
+        Poll::Ready(Ok(taken))
+    }
+
     fn poll_write(
         &mut self,
         context: &mut Context<'_>,
@@ -79,6 +112,43 @@ impl Held {
     }
 }
 
+impl Frames {
+    /// How many of the next `bytes` are in DATA frames.
+    fn follow(&mut self, mut bytes: &[u8]) -> u64 {
+        let mut data = 0;
+        while !bytes.is_empty() {
+            if self.payload == 0 {
+                bytes = self.take_header(bytes);
+                continue;
+            }
+            let length = self.payload.min(bytes.len());
+            self.payload -= length;
+            if self.is_data {
+                data += length as u64;
+            }
+            bytes = bytes.get(length..).unwrap_or_default();
+        }
+        data
+    }
+
+    /// Takes what belongs to the header of a frame; the rest is returned.
+    fn take_header<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        let mut taken = 0;
+        for (to, from) in self.header.iter_mut().skip(self.come).zip(bytes) {
+            *to = *from;
+            taken += 1;
+        }
+        self.come += taken;
+        if self.come == HEADER {
+            let [high, middle, low, kind, ..] = self.header;
+            self.payload = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+            self.is_data = kind == DATA;
+            self.come = 0;
+        }
+        bytes.get(taken..).unwrap_or_default()
+    }
+}
+
 impl AsyncRead for Gathered {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -96,7 +166,7 @@ impl AsyncWrite for Gathered {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let slices = [io::IoSlice::new(bytes)];
-        self.0.borrow_mut().poll_write(context, &slices)
+        self.0.borrow_mut().poll_take(context, &slices)
     }
 
     fn poll_write_vectored(
@@ -104,7 +174,7 @@ impl AsyncWrite for Gathered {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.0.borrow_mut().poll_write(context, slices)
+        self.0.borrow_mut().poll_take(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -120,5 +190,31 @@ impl AsyncWrite for Gathered {
         let mut held = self.0.borrow_mut();
         ready!(held.poll_send(context))?;
         Pin::new(&mut held.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn bodies_are_counted_however_the_frames_are_cut(
+            frames in prop::collection::vec((0u8..4, 0usize..40), 0..20),
+            cut in 1usize..30,
+        ) {
+            let mut wire = Vec::new();
+            let mut data = 0;
+            for (kind, length) in frames {
+                wire.extend_from_slice(&[0, 0, length as u8, kind, 0, 0, 0, 0, 1]);
+                wire.resize(wire.len() + length, 0);
+                if kind == DATA {
+                    data += length as u64;
+                }
+            }
+            let mut followed = Frames::default();
+            prop_assert_eq!(wire.chunks(cut).map(|bytes| followed.follow(bytes)).sum::<u64>(), data);
+        }
     }
 }

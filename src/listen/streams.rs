@@ -18,6 +18,9 @@ use crate::upstream::http1::exchange::BodyError;
 /// RFC 9113 §6.5.2, the default size of a frame: what is split at its multiples takes no frame more.
 const FRAME: usize = 16 * 1024;
 
+/// What all small last pieces of a connection may have waiting past the clocks.
+const OTHERS: u64 = 64 * 1024;
+
 /// Runs the streams of one connection as tasks of this thread.
 #[derive(Clone)]
 pub(super) struct Streams {
@@ -68,8 +71,9 @@ impl<F: Future<Output = ()>> Future for Clocked<F> {
 /// The body of a response to an HTTP/2 client.
 ///
 /// hyper forgets a stream when it has handed the last piece to h2, which then keeps it until the client's window opens,
-/// past every clock. Only its first byte has to wait for room; so a large last piece goes in two, the second of which
-/// waits until there is room for all of the first.
+/// past every clock. Only its first byte has to wait for room; so a last piece goes in two, the second of which waits until
+/// there is room for all of the first. A small one only where the connection has other bytes that wait: else its client
+/// could leave one such piece in each of its streams.
 pub(super) struct StreamBody {
     body: Body,
     last: Bytes,
@@ -81,6 +85,17 @@ impl StreamBody {
             body,
             last: Bytes::new(),
         }
+    }
+}
+
+/// How much of a last piece goes first, while that many bytes of other pieces wait.
+fn first_part(length: usize, others: u64) -> usize {
+    if length > FRAME {
+        (length - 1) / FRAME * FRAME
+    } else if others > OTHERS {
+        length.saturating_sub(1)
+    } else {
+        length
     }
 }
 
@@ -97,18 +112,15 @@ impl http_body::Body for StreamBody {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.last)))));
         }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        let is_large =
-            |frame: &Frame<Bytes>| frame.data_ref().is_some_and(|data| data.len() > FRAME);
-        let frame = match frame {
-            Some(Ok(frame)) if is_large(&frame) && self.body.is_end_stream() => {
-                frame.map_data(|mut data| {
-                    self.last = data.split_off((data.len() - 1) / FRAME * FRAME);
-                    data
-                })
-            }
-            frame => return Poll::Ready(frame),
-        };
-        Poll::Ready(Some(Ok(frame)))
+        Poll::Ready(match frame {
+            Some(Ok(frame)) if self.body.is_end_stream() => Some(Ok(frame.map_data(|mut data| {
+                let others = self.body.unframed().saturating_sub(data.len() as u64);
+                let at = first_part(data.len(), others);
+                self.last = data.split_off(at);
+                data
+            }))),
+            frame => frame,
+        })
     }
 
     fn is_end_stream(&self) -> bool {

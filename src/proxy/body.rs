@@ -79,6 +79,12 @@ impl Body {
         }
     }
 
+    /// Body bytes of this and of earlier responses that wait for the client's windows (HTTP/2).
+    pub(crate) fn unframed(&self) -> u64 {
+        let record = self.record.as_ref();
+        record.map_or(0, |record| record.client.unframed())
+    }
+
     /// The response broke off. Where nothing else could tell, the connection's end must (RFC 9112 §8).
     fn truncated(&self, until_close: bool) {
         if let Some(record) = &self.record

@@ -42,6 +42,8 @@ pub(crate) struct Client {
     unflushed: Cell<bool>,
     /// How many of them are of bodies.
     waiting: Cell<u64>,
+    /// Body bytes that were handed out over HTTP/2 and have not left in DATA frames.
+    unframed: Cell<u64>,
     /// Whoever holds more back until they are.
     held: Cell<Option<Waker>>,
     /// A request was answered before it was read to its end: the connection cannot be reused, and closing it needs care.
@@ -143,6 +145,7 @@ impl Client {
             blocked: Cell::new(false),
             unflushed: Cell::new(false),
             waiting: Cell::new(0),
+            unframed: Cell::new(0),
             held: Cell::new(None),
             unread: Cell::new(false),
             truncated: Cell::new(false),
@@ -197,6 +200,18 @@ impl Client {
     pub(crate) fn handed_out(&self, length: u64) {
         self.unflushed.set(true);
         self.waiting.set(self.waiting.get() + length);
+        self.unframed.set(self.unframed.get() + length);
+    }
+
+    /// Body bytes left in DATA frames.
+    pub(crate) fn framed(&self, length: u64) {
+        self.unframed
+            .set(self.unframed.get().saturating_sub(length));
+    }
+
+    /// Body bytes that wait in HTTP/2 streams for the client's windows, those of streams that were reset included.
+    pub(crate) fn unframed(&self) -> u64 {
+        self.unframed.get()
     }
 
     /// Ready when nothing that was handed out waits to be written. Only HTTP/1 connections hold back: an HTTP/2 stream is

@@ -341,6 +341,10 @@ impl Forward<'_> {
         mut flight: Flight,
     ) -> Response<Body> {
         let head = received.head;
+        if record.client.http2.get() {
+            // A stream that is not taken keeps what it has.
+            connection.unshare();
+        }
         connection.idle_limit = head.idle_seconds.map(crate::upstream::pool::idle_limit);
         record.status = Some(head.status);
         let outcome = Outcome::of(head.status);

@@ -9,6 +9,7 @@ use super::hop_by_hop;
 /// content: a receiver that merges trailers into the head would believe them.
 pub(crate) fn may_follow(name: &HeaderName) -> bool {
     !hop_by_hop::is_hop_by_hop(name.as_str())
+        && !tells_of_proxies(name.as_str())
         && !name.as_str().starts_with("content-")
         && !matches!(
             *name,
@@ -28,4 +29,45 @@ pub(crate) fn may_follow(name: &HeaderName) -> bool {
                 | header::VARY
                 | header::FORWARDED
         )
+}
+
+/// Whether a proxy writes the field to tell who asked. Servers that turn fields into variables take `_` for `-`.
+fn tells_of_proxies(name: &str) -> bool {
+    let begins = |with: &[u8]| {
+        name.len() >= with.len()
+            && name
+                .bytes()
+                .zip(with)
+                .all(|(byte, &wanted)| byte == wanted || (byte == b'_' && wanted == b'-'))
+    };
+    name == "via"
+        || [&b"x-forwarded"[..], b"x-real-ip", b"x-request-id"]
+            .into_iter()
+            .any(begins)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_receiver_would_believe_does_not_follow() {
+        for name in [
+            "connection",
+            "content-length",
+            "host",
+            "forwarded",
+            "via",
+            "x-forwarded-for",
+            "x_forwarded_proto",
+            "x-forwarded-port",
+            "x-real-ip",
+            "x-request_id",
+        ] {
+            assert!(!may_follow(&name.parse().unwrap()), "{name}");
+        }
+        for name in ["x-checksum", "server-timing", "x-forward", "grpc-status"] {
+            assert!(may_follow(&name.parse().unwrap()), "{name}");
+        }
+    }
 }

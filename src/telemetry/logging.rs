@@ -81,6 +81,8 @@ fn filter(level: LogLevel) -> Targets {
     Targets::new()
         .with_default(own.min(LevelFilter::WARN))
         .with_target("weir", own)
+        // What a client does to its connection is no operator's business: a flood of resets would be one of lines.
+        .with_target("h2", LevelFilter::OFF)
 }
 
 /// <https://no-color.org>: set and not empty.

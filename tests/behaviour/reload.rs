@@ -205,6 +205,26 @@ async fn the_api_takes_the_file_at_once_and_tells_what_became_of_it() {
     assert_eq!(followed.weir.get("/").await.text(), "two");
 }
 
+/// Reading a pipe that nobody writes to would take for ever, and every later reload with it.
+#[tokio::test]
+async fn what_is_no_regular_file_is_refused_and_a_good_file_taken_after_it() {
+    let followed = Followed::start(&site("one")).await;
+    std::fs::remove_file(&followed.file).unwrap();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mkfifoat(rustix::fs::CWD, &followed.file, mode).unwrap();
+    let answer = followed.weir.admin("POST", "/api/reload").await;
+    assert_eq!(answer.status, 422);
+    assert!(
+        answer.text().contains("not a regular file"),
+        "{}",
+        answer.text()
+    );
+    let aside = followed.folder.path().join("aside");
+    std::fs::write(&aside, format!("{QUIET}{}", site("two"))).unwrap();
+    std::fs::rename(&aside, &followed.file).unwrap();
+    until_answer(&followed.weir, "two").await;
+}
+
 #[tokio::test]
 async fn without_a_file_there_is_nothing_to_take() {
     let weir = Weir::start(&site("one")).await;

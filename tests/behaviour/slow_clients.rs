@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::support::http2::{
-    END_HEADERS, END_STREAM, Frames, HEADERS, SETTINGS, WINDOW_UPDATE, section,
+    END_HEADERS, END_STREAM, Frames, HEADERS, RST_STREAM, SETTINGS, WINDOW_UPDATE, section,
 };
 use crate::support::origin::{ok, read_request};
 use crate::support::tls::{Authority, handshake};
@@ -138,6 +138,37 @@ async fn an_http_2_client_that_takes_nothing_is_left_and_its_servers_freed() {
         taken.load(Ordering::Relaxed) < 30_000_000,
         "held back: {taken:?}"
     );
+}
+
+/// What ends a stream goes to h2 as soon as there is room for its first byte: one such piece may be left in a few streams,
+/// not in all of them.
+#[tokio::test]
+async fn an_http_2_client_cannot_leave_the_last_piece_in_each_stream() {
+    const STREAMS: usize = 40;
+    let origin = Origin::start(|_| ok(vec![b'x'; 16 * 1024])).await;
+    let weir = Weir::start(&stalling(&origin)).await;
+    let mut frames = Frames::open(weir.address()).await;
+    let window = [0, 4, 0, 0, 0, 1];
+    frames.send(SETTINGS, 0, 0, &window).await;
+    let head = section(&[
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", "/"),
+    ]);
+    for stream in 0..STREAMS as u32 {
+        frames
+            .send(HEADERS, END_HEADERS | END_STREAM, 2 * stream + 1, &head)
+            .await;
+    }
+    let mut resets = 0;
+    while resets < STREAMS - 6 {
+        let frame = timeout(PATIENCE, frames.next())
+            .await
+            .unwrap_or_else(|_| panic!("only {resets} streams were reset"))
+            .expect("the connection stays");
+        resets += usize::from(frame.kind == RST_STREAM);
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,8 @@ use super::head::{Asked, BadHead, MAX_HEAD, ResponseHead};
 use super::workspace::{READ_SIZE, Workspace};
 use crate::deadline::{Deadline, Ticks};
 
+/// What a part of a block of the shared buffer is worth copying for, so that it does not keep all of it.
+const UNSHARE_UP_TO: usize = 16 * 1024;
 /// Informational responses skipped before a server counts as broken.
 const MAX_INFORMATIONAL: u32 = 32;
 
@@ -166,6 +168,14 @@ impl Connection {
         }
     }
 
+    /// Moves what is unread out of the buffer that all connections share, unless it is most of a block of it: for whoever
+    /// may keep it for long.
+    pub(crate) fn unshare(&mut self) {
+        if self.unread.len() <= UNSHARE_UP_TO {
+            self.unread = Bytes::copy_from_slice(&self.unread);
+        }
+    }
+
     /// Waits for the head of the final response while sending what is left of the request. The server has `response_timeout`
     /// for it from the moment when it has the whole request.
     pub(crate) async fn receive<B>(
@@ -218,6 +228,7 @@ impl Connection {
                 self.deadline.disarm();
                 return Poll::Ready(Ok(Received { head }));
             }
+            self.unshare();
             // A head that trickles in is parsed again only when an end of a line came that may be its last.
             loop {
                 let before = self.unread.len();
