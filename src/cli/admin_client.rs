@@ -96,14 +96,7 @@ fn admin_of(file: &Path) -> anyhow::Result<Admin> {
         Err(LoadError::Invalid(report)) => report,
         Err(error) => return Err(error.into()),
     };
-    let section = toml::from_str::<toml::Table>(invalid.source())
-        .ok()
-        .map(|mut table| table.remove("admin"));
-    let alone = section.and_then(|admin| {
-        let mut table: toml::Table = toml::from_str(ENOUGH).ok()?;
-        table.extend(admin.map(|admin| ("admin".to_owned(), admin)));
-        config::parse(&table.to_string(), file).ok()
-    });
+    let alone = config::parse(&format!("{ENOUGH}{}", admin_lines(invalid.source())), file).ok();
     let hint = || {
         format!(
             "`{}` is invalid and does not say where weir's admin address is; name it with `--admin URL`",
@@ -111,6 +104,20 @@ fn admin_of(file: &Path) -> anyhow::Result<Admin> {
         )
     };
     Ok(alone.with_context(hint)?.admin)
+}
+
+/// The lines of the `[admin]` table: all that can be relied on where the syntax of others is wrong.
+fn admin_lines(text: &str) -> String {
+    let mut inside = false;
+    text.split_inclusive('\n')
+        .filter(|line| {
+            let line = line.trim_start();
+            if line.starts_with('[') {
+                inside = line.starts_with("[admin");
+            }
+            inside
+        })
+        .collect()
 }
 
 /// The least that makes a config of an `[admin]` table.

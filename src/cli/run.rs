@@ -84,7 +84,7 @@ pub(super) async fn until_stopped(running: Running, signals: &mut Signals) {
     }
     tracing::info!("stopping; a second signal ends weir at once");
     tokio::select! {
-        () = running.stop() => {}
+        () = running.stop() => tracing::info!("stopped"),
         () = signals.end() => tracing::warn!("ended at once, as asked"),
     }
 }

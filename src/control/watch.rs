@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::reload::Source;
 
@@ -44,7 +44,7 @@ pub(crate) async fn watch(source: Arc<Source>, files: Vec<PathBuf>) {
         if !moved && !watch.change(&mut changed).await {
             return;
         }
-        quiet(&mut changed).await;
+        watch.quiet(&mut changed).await;
         // Without an attempt the contents are the same, but a link may lead to them by another way now.
         if let Some(attempt) = source.take_file(true).await {
             files = attempt.files;
@@ -148,12 +148,18 @@ impl Watch {
             }
         }
     }
-}
 
-/// Waits until nothing has happened for a while: whoever writes a file is done.
-async fn quiet(events: &mut UnboundedReceiver<notify::Result<Event>>) {
-    let latest = Instant::now() + LATEST;
-    while let Ok(Ok(Some(_))) = timeout_at(latest, timeout(QUIET, events.recv())).await {}
+    /// Waits until nothing has changed for a while: whoever writes a file is done. What goes on beside the files that
+    /// matter is none of it.
+    async fn quiet(&self, events: &mut UnboundedReceiver<notify::Result<Event>>) {
+        let latest = Instant::now() + LATEST;
+        let mut until = Instant::now() + QUIET;
+        while let Ok(Some(event)) = timeout_at(until.min(latest), events.recv()).await {
+            if event.is_ok_and(|event| self.places.concern(&event)) {
+                until = Instant::now() + QUIET;
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -481,6 +481,11 @@ impl Worker {
                 Err(_) => {}
             }
             if tokio::time::Instant::now() >= until {
+                let connections = self.connections.borrow().len();
+                tracing::warn!(
+                    connections,
+                    "the time to drain is over, connections were cut"
+                );
                 return;
             }
         }

@@ -1,10 +1,12 @@
 //! One normal form for the path of a request target, so that routing, access rules, cache key and the server see the same.
 //!
 //! RFC 3986 §6.2.2: escapes of unreserved characters are decoded (`/%61dmin` is `/admin`), the others upper-cased, dot
-//! segments resolved and clamped at the root (§5.2.4; `%2e` is a dot). Nothing else changes: empty segments stay, and so
+//! segments resolved and clamped at the root (§5.2.4; `%2e` is a dot). Bytes beyond ASCII, which no path may have but
+//! some clients send and people write, are escaped (RFC 3987 §3.1). Nothing else changes: empty segments stay, and so
 //! do encoded slashes and backslashes, because decoding them would make segments that the client did not write.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
 /// Why a path is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,12 +80,14 @@ fn is_plain_block<const N: usize>(before: &[u8; N], after: &[u8; N]) -> bool {
         })
 }
 
-/// Whether a byte needs the close look: what is forbidden, `%`, and a dot after a slash. `!` and `'` are taken along: the
+/// Whether a byte needs the close look: what is forbidden or beyond ASCII, `%`, and a dot after a slash. `!` and `'` are taken along: the
 /// fewer comparisons, the faster.
 fn is_suspect(before: u8, byte: u8) -> bool {
     let hash_or_percent = (byte | 0b110) == b'\'';
     let question_or_delete = (byte | 0b100_0000) == 0x7f;
-    (byte <= b' ') | hash_or_percent | question_or_delete | ((byte == b'.') & (before == b'/'))
+    // One signed comparison: bytes beyond ASCII are negative.
+    let low_or_high = byte.cast_signed() <= b' '.cast_signed();
+    low_or_high | hash_or_percent | question_or_delete | ((byte == b'.') & (before == b'/'))
 }
 
 fn is_forbidden(byte: u8) -> bool {
@@ -104,6 +108,7 @@ fn needs_rewriting(path: &[u8]) -> Result<bool, BadPath> {
             }
             b'/' => changes |= begins_with_dot_segment(rest),
             byte if is_forbidden(byte) => return Err(BadPath::Forbidden),
+            0x80.. => changes = true,
             _ => {}
         }
     }
@@ -146,13 +151,26 @@ fn parent(path: &str) -> usize {
 fn push_segment(normal: &mut String, segment: &str) -> Result<(), BadPath> {
     let mut rest = segment;
     while let Some((plain, after)) = rest.split_once('%') {
-        normal.push_str(plain);
+        push_plain(normal, plain);
         let (escape, _) = Escape::read(after.as_bytes())?;
         escape.push(normal);
         rest = after.get(2..).ok_or(BadPath::Escape)?;
     }
-    normal.push_str(rest);
+    push_plain(normal, rest);
     Ok(())
+}
+
+fn push_plain(normal: &mut String, plain: &str) {
+    for character in plain.chars() {
+        if character.is_ascii() {
+            normal.push(character);
+        } else {
+            for byte in character.encode_utf8(&mut [0; 4]).bytes() {
+                // Writing to a string cannot fail.
+                let _ = write!(normal, "%{byte:02X}");
+            }
+        }
+    }
 }
 
 /// `%XY`, by its two digits as they were written.
@@ -206,6 +224,18 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn what_is_beyond_ascii_is_escaped() {
+        for (path, normal) in [
+            ("/café", "/caf%C3%A9"),
+            ("/caf%c3%a9", "/caf%C3%A9"),
+            ("/é/../ü%2e/x", "/%C3%BC./x"),
+            ("/日本", "/%E6%97%A5%E6%9C%AC"),
+        ] {
+            assert_eq!(normalise(path).as_deref(), Ok(normal), "{path}");
+        }
+    }
+
     #[track_caller]
     fn same(path: &str) {
         assert!(
@@ -232,7 +262,7 @@ mod tests {
             "/a/..b/.c/d..",
             "/a%2Fb%5Cc%20d",
             "/caf%C3%A9",
-            "/café/with/more/than/sixteen/bytes.html",
+            "/coffee/with/more/than/sixteen/bytes.html",
             "/a;b=c/d,e/@:!$&'()*+=[]\\\"<>^`{|}~",
         ] {
             same(path);
@@ -276,7 +306,7 @@ mod tests {
         becomes("/%61dmin", "/admin");
         becomes("/%7Euser/%2D%5f", "/~user/-_");
         becomes("/caf%c3%a9", "/caf%C3%A9");
-        becomes("/é/%7e", "/é/~");
+        becomes("/é/%7e", "/%C3%A9/~");
     }
 
     #[test]
@@ -372,6 +402,10 @@ mod tests {
         while let Some(byte) = bytes.next() {
             if byte <= b' ' || byte == 0x7f || byte == b'#' || byte == b'?' {
                 return None;
+            }
+            if byte >= 0x80 {
+                decoded.extend(format!("%{byte:02X}").bytes());
+                continue;
             }
             if byte != b'%' {
                 decoded.push(byte);

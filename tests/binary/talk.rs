@@ -175,6 +175,9 @@ fn a_broken_file_still_tells_where_the_admin_address_is() {
         stderr(&reload)
     );
     assert!(get(program.address("web"), "/").ends_with("hello"));
+    std::fs::write(&file, format!("{config}\n[route.bad\n")).unwrap();
+    let status = output(folder.path(), ["status"]);
+    assert_eq!(status.status.code(), Some(0), "{}", stderr(&status));
     std::fs::write(&file, "[admin\naddress = 5").unwrap();
     let status = output(folder.path(), ["status"]);
     assert_eq!(status.status.code(), Some(2));

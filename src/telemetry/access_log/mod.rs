@@ -303,7 +303,11 @@ fn open(output: &config::AccessLog) -> io::Result<Option<File>> {
             .create(true)
             .mode(0o640)
             .open(path)
-            .map(Some),
+            .map(Some)
+            .map_err(|error| {
+                let message = format!("log.access: `{}`: {error}", path.display());
+                io::Error::new(error.kind(), message)
+            }),
     }
 }
 
