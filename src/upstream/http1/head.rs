@@ -266,7 +266,7 @@ impl Fields {
         http_11: bool,
         asked: Asked,
     ) -> Result<ResponseHead, BadHead> {
-        for name in std::mem::take(&mut self.nominated) {
+        for name in &self.nominated {
             self.headers.remove(name);
         }
         if self.chunked && self.length.is_some() {
