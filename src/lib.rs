@@ -36,8 +36,6 @@ mod route;
 mod semantics;
 mod state;
 mod telemetry;
-#[doc(hidden)]
-pub mod testing;
 pub mod units;
 mod upstream;
 

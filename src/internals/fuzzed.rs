@@ -1,4 +1,4 @@
-//! Parts that are fuzzed and timed on their own, from outside of the crate. Not an interface: it changes as they do.
+//! For `tests/fuzz/`.
 
 use bytes::Bytes;
 use http::HeaderMap;

@@ -1,4 +1,4 @@
-//! What `benches/` must time alone, and nobody else should use: no part of weir's interface, and free to change.
+//! For `benches/`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use weir::testing::{
+use weir::internals::{
     Body, BodyEnd, BodyFraming, Head, decode_body, parse_response_head, write_response_head,
 };
 
