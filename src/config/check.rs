@@ -47,7 +47,7 @@ impl<'t> Names<'t> {
     /// Whether there is such a name; complains if there is not.
     pub(super) fn check(&self, name: &Name<'_>) -> bool {
         let known = self.known.contains(name.text);
-        if !known && !name.problems.incomplete() {
+        if !known && !Self::may_be_lost(name) {
             let near = || did_you_mean(name.text, self.in_order.iter().copied());
             let near = name.problems.may_suggest().then(near).flatten();
             name.problem(
@@ -57,6 +57,17 @@ impl<'t> Names<'t> {
             );
         }
         known
+    }
+
+    /// Whether the thing may be in a part of the file that could not be understood.
+    fn may_be_lost(name: &Name<'_>) -> bool {
+        let header = |quote| format!(".{quote}{}", name.text);
+        name.problems.incomplete()
+            && (!name.problems.may_suggest()
+                || ["", "\""]
+                    .map(header)
+                    .iter()
+                    .any(|part| name.problems.text_has(part)))
     }
 
     pub(super) fn in_order(&self) -> impl Iterator<Item = &'t str> {

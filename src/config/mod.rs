@@ -20,6 +20,7 @@ mod show;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod unclosed;
 mod upstreams;
 mod value;
 mod values;

@@ -92,6 +92,11 @@ impl<'t> Problems<'t> {
         self.text.contains(['$', '\\'])
     }
 
+    /// Whether `part` stands anywhere in the file.
+    pub(super) fn text_has(&self, part: &str) -> bool {
+        self.text.contains(part)
+    }
+
     /// `weir.toml:12:1`
     pub(super) fn place(&self, span: &Range<usize>) -> String {
         let (line, column) = self.index.position(self.text, span.start);

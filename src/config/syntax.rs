@@ -7,6 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, Error};
 
 use super::problems::Problems;
+use super::unclosed::{self, Kind, Unclosed};
 use super::value::plain;
 
 /// Parses as much as can be understood. Needs a deep stack: dotted keys inside nested tables make trees some 6,400 levels deep.
@@ -19,15 +20,29 @@ pub(super) fn parse<'t>(
     if errors.is_empty() {
         return tree;
     }
-    // The parser gives up at a key without a value, and everything below it would go unchecked: a second run without those lines.
+    let in_brackets = errors.iter().any(is_in_brackets);
+    let closed = in_brackets.then(|| unclosed::close(text));
+    let closed = closed.filter(|closed| !closed.unclosed.is_empty());
+    let (source, errors) = match &closed {
+        Some(closed) => (&*closed.text, DeTable::parse_recoverable(&closed.text).1),
+        None => (text, errors),
+    };
+    // The parser gives up at a key without a value, and everything below it would go unchecked: another run without those lines.
     let (mut given_up, errors): (Vec<_>, Vec<_>) = errors.into_iter().partition(gives_up);
     given_up.sort_by_key(start);
-    let (tree, errors) = if given_up.is_empty() {
+    let (tree, errors) = if given_up.is_empty() && closed.is_none() {
         (tree, errors)
     } else {
-        *blanked = without_lines_of(text, &given_up);
+        *blanked = without_lines_of(source, &given_up);
         DeTable::parse_recoverable(blanked)
     };
+    for unclosed in closed
+        .iter()
+        .flat_map(|closed| &closed.unclosed)
+        .take(MOST_ERRORS)
+    {
+        not_closed(unclosed, problems);
+    }
     let firsts = FirstPlaces::new(text);
     let mut errors: Vec<_> = given_up.into_iter().chain(errors).collect();
     errors.sort_by_key(start);
@@ -53,6 +68,30 @@ pub(super) fn parse<'t>(
         );
     }
     tree
+}
+
+/// Whether the parser may have lost its way in a list or an inline table.
+fn is_in_brackets(error: &Error) -> bool {
+    ["array", "inline table"]
+        .iter()
+        .any(|place| error.message().contains(place))
+}
+
+fn not_closed(unclosed: &Unclosed, problems: &Problems<'_>) {
+    let (what, with) = match unclosed.kind {
+        Kind::List => ("list", ']'),
+        Kind::Table => ("table", '}'),
+        Kind::String => ("string", '"'),
+    };
+    if unclosed.kind == Kind::Table {
+        problems.set_incomplete(); // keys that look as if they were in it may have been meant for the table around it
+    }
+    let help = format!("close it with `{with}`");
+    problems.add_syntax(
+        unclosed.span.clone(),
+        format!("this {what} is not closed"),
+        Some(help),
+    );
 }
 
 fn start(error: &Error) -> usize {

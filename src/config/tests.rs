@@ -1084,3 +1084,95 @@ proptest! {
         survive(&EVERYTHING.lines().enumerate().map(changed).collect::<Vec<_>>().join("\n"));
     }
 }
+
+#[test]
+fn a_list_that_is_not_closed_is_named_where_it_begins() {
+    let start =
+        "[listen.web]\naddress = \":8080\"\n[route.site]\nupstream = \"app\"\n[upstream.app]\n";
+    let rest = "balance = \"round\"\n\n[route.b]\npath = \"/b\"\nupstream = \"nope\"\n";
+    let several = format!("{start}servers = [\n  \"127.0.0.1:80\",\n  \"127.0.0.1:81\"\n{rest}");
+    assert_eq!(
+        problems(&several),
+        [
+            "6:11: this list is not closed; close it with `]`",
+            "9:11: upstream.app.balance: expected one of `\"round_robin\"`, `\"least_connections\"`, found `\"round\"`",
+            "13:12: route.b.upstream: there is no upstream `nope`",
+        ]
+    );
+    let one = format!("{start}servers = [\"127.0.0.1:80\" # the first\n{rest}");
+    assert_eq!(
+        problems(&one)[0],
+        "6:11: this list is not closed; close it with `]`"
+    );
+    assert_eq!(problems(&one).len(), 3);
+    let empty = format!("{start}servers = [\n{rest}");
+    assert_eq!(
+        problems(&empty)[0],
+        "6:11: this list is not closed; close it with `]`"
+    );
+    assert_eq!(problems(&empty).len(), 3);
+    let last = format!("{start}servers = [\"127.0.0.1:80\",");
+    assert_eq!(
+        problems(&last),
+        ["6:11: this list is not closed; close it with `]`"]
+    );
+    let in_string = format!("{start}servers = [\"127.0.0.1:80\", \"127.0.0.1:81]\n{rest}");
+    assert_eq!(
+        problems(&in_string)[0],
+        "6:28: this string is not closed; close it with `\"`"
+    );
+    assert_eq!(problems(&in_string).len(), 3);
+    let table = format!(
+        "{start}servers = [\"127.0.0.1:80\"]\nhealth_check = {{ path = \"/\"\nbalance = \"round\"\n"
+    );
+    assert_eq!(
+        problems(&table)[0],
+        "7:16: this table is not closed; close it with `}`"
+    );
+    assert_eq!(problems(&table).len(), 2);
+}
+
+#[test]
+fn lists_over_several_lines_with_brackets_in_strings_and_comments_are_closed() {
+    let text = r##"
+[listen.web]
+address = ":8080"
+[route.site]
+upstream = "app"
+[route.odd]
+path_exact = "/[="
+respond = { status = 404, body = """
+[route.b]
+x = [
+""" }
+methods = [ # [ the
+  "GET", # ] "first
+  'PUT',
+]
+[upstream.app]
+servers = [
+  { address = "127.0.0.1:3000",
+    weight = 2 },
+  "127.0.0.1:3001"
+]
+x =
+"##;
+    assert_eq!(problems(text), ["22:4: the value is missing"]);
+    assert!(unclosed::close(text).unclosed.is_empty());
+}
+
+#[test]
+fn an_unknown_upstream_is_named_beside_a_syntax_error_unless_its_table_may_be_lost() {
+    let text = "[listen.web]\naddress = \":8080\"\n[route.a]\nupstream = \"nope\"\n[route.b\n";
+    assert!(
+        problems(text).contains(&"4:12: route.a.upstream: there is no upstream `nope`".to_owned()),
+        "{:?}",
+        problems(text)
+    );
+    let lost = format!("{text}[upstream.nope\nservers = [\"127.0.0.1:80\"]\n");
+    assert!(
+        !problems(&lost)
+            .iter()
+            .any(|problem| problem.contains("there is no"))
+    );
+}
