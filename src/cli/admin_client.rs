@@ -96,7 +96,14 @@ fn admin_of(file: &Path) -> anyhow::Result<Admin> {
         Err(LoadError::Invalid(report)) => report,
         Err(error) => return Err(error.into()),
     };
-    let alone = config::parse(&format!("{ENOUGH}{}", admin_lines(invalid.source())), file).ok();
+    let said = match toml::from_str::<toml::Table>(invalid.source()) {
+        Ok(mut table) => {
+            table.retain(|key, _| key == "admin");
+            table.to_string()
+        }
+        Err(_) => admin_lines(invalid.source()),
+    };
+    let alone = config::parse(&format!("{ENOUGH}{said}"), file).ok();
     let hint = || {
         format!(
             "`{}` is invalid and does not say where weir's admin address is; name it with `--admin URL`",
@@ -106,16 +113,18 @@ fn admin_of(file: &Path) -> anyhow::Result<Admin> {
     Ok(alone.with_context(hint)?.admin)
 }
 
-/// The lines of the `[admin]` table: all that can be relied on where the syntax of others is wrong.
+/// The lines that are about `admin`: all that can be relied on where the syntax of others is wrong.
 fn admin_lines(text: &str) -> String {
+    let mut at_root = true;
     let mut inside = false;
     text.split_inclusive('\n')
         .filter(|line| {
             let line = line.trim_start();
             if line.starts_with('[') {
+                at_root = false;
                 inside = line.starts_with("[admin");
             }
-            inside
+            inside || at_root && line.starts_with("admin")
         })
         .collect()
 }

@@ -178,6 +178,21 @@ fn a_broken_file_still_tells_where_the_admin_address_is() {
     std::fs::write(&file, format!("{config}\n[route.bad\n")).unwrap();
     let status = output(folder.path(), ["status"]);
     assert_eq!(status.status.code(), Some(0), "{}", stderr(&status));
+    let table = format!("[admin]\naddress = \"unix:{}\"\n", socket.display());
+    assert!(config.contains(&table), "{config}");
+    let dotted = format!("admin.address = \"unix:{}\"\n", socket.display());
+    let inline = format!("admin = {{ address = \"unix:{}\" }}\n", socket.display());
+    for admin in [dotted, inline] {
+        let config = format!("{admin}{}", config.replace(&table, ""));
+        for broken in [
+            config.replace("respond", "resond"),
+            format!("{config}[route.bad\n"),
+        ] {
+            std::fs::write(&file, broken).unwrap();
+            let status = output(folder.path(), ["status"]);
+            assert_eq!(status.status.code(), Some(0), "{}", stderr(&status));
+        }
+    }
     std::fs::write(&file, "[admin\naddress = 5").unwrap();
     let status = output(folder.path(), ["status"]);
     assert_eq!(status.status.code(), Some(2));
