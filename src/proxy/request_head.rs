@@ -11,6 +11,7 @@ use super::target::Target;
 use crate::config::HostHeader;
 use crate::semantics::forwarded;
 use crate::semantics::hop_by_hop::{Nominated, has_token, is_hop_by_hop};
+use crate::semantics::variables::begins_as;
 use crate::state::{Listener, Route, Upstream};
 use crate::units::ServerAddr;
 use crate::upstream::http1::UploadLength;
@@ -246,28 +247,21 @@ fn write_joined(
 
 /// Fields that weir writes itself, whatever the client sent; `Forwarded` and its like of trusted proxies are read before.
 ///
-/// Servers that turn fields into variables (CGI, WSGI) read `x_real_ip` as `x-real-ip`, so the one passes no more than the
-/// other.
+/// Servers that turn fields into variables read `x_real_ip` as `x-real-ip`, so the one passes no more than the other.
 #[inline]
 fn is_written_by_weir(name: &str) -> bool {
     match name.len() {
         4 => name == "host",
         6 => name == "expect",
-        9 => name == "forwarded" || is_read_as(name, b"x-real-ip"),
-        12 => is_read_as(name, b"x-request-id"),
-        14 => is_read_as(name, b"content-length"),
-        15 => is_read_as(name, b"x-forwarded-for"),
-        16 => is_read_as(name, b"x-forwarded-host"),
-        17 => is_read_as(name, b"x-forwarded-proto"),
-        18 => is_read_as(name, b"x-forwarded-prefix"),
+        9 => name == "forwarded" || begins_as(name, "x-real-ip"),
+        12 => begins_as(name, "x-request-id"),
+        14 => begins_as(name, "content-length"),
+        15 => begins_as(name, "x-forwarded-for"),
+        16 => begins_as(name, "x-forwarded-host"),
+        17 => begins_as(name, "x-forwarded-proto"),
+        18 => begins_as(name, "x-forwarded-prefix"),
         _ => false,
     }
-}
-
-fn is_read_as(name: &str, field: &[u8]) -> bool {
-    name.bytes()
-        .zip(field)
-        .all(|(byte, &wanted)| byte == wanted || (byte == b'_' && wanted == b'-'))
 }
 
 #[cfg(test)]

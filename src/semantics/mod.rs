@@ -8,3 +8,4 @@ pub(crate) mod hop_by_hop;
 pub(crate) mod host;
 pub(crate) mod path;
 pub(crate) mod trailers;
+pub(crate) mod variables;

@@ -3,7 +3,7 @@
 use http::HeaderName;
 use http::header;
 
-use super::hop_by_hop;
+use super::{hop_by_hop, variables};
 
 /// Whether a field that came as a trailer is passed on as one. Not those that frame, route, authenticate or describe the
 /// content: a receiver that merges trailers into the head would believe them.
@@ -31,19 +31,12 @@ pub(crate) fn may_follow(name: &HeaderName) -> bool {
         )
 }
 
-/// Whether a proxy writes the field to tell who asked. Servers that turn fields into variables take `_` for `-`.
+/// Whether a proxy writes the field to tell who asked.
 fn tells_of_proxies(name: &str) -> bool {
-    let begins = |with: &[u8]| {
-        name.len() >= with.len()
-            && name
-                .bytes()
-                .zip(with)
-                .all(|(byte, &wanted)| byte == wanted || (byte == b'_' && wanted == b'-'))
-    };
     name == "via"
-        || [&b"x-forwarded"[..], b"x-real-ip", b"x-request-id"]
+        || ["x-forwarded", "x-real-ip", "x-request-id"]
             .into_iter()
-            .any(begins)
+            .any(|field| variables::begins_as(name, field))
 }
 
 #[cfg(test)]
