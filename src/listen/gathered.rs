@@ -1,7 +1,7 @@
 //! What an HTTP/2 connection writes, gathered until there is no more to write.
 //!
 //! h2 flushes its output behind each larger DATA frame. To a TLS connection each flush is a record and a system call of its
-//! own, and together they are a third of what a small response costs. So a flush only takes note, and whoever polls the
+//! own, and together they are a third of what a small response costs. So its flush does nothing, and whoever polls the
 //! connection sends what all of its streams had to say, in one piece.
 
 use std::cell::RefCell;

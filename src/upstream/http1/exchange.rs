@@ -17,11 +17,9 @@ use tokio_util::io::poll_write_buf;
 
 use super::framing::{BadFraming, Framing};
 use super::head::{Asked, BadHead, MAX_HEAD, ResponseHead};
-use super::workspace::{READ_SIZE, Workspace};
+use super::workspace::{COPY_UP_TO, READ_SIZE, Workspace};
 use crate::deadline::{Deadline, Ticks};
 
-/// What a part of a block of the shared buffer is worth copying for, so that it does not keep all of it.
-const UNSHARE_UP_TO: usize = 16 * 1024;
 /// Informational responses skipped before a server counts as broken.
 const MAX_INFORMATIONAL: u32 = 32;
 
@@ -171,7 +169,7 @@ impl Connection {
     /// Moves what is unread out of the buffer that all connections share, unless it is most of a block of it: for whoever
     /// may keep it for long.
     pub(crate) fn unshare(&mut self) {
-        if self.unread.len() <= UNSHARE_UP_TO {
+        if self.unread.len() <= COPY_UP_TO {
             self.unread = Bytes::copy_from_slice(&self.unread);
         }
     }
@@ -237,7 +235,7 @@ impl Connection {
                 } else {
                     MAX_HEAD.saturating_sub(before).max(1)
                 };
-                match self.poll_read(context, workspace, limit, true) {
+                match self.poll_read(context, workspace, limit, before == 0) {
                     Poll::Ready(Ok(true)) if before == 0 || may_end_head(&self.unread, before) => {
                         break;
                     }

@@ -16,8 +16,9 @@ use super::known_lines::KnownLines;
 /// is written at once: it fits into one segment of a loopback connection (65,483 bytes), where 64 KiB would make a full
 /// segment and a sliver each time, at a third more CPU for large bodies.
 pub(crate) const READ_SIZE: usize = 48 * 1024;
-/// Reads up to this size are copied out, so that a small response does not pin a large buffer.
-const COPY_UP_TO: usize = 8 * 1024;
+/// What may last and is up to this size is copied out, so that it does not keep a whole block of the buffer.
+pub(super) const COPY_UP_TO: usize = 8 * 1024;
+
 /// The buffer that responses are read into, and the field lines that came before.
 pub(crate) struct Workspace {
     buffer: RefCell<BytesMut>,
