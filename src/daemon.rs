@@ -12,6 +12,7 @@ use crate::control::admin::Admin;
 use crate::control::core::{Control, Parts, Phase, worker_count};
 use crate::control::reload::Source;
 use crate::control::watch;
+use crate::deadline::Clock;
 use crate::listen::tls;
 use crate::listen::worker::{self, Command, Loads, Seat};
 use crate::state::{Published, State, Surroundings};
@@ -59,16 +60,18 @@ impl Daemon {
         let metrics = Arc::new(Metrics::new(workers));
         let access = AccessLog::start(&config.log).map_err(StartError::AccessLog)?;
         metrics.set_access_log_dropped(access.dropped_lines());
+        let clock = Clock::start();
         let around = Surroundings {
             previous: None,
             workers,
             max_files,
             tls: &tls::settings,
             now: std::time::SystemTime::now(),
+            clock,
         };
         // The workers start with a state that has the config's names; its listeners are bound by the first `take`.
         let state = Arc::new(State::build(Arc::new(config.clone()), &around));
-        let published = Arc::new(Published::new(state));
+        let published = Arc::new(Published::new(state, clock));
         let servers = Arc::clone(&published);
         metrics.set_servers(Arc::new(move || {
             let now = |(_, server): (_, &Arc<crate::upstream::server::Server>)| ServerNow {

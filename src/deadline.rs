@@ -32,19 +32,41 @@ impl Ticks {
     }
 }
 
+/// The clock that all of the process count ticks by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock(Instant);
+
+impl Clock {
+    /// Ticks are counted from now on.
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// The tick of `now`.
+    pub(crate) fn tick(self, now: Instant) -> u64 {
+        let elapsed = now.saturating_duration_since(self.0).as_nanos() / TICK.as_nanos();
+        u64::try_from(elapsed).unwrap_or(NEVER / 2)
+    }
+
+    /// The current tick. Asks the system; workers have [`Deadlines::now`].
+    pub(crate) fn now(self) -> u64 {
+        self.tick(Instant::now())
+    }
+}
+
 /// The wheel of one worker, and its coarse clock.
 pub(crate) struct Deadlines {
-    start: Instant,
+    clock: Clock,
     now: Cell<u64>,
     slots: RefCell<Vec<Vec<Weak<Entry>>>>,
 }
 
 impl Deadlines {
-    /// A wheel that stands at tick 0 now.
-    pub(crate) fn new(start: Instant) -> Rc<Self> {
+    /// A wheel that stands at the tick of `clock`.
+    pub(crate) fn new(clock: Clock) -> Rc<Self> {
         Rc::new(Self {
-            start,
-            now: Cell::new(0),
+            clock,
+            now: Cell::new(clock.now()),
             slots: RefCell::new((0..SLOTS).map(|_| Vec::new()).collect()),
         })
     }
@@ -66,8 +88,7 @@ impl Deadlines {
 
     /// Moves the clock to `now` and wakes whoever is due. Called by the worker once per tick.
     pub(crate) fn advance(&self, now: Instant) {
-        let elapsed = now.saturating_duration_since(self.start).as_nanos() / TICK.as_nanos();
-        let to = u64::try_from(elapsed).unwrap_or(NEVER / 2);
+        let to = self.clock.tick(now);
         // After a long pause (a suspended machine) one turn visits every slot; more turns would find nothing new.
         let from = self.now.get().max(to.saturating_sub(SLOTS as u64));
         self.now.set(self.now.get().max(to));
@@ -222,7 +243,7 @@ mod tests {
             let start = Instant::now();
             Self {
                 start,
-                wheel: Deadlines::new(start),
+                wheel: Deadlines::new(Clock(start)),
                 wakes: Arc::default(),
             }
         }

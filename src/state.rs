@@ -13,12 +13,15 @@ use http::HeaderValue;
 use ipnet::IpNet;
 
 use crate::config::{
-    self, Balance, Config, FieldEdits, HealthCheck, HostHeader, OnAllDown, RedirectToHttps,
+    self, Balance, Config, FieldEdits, HealthCheck, HostHeader, OnAllDown, RedirectToHttps, RetryOn,
 };
-use crate::deadline::Ticks;
+use crate::deadline::{Clock, Ticks};
 use crate::route::Table;
+use crate::semantics::methods::Methods;
 use crate::telemetry::metrics::Names;
-use crate::units::{ListenName, RouteName, ServerAddr, UpstreamName};
+use crate::units::{ListenName, RouteName, ServerAddr, Share, UpstreamName};
+use crate::upstream::ejection::Rules;
+use crate::upstream::group::{Ejections, Group};
 use crate::upstream::pool::PoolLimits;
 use crate::upstream::server::Server;
 
@@ -108,6 +111,20 @@ pub(crate) struct Upstream {
     pub(crate) on_all_down: OnAllDown,
     pub(crate) pool: PoolLimits,
     pub(crate) health_check: Option<HealthCheck>,
+    /// What its workers share.
+    pub(crate) group: Arc<Group>,
+    pub(crate) ejections: Option<Ejections>,
+    pub(crate) retries: Option<Retries>,
+    /// The methods of requests that may be sent twice.
+    pub(crate) replayable: Methods,
+    pub(crate) slow_start: Option<Ticks>,
+}
+
+/// `[upstream.NAME.retry]` at work.
+pub(crate) struct Retries {
+    pub(crate) max: u32,
+    pub(crate) budget: Share,
+    pub(crate) on: Vec<RetryOn>,
 }
 
 /// What a build needs beside the config.
@@ -121,19 +138,25 @@ pub(crate) struct Surroundings<'p> {
     /// TLS settings of a listener.
     pub(crate) tls: &'p dyn Fn(&config::Listener, &config::Tls) -> Arc<rustls::ServerConfig>,
     pub(crate) now: SystemTime,
+    pub(crate) clock: Clock,
 }
 
 impl State {
     /// Compiles `config`. Cannot fail: a `Config` is valid.
     pub(crate) fn build(config: Arc<Config>, around: &Surroundings<'_>) -> Self {
-        let servers = around
+        let known: HashMap<_, _> = around
             .previous
-            .map(Self::servers_by_identity)
-            .unwrap_or_default();
+            .into_iter()
+            .flat_map(|previous| &previous.upstreams)
+            .map(|upstream| (&upstream.name, upstream))
+            .collect();
         let upstreams: Vec<_> = config
             .upstreams
             .iter()
-            .map(|upstream| Arc::new(Upstream::build(upstream, &servers, around)))
+            .map(|upstream| {
+                let before = known.get(&upstream.name).copied();
+                Arc::new(Upstream::build(upstream, before, around))
+            })
             .collect();
         let upstream_numbers: HashMap<_, _> = config
             .upstreams
@@ -210,12 +233,6 @@ impl State {
             names.server(&upstream.name, server.address);
         }
         names
-    }
-
-    fn servers_by_identity(&self) -> HashMap<(UpstreamName, ServerAddr), Arc<Server>> {
-        self.servers()
-            .map(|(upstream, server)| ((upstream.name.clone(), server.address), Arc::clone(server)))
-            .collect()
     }
 }
 
@@ -350,22 +367,39 @@ impl Route {
 impl Upstream {
     fn build(
         upstream: &config::Upstream,
-        known: &HashMap<(UpstreamName, ServerAddr), Arc<Server>>,
+        before: Option<&Arc<Self>>,
         around: &Surroundings<'_>,
     ) -> Self {
+        let known: HashMap<ServerAddr, &Arc<Server>> = before
+            .into_iter()
+            .flat_map(|before| &before.servers)
+            .map(|(server, _)| (server.address, server))
+            .collect();
+        let group = before.map_or_else(
+            || Arc::new(Group::new(around.clock)),
+            |before| Arc::clone(&before.group),
+        );
         let probed = upstream.health_check.is_some();
         let servers = upstream.servers.iter().map(|server| {
-            let known = known.get(&(upstream.name.clone(), server.address)).cloned();
             let made = || {
-                Arc::new(Server::new(
+                let made = Server::new(
                     upstream.name.clone(),
                     server.address,
+                    Arc::clone(&group),
                     probed,
                     around.now,
-                ))
+                );
+                // The others are warm and carry the load.
+                if !known.is_empty() {
+                    made.grow();
+                }
+                Arc::new(made)
             };
+            let known = known.get(&server.address).copied().map(Arc::clone);
             (known.unwrap_or_else(made), server.weight.0.get())
         });
+        let retry = upstream.retry.as_ref();
+        let default = config::Retry::default();
         Self {
             name: upstream.name.clone(),
             servers: servers.collect(),
@@ -382,6 +416,22 @@ impl Upstream {
                 max_age: Ticks::of(upstream.keepalive.max_age),
             },
             health_check: upstream.health_check.clone(),
+            ejections: upstream.ejection.map(|ejection| Ejections {
+                rules: Rules {
+                    failures: ejection.failures,
+                    base: Ticks::of(ejection.base),
+                    max: Ticks::of(ejection.max),
+                },
+                max_share: ejection.max_share,
+            }),
+            retries: retry.map(|retry| Retries {
+                max: retry.max_retries,
+                budget: retry.budget,
+                on: retry.on.clone(),
+            }),
+            replayable: retry.unwrap_or(&default).methods.iter().cloned().collect(),
+            slow_start: upstream.slow_start.map(Ticks::of),
+            group,
         }
     }
 }
@@ -391,11 +441,13 @@ impl Upstream {
 pub(crate) struct Published {
     state: ArcSwap<State>,
     generation: AtomicU64,
+    pub(crate) clock: Clock,
 }
 
 impl Published {
-    pub(crate) fn new(state: Arc<State>) -> Self {
+    pub(crate) fn new(state: Arc<State>, clock: Clock) -> Self {
         Self {
+            clock,
             state: ArcSwap::new(state),
             generation: AtomicU64::new(1),
         }

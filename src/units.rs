@@ -31,6 +31,38 @@ impl From<Weight> for u64 {
     }
 }
 
+/// A share of a whole, from 0 to 1, to the hundredth of a percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Share(u16);
+
+impl Share {
+    /// That many percent; 100 at most.
+    pub const fn percent(percent: u16) -> Self {
+        Self::hundredths(percent.saturating_mul(100))
+    }
+
+    /// That many hundredths of a percent; 10,000 at most.
+    pub const fn hundredths(hundredths: u16) -> Self {
+        Self(if hundredths < 10_000 {
+            hundredths
+        } else {
+            10_000
+        })
+    }
+
+    /// That share of a number, rounded down.
+    pub fn of(self, number: u64) -> u64 {
+        let share = u128::from(number) * u128::from(self.0) / 10_000;
+        u64::try_from(share).unwrap_or(u64::MAX)
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", f64::from(self.0) / 100.0)
+    }
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -50,6 +50,20 @@ impl Balancer {
     }
 }
 
+impl Balancer {
+    /// The same for another attempt of a request.
+    pub(crate) fn pick_instead<C: Candidate>(
+        &mut self,
+        candidates: &[C],
+        ready: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        match self {
+            Self::RoundRobin(rotation) => rotation.pick_instead(candidates, ready),
+            Self::LeastConnections(_) => self.pick(candidates, ready),
+        }
+    }
+}
+
 /// Random enough to spread load (SplitMix64); not for secrets.
 #[derive(Debug)]
 struct Random(u64);

@@ -52,6 +52,27 @@ impl Rotation {
         }
     }
 
+    /// For a request that failed on whoever had its turn: any other, by weight. It costs nobody a turn, or a server that fails
+    /// would be asked first by every request; and it is drawn, or the next in turn would get all that this one fails.
+    pub(super) fn pick_instead<C: Candidate>(
+        &mut self,
+        candidates: &[C],
+        ready: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let mut total = 0;
+        let mut drawn = None;
+        for (index, candidate) in candidates.iter().enumerate() {
+            if ready(index) {
+                let weight = u64::from(candidate.weight());
+                total += weight;
+                if self.random.below(total) < weight {
+                    drawn = Some(index);
+                }
+            }
+        }
+        drawn
+    }
+
     fn pick_by_credit<C: Candidate>(
         &mut self,
         candidates: &[C],
@@ -219,6 +240,26 @@ mod tests {
         for _ in 0..100 {
             rotation.pick_by_credit(&candidates, |_| true).unwrap();
         }
+    }
+
+    #[test]
+    fn a_failover_costs_nobody_a_turn_and_goes_to_all_by_weight() {
+        let candidates = Sample::with_weights(&[1, 1, 3]);
+        let mut rotation = Rotation::new(3);
+        let mut instead = [0; 3];
+        let mut turns = [0; 3];
+        for _ in 0..10_000 {
+            let first = rotation.pick(&candidates, |_| true).unwrap();
+            turns[first] += 1;
+            if first == 0 {
+                let other = rotation.pick_instead(&candidates, |index| index != 0);
+                instead[other.unwrap()] += 1;
+            }
+        }
+        assert_eq!(turns, [2000, 2000, 6000]);
+        assert_eq!(instead[0], 0);
+        assert!((420..580).contains(&instead[1]), "{instead:?}");
+        assert_eq!(rotation.pick_instead(&candidates, |_| false), None);
     }
 
     proptest! {

@@ -15,6 +15,7 @@ mod listeners;
 mod position;
 mod problems;
 mod process;
+mod retries;
 mod routes;
 mod show;
 mod syntax;
@@ -35,7 +36,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 use rustls::sign::CertifiedKey;
 
-use crate::units::{ByteSize, ListenName, RouteName, ServerAddr, UpstreamName, Weight};
+use crate::units::{ByteSize, ListenName, RouteName, ServerAddr, Share, UpstreamName, Weight};
 
 pub use error::{LoadError, Problem, Report, Severity};
 pub use file::{find, load, parse};
@@ -308,6 +309,12 @@ pub struct Upstream {
     pub on_all_down: OnAllDown,
     pub keepalive: Keepalive,
     pub health_check: Option<HealthCheck>,
+    /// `None`: off.
+    pub ejection: Option<Ejection>,
+    /// `None`: off.
+    pub retry: Option<Retry>,
+    /// `None`: off.
+    pub slow_start: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -370,6 +377,40 @@ pub enum HealthCheckKind {
         status: Vec<(u16, u16)>,
         body: Option<String>,
     },
+}
+
+/// `[upstream.NAME.ejection]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ejection {
+    /// In a row, over at least a second.
+    pub failures: u32,
+    pub base: Duration,
+    pub max: Duration,
+    pub max_share: Share,
+}
+
+/// `[upstream.NAME.retry]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    pub max_retries: u32,
+    /// Of the requests of the last ten seconds.
+    pub budget: Share,
+    pub on: Vec<RetryOn>,
+    pub methods: Vec<Method>,
+}
+
+/// What an attempt must have come to for another to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RetryOn {
+    /// No connection, whatever the method.
+    Connect,
+    /// The connection broke, or what came was no HTTP, before there was a response head.
+    Reset,
+    /// No response head in time.
+    Timeout,
+    BadGateway,
+    Unavailable,
+    GatewayTimeout,
 }
 
 /// Whether the address is the machine's own, where an admin API without a token may listen.

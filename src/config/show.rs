@@ -10,7 +10,8 @@ use super::values::show_size;
 use super::{
     AccessFilter, AccessFormat, AccessLog, Action, Admin, AdminAddress, Balance, Config,
     FieldEdits, HealthCheck, HealthCheckKind, HostHeader, HostPattern, ListenAddress, Listener,
-    Log, LogFormat, LogLevel, OnAllDown, Process, Route, Tls, TlsVersion, UnknownSni, Upstream,
+    Log, LogFormat, LogLevel, OnAllDown, Process, RetryOn, Route, Tls, TlsVersion, UnknownSni,
+    Upstream,
 };
 use crate::units::{ByteSize, Weight};
 
@@ -270,8 +271,15 @@ fn upstream(out: &mut Toml, upstream: &Upstream) {
         OnAllDown::Refuse => "503",
     };
     out.key("on_all_down", text(on_all_down));
-    if upstream.health_check.is_none() {
-        out.key("health_check", text("off"));
+    out.key("slow_start", or("off", upstream.slow_start.map(duration)));
+    for (key, is_off) in [
+        ("health_check", upstream.health_check.is_none()),
+        ("ejection", upstream.ejection.is_none()),
+        ("retry", upstream.retry.is_none()),
+    ] {
+        if is_off {
+            out.key(key, text("off"));
+        }
     }
     out.header(&join(&path, "keepalive"));
     out.key("max_idle", upstream.keepalive.max_idle);
@@ -279,6 +287,24 @@ fn upstream(out: &mut Toml, upstream: &Upstream) {
     out.key("max_age", duration(upstream.keepalive.max_age));
     if let Some(check) = &upstream.health_check {
         health_check(out, &join(&path, "health_check"), check);
+    }
+    if let Some(ejection) = &upstream.ejection {
+        out.header(&join(&path, "ejection"));
+        out.key("failures", ejection.failures);
+        out.key("base", duration(ejection.base));
+        out.key("max", duration(ejection.max));
+        out.key("max_share", text(ejection.max_share));
+    }
+    if let Some(retry) = &upstream.retry {
+        out.header(&join(&path, "retry"));
+        out.key("max_retries", retry.max_retries);
+        out.key("budget", text(retry.budget));
+        let word = |on: &RetryOn| {
+            let known = RetryOn::ALL.iter().find(|(_, known)| known == on);
+            text(known.map_or("", |(word, _)| word))
+        };
+        out.key("on", list(retry.on.iter().map(word)));
+        out.key("methods", list(retry.methods.iter().map(text)));
     }
 }
 

@@ -154,10 +154,16 @@ stream_timeout = "2h"
 on_all_down = "503"
 health_check = { type = "http", path = "/h?x=1", method = "HEAD", host = "h.example.com:80", headers = { x-probe = "1" }, port = 81, interval = "1s", fast_interval = "100ms", timeout = "1s", rise = 1, fall = 1, status = "200, 300-302", body = "ok" }
 keepalive = { max_idle = 0, idle = "1s", max_age = "1m" }
+slow_start = "30s"
+ejection = { failures = 7, base = "1s", max = "2s", max_share = "12.5%" }
+retry = { max_retries = 2, budget = "5%", on = ["timeout", "504"], methods = ["GET", "PURGE"] }
 [upstream.other]
 servers = ["10.0.0.1:1"]
 host_header = "server"
 health_check = { type = "tcp" }
+slow_start = "off"
+ejection = "off"
+retry = "off"
 "#;
 
 #[test]
@@ -195,6 +201,17 @@ fn every_key_lands_in_the_configuration() {
     assert_eq!(app.servers[0].address.to_string(), "127.0.0.1:3000");
     assert_eq!(u64::from(app.servers[1].weight), 5);
     assert_eq!(app.on_all_down, OnAllDown::Refuse);
+    assert_eq!(app.slow_start, Some(Duration::from_secs(30)));
+    let ejection = app.ejection.unwrap();
+    assert_eq!((ejection.failures, ejection.max_share.of(1000)), (7, 125));
+    let retry = app.retry.as_ref().unwrap();
+    assert_eq!(retry.on, [RetryOn::Timeout, RetryOn::GatewayTimeout]);
+    assert_eq!((retry.max_retries, retry.methods.len()), (2, 2));
+    let other = &config.upstreams[1];
+    assert_eq!(
+        (other.ejection, &other.retry, other.slow_start),
+        (None, &None, None)
+    );
     let check = config.upstreams[1].health_check.as_ref().unwrap();
     assert_eq!(check.kind, HealthCheckKind::Tcp);
 }
@@ -537,6 +554,26 @@ fn each_mistake_is_answered_with_where_what_and_what_to_do() {
             "3:32: upstream.x.health_check.path: `path` means nothing with `type = \"tcp\"`",
         ),
         (
+            upstream("ejection = { max_share = 50 }"),
+            "3:26: upstream.x.ejection.max_share: expected a share such as `\"25%\"`, found the number `50`; write `\"50%\"`",
+        ),
+        (
+            upstream("ejection = { max_share = \"101%\" }"),
+            "3:26: upstream.x.ejection.max_share: must be more than 0% and at most 100%",
+        ),
+        (
+            upstream("retry = { budget = \"a lot\" }"),
+            "3:20: upstream.x.retry.budget: `a lot` is not a share; write a number and `%`, as in `\"25%\"`",
+        ),
+        (
+            upstream("ejection = { base = \"10m\" }"),
+            "3:21: upstream.x.ejection.base: `max` must not be less than `base`",
+        ),
+        (
+            upstream("retry = { on = [\"500\"] }"),
+            "3:17: upstream.x.retry.on[0]: expected one of `\"connect\"`, `\"reset\"`, `\"timeout\"`, `\"502\"`, `\"503\"`, `\"504\"`, found `\"500\"`; did you mean `502`?",
+        ),
+        (
             upstream("health_check = true"),
             "3:16: upstream.x.health_check: expected a path such as `\"/healthz\"`, a table, or `\"off\"`, found the boolean `true`",
         ),
@@ -597,10 +634,7 @@ fn keys_of_later_versions_are_refused_by_name_unless_they_are_off() {
         (in_upstream, "max_in_flight", "5", Some("\"off\"")),
         (in_upstream, "queue", "{ size = 1 }", Some("\"off\"")),
         (in_upstream, "concurrency", "\"adaptive\"", Some("\"off\"")),
-        (in_upstream, "slow_start", "\"10s\"", Some("\"off\"")),
         (in_upstream, "panic_below", "\"30%\"", Some("\"off\"")),
-        (in_upstream, "ejection", "{}", Some("\"off\"")),
-        (in_upstream, "retry", "{}", Some("\"off\"")),
         (in_upstream, "sticky", "true", Some("false")),
         (in_upstream, "tls", "true", Some("\"off\"")),
         (

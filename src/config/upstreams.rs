@@ -10,10 +10,12 @@ use toml::de::DeValue;
 
 use super::addresses;
 use super::fields::values as field_values;
+use super::retries::{ejection, retry};
 use super::value::{Entry, Table, Value, found, off, plain};
-use super::values::{choice, duration, integer, method, or_off, string};
+use super::values::{choice, duration, duration_or_off, integer, method, or_off, string};
 use super::{
-    Balance, HealthCheck, HealthCheckKind, HostHeader, Keepalive, OnAllDown, ServerConfig, Upstream,
+    Balance, Ejection, HealthCheck, HealthCheckKind, HostHeader, Keepalive, OnAllDown, Retry,
+    ServerConfig, Upstream,
 };
 use crate::units::Weight;
 
@@ -56,6 +58,13 @@ pub(super) fn upstream(entry: &Entry<'_>) -> Option<Upstream> {
             }),
             keepalive: table.or("keepalive", Keepalive::default(), keepalive),
             health_check: table.or("health_check", None, |value| or_off(value, health_check)),
+            ejection: table.or("ejection", Some(Ejection::default()), |value| {
+                or_off(value, ejection)
+            }),
+            retry: table.or("retry", Some(Retry::default()), |value| {
+                or_off(value, retry)
+            }),
+            slow_start: table.or("slow_start", Some(Duration::from_secs(10)), duration_or_off),
             servers: servers?,
         })
     })
@@ -66,15 +75,7 @@ fn not_yet(table: &Table<'_>) {
         choice(value, &[("http1", ())], &["http2"])
     });
     table.not_yet("hash_key", off::never);
-    for key in [
-        "max_in_flight",
-        "queue",
-        "concurrency",
-        "slow_start",
-        "panic_below",
-        "ejection",
-        "retry",
-    ] {
+    for key in ["max_in_flight", "queue", "concurrency", "panic_below"] {
         table.not_yet(key, off::word);
     }
     table.not_yet("sticky", off::word_or_no);

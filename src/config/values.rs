@@ -10,7 +10,7 @@ use toml::de::DeValue;
 
 use super::problems::did_you_mean;
 use super::value::{Value, found, plain};
-use crate::units::ByteSize;
+use crate::units::{ByteSize, Share};
 
 pub(super) fn boolean(value: &Value<'_>) -> Option<bool> {
     let boolean = value.inner.as_bool();
@@ -131,6 +131,35 @@ pub(super) fn size(value: &Value<'_>, range: RangeInclusive<u64>) -> Option<Byte
             value.invalid(format!("expected a size from {low} to {high}, found `{}`", plain(text)));
         }
         Some(bytes) => return Some(ByteSize(bytes)),
+    }
+    None
+}
+
+/// A share of a whole: `"25%"`, `"12.5%"`; more than nothing, to the hundredth of a percent.
+pub(super) fn share(value: &Value<'_>) -> Option<Share> {
+    let text = with_unit(value, "a share such as `\"25%\"`", |number| {
+        format!("write `\"{number}%\"`")
+    })?;
+    let hundredths = text
+        .strip_suffix('%')
+        .map(str::trim_end)
+        .filter(|number| {
+            number
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || byte == b'.')
+        })
+        .and_then(|number| number.parse::<f64>().ok())
+        .map(|number| (number * 100.0).round());
+    match hundredths {
+        None => value.invalid_but(
+            format!("`{}` is not a share", plain(text)),
+            "write a number and `%`, as in `\"25%\"`",
+        ),
+        // The cast is exact: the range is checked.
+        Some(hundredths) if (1.0..=10_000.0).contains(&hundredths) => {
+            return Some(Share::hundredths(hundredths as u16));
+        }
+        Some(_) => value.invalid("must be more than 0% and at most 100%"),
     }
     None
 }

@@ -163,6 +163,9 @@ impl Control {
     fn probe(&self, state: &State) {
         for (upstream, server) in state.servers() {
             server.probing(upstream.health_check.is_some(), state.loaded_at);
+            if upstream.ejections.is_none() {
+                server.pardon();
+            }
         }
         let probed = state
             .servers()
@@ -178,6 +181,7 @@ impl Control {
             max_files: self.max_files,
             tls: &tls::settings,
             now: SystemTime::now(),
+            clock: self.published.clock,
         }
     }
 

@@ -128,7 +128,7 @@ impl Listener {
 impl Upstream {
     fn of(control: &Control, upstream: &crate::state::Upstream) -> Self {
         let servers = upstream.servers.iter().map(|(server, _)| {
-            let health = server.health();
+            let standing = server.standing();
             let totals = control
                 .metrics
                 .server_totals(&upstream.name, server.address);
@@ -140,9 +140,9 @@ impl Upstream {
             };
             Server {
                 address: server.address.to_string(),
-                state: health.state.label(),
-                reason: health.reason,
-                since: time(health.since),
+                state: standing.state,
+                reason: standing.reason,
+                since: time(standing.since),
                 in_flight: server.in_flight(),
                 requests: totals.requests,
                 failures: totals.failures,

@@ -3,14 +3,14 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 
 use crate::balance::{Balancer, Candidate};
 use crate::config::Config;
-use crate::deadline::Deadlines;
+use crate::deadline::{Clock, Deadlines};
 use crate::listen::tls;
 use crate::proxy::Proxy;
 use crate::proxy::client::Client;
@@ -127,19 +127,21 @@ impl ReceivedRequest {
     /// Takes the first route. `None` if the config has no listener, route or upstream, or no access log can be started.
     pub fn new(config: Config, request: Request<()>) -> Option<Self> {
         let access = AccessLog::start(&config.log).ok()?;
+        let clock = Clock::start();
         let around = Surroundings {
             previous: None,
             workers: 1,
             max_files: 1024,
             tls: &tls::settings,
             now: SystemTime::now(),
+            clock,
         };
         let state = Arc::new(State::build(Arc::new(config), &around));
         let metrics = Arc::new(WorkerMetrics::default());
-        let published = Arc::new(Published::new(Arc::clone(&state)));
+        let published = Arc::new(Published::new(Arc::clone(&state), clock));
         let proxy = Proxy::new(
             published,
-            Deadlines::new(Instant::now()),
+            Deadlines::new(clock),
             Arc::clone(&metrics),
             access.sink(),
             1,

@@ -148,7 +148,7 @@ pub(crate) fn run(seat: Seat) -> io::Result<()> {
             workers,
             mut commands,
         } = seat;
-        let deadlines = Deadlines::new(Instant::now());
+        let deadlines = Deadlines::new(published.clock);
         let seed = (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let worker = Rc::new(Worker {
             number,
@@ -597,7 +597,7 @@ mod tests {
         use crate::listen::streams::Streams;
         use hyper::rt::Executor as _;
         runtime().unwrap().block_on(async {
-            let deadlines = Deadlines::new(Instant::now());
+            let deadlines = Deadlines::new(crate::deadline::Clock::start());
             let streams = Streams::new(&deadlines, crate::deadline::Ticks(5));
             let (done, ended) = oneshot::channel::<()>();
             streams.execute(async { std::panic::resume_unwind(Box::new("a defect")) });

@@ -11,12 +11,14 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::flight::Flight;
 use super::local::LocalServer;
 use super::record::{End, Record};
 use super::stream_clock;
 use crate::deadline::{Deadline, Ticks};
 use crate::semantics::trailers;
 use crate::telemetry::labels::Outcome;
+use crate::upstream::ejection::Cause;
 use crate::upstream::http1::exchange::{BodyError, is_clean};
 use crate::upstream::http1::workspace::READ_SIZE;
 use crate::upstream::http1::{BadFraming, Connection, Decoded, Framing, Upload};
@@ -178,38 +180,6 @@ fn end_of(error: &BodyError) -> End {
     }
 }
 
-/// A request counted in at a server; counted out when dropped.
-pub(crate) struct Flight {
-    server: Rc<LocalServer>,
-    outcome: Outcome,
-}
-
-impl Flight {
-    /// Counts in. Until told otherwise, the client went away.
-    pub(crate) fn begin(server: &Rc<LocalServer>) -> Self {
-        server.server.begin();
-        Self {
-            server: Rc::clone(server),
-            outcome: Outcome::Canceled,
-        }
-    }
-
-    pub(crate) fn outcome(&mut self, outcome: Outcome) {
-        self.outcome = outcome;
-    }
-
-    pub(crate) fn server(&self) -> &Rc<LocalServer> {
-        &self.server
-    }
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        self.server.server.finish();
-        self.server.shard.ended(self.outcome);
-    }
-}
-
 /// The rest of an exchange with a server.
 pub(crate) struct UpstreamBody {
     pub(crate) connection: Option<Box<Connection>>,
@@ -225,8 +195,6 @@ pub(crate) struct UpstreamBody {
     pub(crate) stall: Ticks,
     /// The end of the whole exchange, where the route sets one.
     pub(crate) route_deadline: Option<Deadline>,
-    /// The outcome if all goes well.
-    pub(crate) outcome: Outcome,
     pub(crate) flight: Option<Flight>,
     pub(crate) record_client: Rc<super::client::Client>,
     pub(crate) proxy: Rc<super::Proxy>,
@@ -337,7 +305,7 @@ impl UpstreamBody {
         let (Some(connection), Some(mut flight)) = (self.connection.take(), flight) else {
             return;
         };
-        flight.outcome(self.outcome);
+        flight.completed();
         self.uploaded = connection.uploaded;
         // An upload that is not over is left to the drop.
         if self.upload.is_none() {
@@ -355,14 +323,17 @@ impl UpstreamBody {
         self.uploaded = self.uploaded();
         self.connection = None;
         if let Some(mut flight) = self.flight.take() {
-            flight.outcome(match error {
+            let (outcome, cause) = match error {
                 BodyError::Framing(BadFraming::Truncated) | BodyError::Connection(_) => {
-                    Outcome::Reset
+                    (Outcome::Reset, Some(Cause::Reset))
                 }
-                BodyError::Framing(_) => Outcome::Protocol,
-                BodyError::Stalled | BodyError::RouteTimeout => Outcome::Timeout,
-                BodyError::Upload(_) => Outcome::Canceled,
-            });
+                BodyError::Framing(_) => (Outcome::Protocol, Some(Cause::Protocol)),
+                BodyError::Stalled => (Outcome::Timeout, Some(Cause::TimedOut)),
+                // The client may have been the slow one.
+                BodyError::RouteTimeout => (Outcome::Timeout, None),
+                BodyError::Upload(_) => (Outcome::Canceled, None),
+            };
+            flight.failed(outcome, cause);
         }
     }
 }

@@ -1,42 +1,37 @@
-//! Attempts to get an answer from an upstream: pick a server, connect or reuse, send, and go on to another server where
-//! that is safe.
-//!
-//! A failed connect moves on for any method: nothing was sent. A reused connection that turns out to be closed is replaced
-//! by a fresh one, once, if the request may be sent twice or not a byte of it went out. So is a request that may be sent
-//! twice when its server dies before it answers. Only safe methods without a body count as such, fewer than RFC 9110 §9.2.2
-//! allows: a `DELETE` that is repeated answers 404 to a client whose first one worked.
+//! Attempts to get an answer from an upstream: pick a server, connect or reuse, send; and again, where `retries` says so.
 
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
 
+use bytes::Buf;
 use http::request::Parts;
 use http::{Method, Response, Version, header};
 use hyper::body::{Body as _, Incoming};
-use smallvec::SmallVec;
 
 use super::Proxy;
-use super::body::{Body, Flight, UpstreamBody, settle};
+use super::body::{Body, UpstreamBody, settle};
+use super::choose::Choice;
 use super::error::ProxyError;
+use super::flight::Flight;
 use super::local::{LocalServer, LocalUpstream};
 use super::record::Record;
 use super::request_head::RequestHead;
 use super::respond;
+use super::retries::{Failure, Next, Retrying};
 use super::target::Target;
 use super::tunnel::Tunnel;
-use crate::config::OnAllDown;
 use crate::deadline::Deadline;
 use crate::semantics::hop_by_hop::has_token;
 use crate::state::{Listener, Route};
-use crate::telemetry::labels::{Outcome, RetryReason};
+use crate::telemetry::labels::Outcome;
 use crate::upstream::connect::{ConnectError, connect};
-use crate::upstream::http1::exchange::StallLimits;
+use crate::upstream::ejection::Cause;
 use crate::upstream::http1::head::{Asked, BadHead};
-use crate::upstream::http1::{Connection, ExchangeError, Framing, Received, Upload, UploadLength};
-
-/// Connections that are tried for one request before it fails.
-const MAX_CONNECTS: usize = 3;
+use crate::upstream::http1::{
+    Connection, ExchangeError, Framing, Kept, Received, Upload, UploadLimits,
+};
 
 /// A failure, and the record that tells it.
 pub(super) type Failed = (Box<Record>, ProxyError);
@@ -50,14 +45,6 @@ pub(super) struct Forward<'r> {
     pub(super) target: &'r Target<'r>,
 }
 
-/// How one attempt went wrong.
-enum Failure {
-    Connect(ConnectError),
-    /// Not a byte could be sent on a connection from the pool.
-    Unsent,
-    Exchange(ExchangeError),
-}
-
 impl Forward<'_> {
     /// Gets an answer from one of the servers.
     pub(super) async fn run(
@@ -66,32 +53,30 @@ impl Forward<'_> {
         body: Incoming,
     ) -> Result<Response<Body>, Failed> {
         let request = Rc::clone(&record.request);
-        let mut upload = self.upload(body);
-        let safe = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS)
-            && upload.is_none();
+        let upstream = &self.upstream.upstream;
+        let may_repeat = upstream.replayable.contains(&request.method);
+        let kept = (may_repeat && !body.is_end_stream()).then(Kept::default);
+        let mut upload = self.upload(body, kept.clone());
         let route_deadline = self.route.timeout.map(|timeout| {
             let deadline = self.proxy.deadlines.deadline();
             deadline.arm(timeout);
             deadline
         });
-        let Some((mut server, failover)) = self.choose() else {
-            return Err((
-                record,
-                ProxyError::NoServer {
-                    upstream: self.upstream.upstream.name.clone(),
-                },
-            ));
+        let Some(Choice {
+            mut server,
+            mut way,
+        }) = self.upstream.choose(self.proxy.deadlines.now(), may_repeat)
+        else {
+            let upstream = upstream.name.clone();
+            return Err((record, ProxyError::NoServer { upstream }));
         };
-        // Servers that failed this request.
-        let mut tried = SmallVec::new();
-        let mut connects = 0;
-        let (mut may_be_stale, mut may_be_reset) = (true, safe && failover);
+        let mut retrying = Retrying::new(self.upstream, &self.proxy.deadlines, way);
         loop {
             record.server = Some(Rc::clone(&server));
             record.attempts += 1;
-            let mut flight = Flight::begin(&server);
-            let pooled = if may_be_stale {
-                server.pool.take(self.proxy.deadlines.now(), !safe)
+            let mut flight = Flight::begin(&server, way);
+            let pooled = if retrying.may_reuse {
+                server.pool.take(self.proxy.deadlines.now(), !may_repeat)
             } else {
                 None
             };
@@ -105,8 +90,41 @@ impl Forward<'_> {
                     route_deadline.as_ref(),
                 )
                 .await;
-            let failure = match result {
-                Ok((connection, received)) => {
+            let replayable = may_repeat && kept.as_ref().is_none_or(Kept::is_whole);
+            let next = match &result {
+                Ok((_, received)) => {
+                    let head = &received.head;
+                    flight.answered(head.status, head.event_stream || head.upgrade.is_some());
+                    retrying.after_answer(head.status, &head.headers, replayable)
+                }
+                Err(failure) => {
+                    let next = retrying.after_failure(failure, reused, replayable);
+                    let (outcome, cause) = failure.verdict();
+                    // That an idle connection was closed does not speak against the server.
+                    flight.failed(outcome, cause.filter(|_| !matches!(next, Next::Afresh)));
+                    next
+                }
+            };
+            let again = match next {
+                Next::Afresh => Some(Choice {
+                    server: Rc::clone(&server),
+                    way,
+                }),
+                Next::Another(reason) => retrying.another(&server, reason),
+                Next::Nothing => None,
+            };
+            match (again, result) {
+                (Some(again), result) => {
+                    if let Ok((connection, received)) = result {
+                        self.leave(connection, &received, &upload, &mut flight);
+                    }
+                    if let Some(kept) = &kept {
+                        upload = Some(kept.again(upload, || self.upload_limits()));
+                    }
+                    drop(flight);
+                    (server, way) = (again.server, again.way);
+                }
+                (None, Ok((connection, received))) => {
                     return Ok(self.respond(
                         record,
                         connection,
@@ -116,112 +134,54 @@ impl Forward<'_> {
                         flight,
                     ));
                 }
-                Err(failure) => failure,
-            };
-            flight.outcome(failure.outcome());
-            match failure {
-                Failure::Connect(source) => {
-                    connects += 1;
-                    let next = if failover && connects < MAX_CONNECTS {
-                        self.another(&mut tried, &server)
-                    } else {
-                        None
-                    };
-                    let Some(next) = next else {
-                        return Err((
-                            record,
-                            ProxyError::ConnectFailed {
-                                server: server.server.address,
-                                source,
-                            },
-                        ));
-                    };
-                    server = next;
-                    self.upstream.shard.retried(RetryReason::Connect);
-                }
-                // On a connection from the pool, so this happens once.
-                Failure::Unsent => {
-                    may_be_stale = false;
-                    self.upstream.shard.retried(RetryReason::Stale);
-                }
-                Failure::Exchange(ExchangeError::Closed(_)) if safe && reused && may_be_stale => {
-                    may_be_stale = false;
-                    self.upstream.shard.retried(RetryReason::Stale);
-                }
-                Failure::Exchange(ExchangeError::Closed(_)) if may_be_reset => {
-                    may_be_reset = false;
-                    may_be_stale = false;
-                    if let Some(next) = self.another(&mut tried, &server) {
-                        server = next;
-                    }
-                    self.upstream.shard.retried(RetryReason::Reset);
-                }
-                Failure::Exchange(source) => {
+                (None, Err(failure)) => {
                     if upload
                         .as_ref()
                         .is_some_and(|upload| !upload.is_read_whole())
                     {
                         record.client.leave_unread();
                     }
-                    return Err((
-                        record,
-                        ProxyError::Exchange {
-                            server: server.server.address,
-                            source,
-                        },
-                    ));
+                    return Err((record, failure.told(&server)));
                 }
             }
         }
     }
 
-    /// The first server, and whether another may be tried after it.
-    fn choose(&self) -> Option<(Rc<LocalServer>, bool)> {
-        let upstream = self.upstream;
-        if let Some(server) = upstream.pick(|server| server.server.accepts_traffic()) {
-            return Some((Rc::clone(server), true));
-        }
-        match upstream.upstream.on_all_down {
-            // All are down by the checks, which may be wrong: one try on any of them.
-            OnAllDown::TryAnyway => Some((Rc::clone(upstream.pick(|_| true)?), false)),
-            OnAllDown::Refuse => None,
-        }
-    }
-
-    /// A server that has not failed this request yet, as `failed` just did.
-    fn another(
+    /// An answer that the client will not see: the connection is of use again if all of it is there.
+    fn leave(
         &self,
-        tried: &mut SmallVec<[Rc<LocalServer>; 2]>,
-        failed: &Rc<LocalServer>,
-    ) -> Option<Rc<LocalServer>> {
-        tried.push(Rc::clone(failed));
-        let is_new =
-            |server: &Rc<LocalServer>| !tried.iter().any(|tried| Rc::ptr_eq(tried, server));
-        self.upstream
-            .pick(|server| server.server.accepts_traffic() && is_new(server))
-            .map(Rc::clone)
+        mut connection: Box<Connection>,
+        received: &Received,
+        upload: &Option<Upload<Incoming>>,
+        flight: &mut Flight,
+    ) {
+        if let (Some(length), None) = (whole(&connection, received), upload) {
+            connection.unread.advance(length);
+            settle(
+                connection,
+                &Framing::NONE,
+                received.head.keep_alive,
+                flight.server(),
+                self.proxy,
+            );
+        }
+        flight.completed();
     }
 
-    fn upload(&self, body: Incoming) -> Option<Upload<Incoming>> {
+    fn upload(&self, body: Incoming, kept: Option<Kept>) -> Option<Upload<Incoming>> {
         if body.is_end_stream() {
             return None;
         }
-        let length = body
-            .size_hint()
-            .exact()
-            .map_or(UploadLength::Chunked, UploadLength::Known);
-        let stall = self.proxy.deadlines.deadline();
-        let limits = StallLimits {
+        Some(Upload::new(body, self.upload_limits(), kept))
+    }
+
+    fn upload_limits(&self) -> UploadLimits {
+        UploadLimits {
+            max: self.route.max_body,
+            stall: self.proxy.deadlines.deadline(),
             client: self.listener.limits.stall_timeout,
             server: self.upstream.upstream.stall_timeout,
-        };
-        Some(Upload::new(
-            body,
-            length,
-            self.route.max_body,
-            stall,
-            limits,
-        ))
+        }
     }
 
     /// One try on one server.
@@ -340,6 +300,7 @@ impl Forward<'_> {
         route_deadline: Option<Deadline>,
         mut flight: Flight,
     ) -> Response<Body> {
+        let whole = whole(&connection, &received);
         let head = received.head;
         if record.client.http2.get() {
             // A stream that is not taken keeps what it has.
@@ -347,10 +308,9 @@ impl Forward<'_> {
         }
         connection.idle_limit = head.idle_seconds.map(crate::upstream::pool::idle_limit);
         record.status = Some(head.status);
-        let outcome = Outcome::of(head.status);
         let upstream = &self.upstream.upstream;
         if let Some(protocol) = head.upgrade {
-            flight.outcome(outcome);
+            flight.completed();
             let client = Rc::clone(&record.client);
             let id = record.id.to_value();
             let tunnel = Tunnel::new(connection, record, flight, upstream.stream_timeout);
@@ -360,16 +320,10 @@ impl Forward<'_> {
         let stream = head.event_stream;
         let (status, headers) = (head.status, head.headers);
         let parts = respond::parts(status, headers, &record, self.listener, self.route);
-        let whole = match head.framing {
-            Framing::Length(length) => usize::try_from(length)
-                .ok()
-                .filter(|&length| connection.unread.len() >= length),
-            Framing::Chunked(_) | Framing::Close => None,
-        };
         // The usual small response came with its head: the connection is free before the client gets a byte.
         if let (Some(length), None) = (whole, &upload) {
             let bytes = connection.unread.split_to(length);
-            flight.outcome(outcome);
+            flight.completed();
             settle(
                 connection,
                 &Framing::NONE,
@@ -391,7 +345,6 @@ impl Forward<'_> {
                 upstream.stall_timeout
             },
             route_deadline: route_deadline.filter(|_| !stream),
-            outcome,
             flight: Some(flight),
             record_client: Rc::clone(&record.client),
             proxy: Rc::clone(self.proxy),
@@ -402,22 +355,56 @@ impl Forward<'_> {
 }
 
 impl Failure {
-    fn outcome(&self) -> Outcome {
+    /// How it is counted, and what it says of the server.
+    fn verdict(&self) -> (Outcome, Option<Cause>) {
         match self {
-            Self::Connect(ConnectError::TimedOut) => Outcome::Timeout,
-            Self::Connect(_) => Outcome::ConnectFailed,
-            Self::Unsent => Outcome::Reset,
+            Self::Connect(ConnectError::Refused) => (Outcome::ConnectFailed, Some(Cause::Refused)),
+            Self::Connect(ConnectError::TimedOut) => {
+                (Outcome::Timeout, Some(Cause::ConnectTimedOut))
+            }
+            Self::Connect(ConnectError::Failed(_)) => {
+                (Outcome::ConnectFailed, Some(Cause::ConnectFailed))
+            }
+            // It was closed while it was idle, as servers do.
+            Self::Unsent => (Outcome::Reset, None),
             Self::Exchange(error) => match error {
-                ExchangeError::Closed(_) | ExchangeError::Incomplete(_) => Outcome::Reset,
-                ExchangeError::Head(_) | ExchangeError::Informational => Outcome::Protocol,
-                ExchangeError::ResponseTimeout
-                | ExchangeError::WriteTimeout
-                | ExchangeError::RouteTimeout => Outcome::Timeout,
+                ExchangeError::Closed(_) | ExchangeError::Incomplete(_) => {
+                    (Outcome::Reset, Some(Cause::Reset))
+                }
+                ExchangeError::Head(_) | ExchangeError::Informational => {
+                    (Outcome::Protocol, Some(Cause::Protocol))
+                }
+                ExchangeError::ResponseTimeout | ExchangeError::WriteTimeout => {
+                    (Outcome::Timeout, Some(Cause::TimedOut))
+                }
+                ExchangeError::RouteTimeout => (Outcome::Timeout, None),
                 ExchangeError::ClientBody(_)
                 | ExchangeError::ClientStalled
-                | ExchangeError::BodyTooLarge => Outcome::Canceled,
+                | ExchangeError::BodyTooLarge => (Outcome::Canceled, None),
             },
         }
+    }
+
+    fn told(self, server: &LocalServer) -> ProxyError {
+        let server = server.server.address;
+        match self {
+            Self::Connect(source) => ProxyError::ConnectFailed { server, source },
+            Self::Unsent => ProxyError::Exchange {
+                server,
+                source: ExchangeError::Closed(None),
+            },
+            Self::Exchange(source) => ProxyError::Exchange { server, source },
+        }
+    }
+}
+
+/// How long the rest of a response is that came whole with its head.
+fn whole(connection: &Connection, received: &Received) -> Option<usize> {
+    match received.head.framing {
+        Framing::Length(length) => usize::try_from(length)
+            .ok()
+            .filter(|&length| connection.unread.len() >= length),
+        Framing::Chunked(_) | Framing::Close => None,
     }
 }
 

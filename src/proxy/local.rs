@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::balance::{Balancer, Candidate};
-use crate::config::Balance;
+use crate::config::{Balance, Retry};
+use crate::deadline::Ticks;
 use crate::state::{Action, NO_ROUTE, State, Upstream};
 use crate::telemetry::worker::{
     ListenShard, RouteShard, ServerShard, UpstreamShard, WorkerMetrics,
@@ -37,6 +38,8 @@ pub(crate) struct LocalUpstream {
     pub(crate) servers: Vec<Rc<LocalServer>>,
     pub(crate) shard: Arc<UpstreamShard>,
     balancer: RefCell<Balancer>,
+    /// Requests since the last deposit into the retry budget.
+    requests: Cell<u32>,
 }
 
 /// A server with this worker's idle connections to it. Survives a reload as the server does.
@@ -44,13 +47,17 @@ pub(crate) struct LocalServer {
     pub(crate) server: Arc<Server>,
     pub(crate) pool: Pool,
     pub(crate) shard: Arc<ServerShard>,
+    /// The upstream that it belongs to, by the state that was taken up last.
+    upstream: RefCell<Arc<Upstream>>,
+    slow_start: Cell<Option<Ticks>>,
     weight: Cell<u32>,
     number: Cell<usize>,
 }
 
 impl Candidate for Rc<LocalServer> {
+    /// A hundred times what the config says, so that a share can grow by the percent.
     fn weight(&self) -> u32 {
-        self.weight.get()
+        self.weight.get() * self.server.share(self.slow_start.get())
     }
 
     fn in_flight(&self) -> u32 {
@@ -59,6 +66,12 @@ impl Candidate for Rc<LocalServer> {
 
     fn id(&self) -> usize {
         self.number.get()
+    }
+}
+
+impl LocalServer {
+    pub(super) fn upstream(&self) -> Arc<Upstream> {
+        Arc::clone(&self.upstream.borrow())
     }
 }
 
@@ -165,11 +178,15 @@ impl LocalUpstream {
                         server: Arc::clone(server),
                         pool: Pool::new(upstream.pool),
                         shard: metrics.server(&upstream.name, server.address),
+                        upstream: RefCell::new(Arc::clone(upstream)),
+                        slow_start: Cell::new(upstream.slow_start),
                         weight: Cell::new(*weight),
                         number: Cell::new(number),
                     })
                 });
                 local.pool.set_limits(upstream.pool);
+                local.upstream.replace(Arc::clone(upstream));
+                local.slow_start.set(upstream.slow_start);
                 local.weight.set(*weight);
                 local.number.set(number);
                 local
@@ -182,8 +199,44 @@ impl LocalUpstream {
             servers: servers.collect(),
             shard: metrics.upstream(&upstream.name),
             balancer: RefCell::new(balancer),
+            requests: Cell::new(0),
             upstream: Arc::clone(upstream),
         }
+    }
+
+    /// A request came: the retry budget grows.
+    pub(super) fn count_request(&self) {
+        self.requests.set(self.requests.get().saturating_add(1));
+    }
+
+    /// Hands what was counted to the budget that all workers share. Called about once a second.
+    pub(crate) fn deposit(&self, now: u64) {
+        self.upstream
+            .group
+            .budget
+            .deposit(self.requests.take(), now);
+    }
+
+    /// Whether the retry budget allows one more attempt; takes it out if so.
+    pub(super) fn withdraw(&self, now: u64) -> bool {
+        self.deposit(now);
+        let retries = self.upstream.retries.as_ref();
+        let share = retries.map_or(Retry::default().budget, |retries| retries.budget);
+        self.upstream.group.budget.withdraw(share, now)
+    }
+
+    /// A server for another attempt of a request.
+    pub(super) fn pick_instead(
+        &self,
+        ready: impl Fn(&Rc<LocalServer>) -> bool,
+    ) -> Option<&Rc<LocalServer>> {
+        let number = self
+            .balancer
+            .borrow_mut()
+            .pick_instead(&self.servers, |number| {
+                self.servers.get(number).is_some_and(&ready)
+            })?;
+        self.servers.get(number)
     }
 
     /// The next server for which `ready` holds.

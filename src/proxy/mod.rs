@@ -1,13 +1,16 @@
 //! The journey of a request: target -> route -> upstream -> response -> record. The only place where the capabilities meet.
 
 pub(crate) mod body;
+mod choose;
 pub(crate) mod client;
 pub(crate) mod error;
+mod flight;
 mod forward;
 pub(crate) mod local;
 pub(crate) mod record;
 pub(crate) mod request_head;
 pub(crate) mod respond;
+mod retries;
 pub(crate) mod stream_clock;
 pub(crate) mod target;
 pub(crate) mod tunnel;
@@ -126,13 +129,11 @@ impl Proxy {
     /// Closes idle connections that are too old. Called about once a second.
     pub(crate) fn sweep(&self) {
         let now = self.deadlines.now();
-        for server in self
-            .local()
-            .upstreams
-            .iter()
-            .flat_map(|upstream| &upstream.servers)
-        {
-            server.pool.sweep(now);
+        for upstream in &self.local().upstreams {
+            upstream.deposit(now);
+            for server in &upstream.servers {
+                server.pool.sweep(now);
+            }
         }
         // A single large head must not stay for good.
         self.head.borrow_mut().shrink_to(16 * 1024);

@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
-use super::body::Flight;
+use super::flight::Flight;
 use super::record::{End, Record};
 use crate::deadline::Ticks;
 use crate::upstream::http1::Connection;

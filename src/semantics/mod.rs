@@ -6,6 +6,7 @@
 pub(crate) mod forwarded;
 pub(crate) mod hop_by_hop;
 pub(crate) mod host;
+pub(crate) mod methods;
 pub(crate) mod path;
 pub(crate) mod trailers;
 pub(crate) mod variables;

@@ -260,19 +260,29 @@ impl Metrics {
                 }
             },
         );
-        type Retries = [u64; RetryReason::COUNT];
+        type Retries = ([u64; RetryReason::COUNT], u64);
         let retries = self.sum(
             &names.upstreams,
             |worker| &worker.upstreams,
             |sum: &mut Retries, shard| {
-                add(sum, shard.retries());
+                add(&mut sum.0, shard.retries());
+                sum.1 += shard.budget_exhausted.get();
+            },
+        );
+        page.counters(
+            "weir_upstream_retries_refused_total",
+            "Attempts that the retry budget did not allow.",
+            |series| {
+                for (upstream, (_, refused)) in &retries {
+                    series.counter(&[("upstream", upstream.as_str())], *refused);
+                }
             },
         );
         page.counters(
             "weir_upstream_retries_total",
             "Attempts after the first one of a request.",
             |series| {
-                for (upstream, counts) in &retries {
+                for (upstream, (counts, _)) in &retries {
                     for (reason, count) in RetryReason::ALL.into_iter().zip(counts) {
                         series.counter(
                             &[("upstream", upstream.as_str()), ("reason", reason.label())],

@@ -132,6 +132,12 @@ label! {
         Reset = "reset",
         /// An idle connection turned out to be closed.
         Stale = "stale",
+        /// No response head came in time.
+        Timeout = "timeout",
+        /// The answer had that status.
+        BadGateway = "502",
+        Unavailable = "503",
+        GatewayTimeout = "504",
     }
 }
 

@@ -84,6 +84,8 @@ impl ServerShard {
 #[repr(align(64))]
 pub(crate) struct UpstreamShard {
     retries: [Counter; RetryReason::COUNT],
+    /// Attempts that the retry budget did not allow.
+    pub(crate) budget_exhausted: Counter,
 }
 
 impl UpstreamShard {

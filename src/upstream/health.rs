@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use super::server::{HealthState, Server};
+use super::server::{Closed, HealthState, Server};
 use crate::config::{HealthCheck, HealthCheckKind};
 use crate::units::{ServerAddr, UpstreamName};
 
@@ -60,6 +60,7 @@ impl Probers {
 async fn keep_probing(check: HealthCheck, server: Arc<Server>) {
     let mut jitter = Jitter::new(&server);
     loop {
+        let began = server.group.clock.now();
         let result = match timeout(check.timeout, probe(&check, server.address)).await {
             Ok(result) => result,
             Err(_) => Err(format!(
@@ -68,7 +69,7 @@ async fn keep_probing(check: HealthCheck, server: Arc<Server>) {
             )),
         };
         let failed = result.as_ref().err().cloned();
-        match server.checked(result, check.rise, check.fall, SystemTime::now()) {
+        match server.checked(result, began, check.rise, check.fall, SystemTime::now()) {
             Some(HealthState::Down) => tracing::warn!(
                 upstream = %server.upstream,
                 server = %server.address,
@@ -82,16 +83,21 @@ async fn keep_probing(check: HealthCheck, server: Arc<Server>) {
         }
         let health = server.health();
         let steady = match health.state {
-            HealthState::Up => health.last_passed == Some(true),
+            HealthState::Up => {
+                health.last_passed == Some(true) && !server.is_closed_by(Closed::Ejected)
+            }
             HealthState::Down => health.last_passed == Some(false),
             HealthState::Starting => false,
         };
-        sleep(jitter.spread(if steady {
-            check.interval
+        let soon = jitter.spread(check.fast_interval.min(check.interval));
+        let wait = if steady {
+            jitter.spread(check.interval).max(soon)
         } else {
-            check.fast_interval.min(check.interval)
-        }))
-        .await;
+            soon
+        };
+        sleep(soon).await;
+        // A request went well on a server that is down: no need to wait for the rest.
+        let _ = timeout(wait - soon, server.hurry.notified()).await;
     }
 }
 
@@ -201,13 +207,16 @@ fn reason(error: &std::io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::group::Group;
     use super::*;
+    use crate::deadline::Clock;
 
     #[test]
     fn jitter_stays_within_a_tenth() {
         let server = Server::new(
             UpstreamName::from("app"),
             ServerAddr("127.0.0.1:1".parse().unwrap()),
+            Arc::new(Group::new(Clock::start())),
             true,
             SystemTime::now(),
         );

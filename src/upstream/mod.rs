@@ -1,6 +1,9 @@
 //! Servers: what is known of them, idle connections to them, and how to talk to them.
 
+pub(crate) mod budget;
 pub(crate) mod connect;
+pub(crate) mod ejection;
+pub(crate) mod group;
 pub(crate) mod health;
 pub(crate) mod http1;
 pub(crate) mod pool;

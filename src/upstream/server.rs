@@ -1,10 +1,15 @@
 //! One server of an upstream: its address, its health, its load. Shared by all workers; survives a reload for as long as
 //! its upstream and address do.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use tokio::sync::Notify;
+
+use super::ejection::{Cause, Ejection, Rules};
+use super::group::Group;
+use crate::deadline::Ticks;
 use crate::units::{ServerAddr, UpstreamName};
 
 /// A server, as all workers see it. On cache lines of its own: the load changes with every request.
@@ -12,10 +17,31 @@ use crate::units::{ServerAddr, UpstreamName};
 #[repr(align(128))]
 pub(crate) struct Server {
     in_flight: AtomicU32,
-    down: AtomicBool,
+    /// Why it takes no new requests, one bit for each [`Closed`].
+    closed: AtomicU8,
+    /// Something speaks against it: failures since its last good answer.
+    suspect: AtomicBool,
+    /// It has answered a request well while it took no traffic: the first to be tried where all are out.
+    promising: AtomicBool,
+    /// One more than the tick when its share began to grow; 0 when it has all of it.
+    ramp: AtomicU64,
     pub(crate) upstream: UpstreamName,
     pub(crate) address: ServerAddr,
+    pub(crate) group: Arc<Group>,
+    /// Its prober should not wait any longer.
+    pub(crate) hurry: Notify,
     health: Mutex<Health>,
+    ejection: Mutex<Ejection>,
+}
+
+/// A reason to give a server no new requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Closed {
+    /// Its health checks fail.
+    Down = 1,
+    /// Requests failed on it.
+    Ejected = 2,
 }
 
 /// What the health checks found out, for operators.
@@ -32,7 +58,7 @@ pub(crate) struct Health {
     probed: bool,
 }
 
-/// Whether a server takes traffic.
+/// What the health checks say of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HealthState {
     /// No result yet; counts as up.
@@ -41,15 +67,12 @@ pub(crate) enum HealthState {
     Down,
 }
 
-impl HealthState {
-    /// The word for it in `/api/status`.
-    pub(crate) fn label(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Up => "up",
-            Self::Down => "down",
-        }
-    }
+/// What `/api/status` tells of a server.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    pub(crate) state: &'static str,
+    pub(crate) reason: String,
+    pub(crate) since: SystemTime,
 }
 
 impl Server {
@@ -57,6 +80,7 @@ impl Server {
     pub(crate) fn new(
         upstream: UpstreamName,
         address: ServerAddr,
+        group: Arc<Group>,
         probed: bool,
         now: SystemTime,
     ) -> Self {
@@ -67,9 +91,14 @@ impl Server {
         };
         Self {
             in_flight: AtomicU32::new(0),
-            down: AtomicBool::new(false),
+            closed: AtomicU8::new(0),
+            suspect: AtomicBool::new(false),
+            promising: AtomicBool::new(false),
+            ramp: AtomicU64::new(0),
             upstream,
             address,
+            group,
+            hurry: Notify::new(),
             health: Mutex::new(Health {
                 state,
                 reason: String::new(),
@@ -78,6 +107,7 @@ impl Server {
                 last_passed: None,
                 probed,
             }),
+            ejection: Mutex::default(),
         }
     }
 
@@ -98,7 +128,122 @@ impl Server {
 
     /// Whether new requests may go there.
     pub(crate) fn accepts_traffic(&self) -> bool {
-        !self.down.load(Ordering::Relaxed)
+        self.closed.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether that is why it takes no traffic.
+    pub(crate) fn is_closed_by(&self, reason: Closed) -> bool {
+        self.closed.load(Ordering::Relaxed) & reason as u8 != 0
+    }
+
+    fn close(&self, reason: Closed) {
+        self.closed.fetch_or(reason as u8, Ordering::Relaxed);
+        self.promising.store(false, Ordering::Relaxed);
+    }
+
+    /// Takes a reason away. If it was the last one, the server's share begins to grow.
+    fn open(&self, reason: Closed) {
+        let before = self.closed.fetch_and(!(reason as u8), Ordering::Relaxed);
+        if before == reason as u8 {
+            self.promising.store(false, Ordering::Relaxed);
+            self.grow();
+        }
+    }
+
+    /// From now on its share grows from little to full.
+    pub(crate) fn grow(&self) {
+        self.ramp
+            .store(self.group.clock.now() + 1, Ordering::Relaxed);
+    }
+
+    /// How much of its share it gets, in percent.
+    pub(crate) fn share(&self, slow_start: Option<Ticks>) -> u32 {
+        match self.ramp.load(Ordering::Relaxed) {
+            0 => 100,
+            begun => self.growing_share(begun, slow_start),
+        }
+    }
+
+    #[cold]
+    fn growing_share(&self, begun: u64, slow_start: Option<Ticks>) -> u32 {
+        let passed = (self.group.clock.now() + 1).saturating_sub(begun);
+        match slow_start {
+            Some(Ticks(whole)) if passed < whole => {
+                // Less than 100, since less than the whole has passed.
+                (passed * 100 / whole).max(1) as u32
+            }
+            Some(_) | None => {
+                // Unless it has begun anew in the meantime.
+                let _ = self
+                    .ramp
+                    .compare_exchange(begun, 0, Ordering::Relaxed, Ordering::Relaxed);
+                100
+            }
+        }
+    }
+
+    /// Whether a failure or an ejection is to be taken back by a good answer.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request went well on it while it took no traffic.
+    pub(crate) fn is_promising(&self) -> bool {
+        self.promising.load(Ordering::Relaxed)
+    }
+
+    /// A good answer of a server that [`is_suspect`](Self::is_suspect), or of one that took no traffic when the request was
+    /// sent there all the same (`despite`).
+    pub(crate) fn succeeded(&self, despite: bool) {
+        let mut ejection = self.ejection();
+        ejection.succeeded();
+        self.suspect.store(false, Ordering::Relaxed);
+        if !despite {
+            return;
+        }
+        if ejection.proved_good(self.group.clock.now()) {
+            self.open(Closed::Ejected);
+            tracing::info!(upstream = %self.upstream, server = %self.address, "server is back: a request went well");
+        }
+        if self.is_closed_by(Closed::Down) {
+            self.promising.store(true, Ordering::Relaxed);
+            self.hurry.notify_one();
+        }
+    }
+
+    /// A request failed; whether that makes it time to eject.
+    pub(super) fn failed(&self, rules: &Rules) -> bool {
+        self.suspect.store(true, Ordering::Relaxed);
+        self.ejection().failed(self.group.clock.now(), rules)
+    }
+
+    /// A request that was sent there although it took no traffic failed.
+    pub(super) fn failed_despite(&self, cause: Cause, rules: Option<&Rules>) -> Option<Ticks> {
+        self.promising.store(false, Ordering::Relaxed);
+        let now = self.group.clock.now();
+        self.ejection().trial_failed(now, cause, rules?)
+    }
+
+    pub(super) fn eject(&self, cause: Cause, rules: &Rules) -> Ticks {
+        let rest = self
+            .ejection()
+            .eject(self.group.clock.now(), cause, rules, SystemTime::now());
+        self.close(Closed::Ejected);
+        // A check may tell that it is back before its rest is over.
+        self.hurry.notify_one();
+        rest
+    }
+
+    /// The rules that ejected it are gone.
+    pub(crate) fn pardon(&self) {
+        *self.ejection() = Ejection::default();
+        if self.is_closed_by(Closed::Ejected) {
+            self.open(Closed::Ejected);
+        }
+    }
+
+    pub(super) fn ejection(&self) -> MutexGuard<'_, Ejection> {
+        self.ejection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is known of its health.
@@ -106,10 +251,33 @@ impl Server {
         self.lock().clone()
     }
 
-    /// Takes the result of one check; `Some` if that changed the state.
+    /// What operators are told: the strongest reason why it takes no traffic.
+    pub(crate) fn standing(&self) -> Standing {
+        let health = self.health();
+        let ejected = self.ejection().reason();
+        match (health.state, ejected) {
+            (HealthState::Starting | HealthState::Up, Some((reason, since))) => Standing {
+                state: "ejected",
+                reason,
+                since,
+            },
+            (state, _) => Standing {
+                state: match state {
+                    HealthState::Starting => "starting",
+                    HealthState::Up => "up",
+                    HealthState::Down => "down",
+                },
+                reason: health.reason,
+                since: health.since,
+            },
+        }
+    }
+
+    /// Takes the result of one check that began at that tick; `Some` if that changed the state.
     pub(crate) fn checked(
         &self,
         result: Result<(), String>,
+        began: u64,
         rise: u32,
         fall: u32,
         now: SystemTime,
@@ -134,15 +302,22 @@ impl Server {
             }
             unchanged => unchanged,
         };
-        self.down
-            .store(next == HealthState::Down, Ordering::Relaxed);
         match result {
             Err(reason) => health.reason = reason,
             Ok(()) if next != HealthState::Down => health.reason.clear(),
             Ok(()) => {}
         }
+        if passed && self.ejection().checked_good(began, self.group.clock.now()) {
+            self.open(Closed::Ejected);
+            tracing::info!(upstream = %self.upstream, server = %self.address, "server is back: its health check went well");
+        }
         if next == health.state {
             return None;
+        }
+        match next {
+            HealthState::Down => self.close(Closed::Down),
+            HealthState::Up if health.state == HealthState::Down => self.open(Closed::Down),
+            HealthState::Up | HealthState::Starting => {}
         }
         health.state = next;
         health.since = now;
@@ -164,25 +339,27 @@ impl Server {
             last_passed: None,
             probed,
         };
-        self.down.store(false, Ordering::Relaxed);
+        if self.is_closed_by(Closed::Down) {
+            self.open(Closed::Down);
+        }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Health> {
-        // Whoever panicked while holding it left plain data behind.
-        self.health
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Health> {
+        // Nothing under the lock can leave the health half changed.
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deadline::Clock;
 
     fn server() -> Server {
         Server::new(
             UpstreamName::from("app"),
             ServerAddr("127.0.0.1:1".parse().unwrap()),
+            Arc::new(Group::new(Clock::start())),
             true,
             SystemTime::UNIX_EPOCH,
         )
@@ -194,7 +371,7 @@ mod tests {
         } else {
             Err("status 500".to_owned())
         };
-        server.checked(result, 2, 3, SystemTime::UNIX_EPOCH)
+        server.checked(result, 0, 2, 3, SystemTime::UNIX_EPOCH)
     }
 
     #[test]

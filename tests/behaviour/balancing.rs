@@ -135,3 +135,46 @@ async fn a_heavier_server_may_have_more_in_flight() {
     assert_eq!(weir.server(light.origin.address()).await["in_flight"], 2);
     assert_eq!(weir.server(heavy.origin.address()).await["in_flight"], 6);
 }
+
+/// How many of the next 300 requests go to the second of two servers.
+async fn share_of_the_second(weir: &Weir, second: &Origin) -> usize {
+    let before = second.requests().len();
+    let mut connection = weir.connect().await;
+    for _ in 0..300 {
+        connection.get("/").await;
+    }
+    second.requests().len() - before
+}
+
+async fn with_one_added(upstream: &str) -> (Weir, [Origin; 2]) {
+    let origins = [Origin::text("old").await, Origin::text("new").await];
+    let weir = Weir::start(&Weir::config(&[&origins[0]], upstream)).await;
+    let both = Weir::config(&[&origins[0], &origins[1]], upstream);
+    weir.running.reload(Weir::parse(&both)).await.unwrap();
+    (weir, origins)
+}
+
+#[tokio::test]
+async fn a_server_that_is_added_later_gets_little_at_first_and_then_its_share() {
+    for balance in ["round_robin", "least_connections"] {
+        let keys = format!("slow_start = \"3s\"\nbalance = \"{balance}\"");
+        let (weir, origins) = with_one_added(&keys).await;
+        let first = share_of_the_second(&weir, &origins[1]).await;
+        assert!(first < 100, "{first} {balance}");
+        eventually(
+            async || share_of_the_second(&weir, &origins[1]).await,
+            |share| (130..=170).contains(share),
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn without_slow_start_a_server_gets_its_share_at_once() {
+    let (weir, origins) = with_one_added("slow_start = \"off\"").await;
+    assert_eq!(share_of_the_second(&weir, &origins[1]).await, 150);
+    // Nor does anybody begin slowly when weir starts.
+    let both = Weir::config(&[&origins[0], &origins[1]], "slow_start = \"1h\"");
+    let weir = Weir::start(&both).await;
+    assert_eq!(share_of_the_second(&weir, &origins[1]).await, 150);
+}

@@ -8,15 +8,14 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::buf::Chain;
 use bytes::{Buf, Bytes};
-use http::HeaderMap;
 use http_body::Body;
 use tokio::net::TcpStream;
 use tokio_util::io::poll_write_buf;
 
 use super::framing::{BadFraming, Framing};
 use super::head::{Asked, BadHead, MAX_HEAD, ResponseHead};
+use super::upload::{Peer, Upload, UploadError};
 use super::workspace::{COPY_UP_TO, READ_SIZE, Workspace};
 use crate::deadline::{Deadline, Ticks};
 
@@ -317,7 +316,7 @@ impl Connection {
             Poll::Ready(Ok(())) => *upload = None,
             Poll::Ready(Err(UploadError::Client(error))) => return Err(error),
             Poll::Ready(Err(UploadError::Server)) => self.deaf = true,
-            Poll::Pending if sending.stall.poll_over(context).is_ready() => {
+            Poll::Pending if sending.is_stalled(context) => {
                 return Err(match sending.waits_for {
                     Some(Peer::Client) => ExchangeError::ClientStalled,
                     Some(Peer::Server) | None => ExchangeError::WriteTimeout,
@@ -334,217 +333,6 @@ fn may_end_head(bytes: &[u8], before: usize) -> bool {
     let tail = bytes.get(before.saturating_sub(3)..).unwrap_or(bytes);
     let mut ends = memchr::memchr_iter(b'\n', tail).filter_map(|end| tail.get(end + 1..));
     bytes.len() >= MAX_HEAD || ends.any(|next| next.starts_with(b"\n") || next.starts_with(b"\r\n"))
-}
-
-/// How the body of a request is framed on its way to the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum UploadLength {
-    Known(u64),
-    Chunked,
-}
-
-/// The body of a request on its way to the server.
-pub(crate) struct Upload<B> {
-    body: B,
-    length: UploadLength,
-    /// What may still come.
-    allowed: u64,
-    /// Taken from the client, not yet by the server's socket: size line, data, CRLF.
-    pending: Chain<Chain<Bytes, Bytes>, Bytes>,
-    ended: bool,
-    /// Limits how long either side may take for the next piece. Not the connection's deadline: that is about the response,
-    /// which may be on its way at the same time.
-    stall: Deadline,
-    stall_limits: StallLimits,
-    /// Whose turn it is since nothing moved.
-    waits_for: Option<Peer>,
-    received: u64,
-}
-
-/// How long each side of an upload may do nothing.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct StallLimits {
-    pub(crate) client: Ticks,
-    pub(crate) server: Ticks,
-}
-
-/// A side of an upload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Peer {
-    Client,
-    Server,
-}
-
-enum UploadError {
-    Client(ExchangeError),
-    Server,
-}
-
-impl<B> Upload<B>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    /// `max` is the most that the body may have.
-    pub(crate) fn new(
-        body: B,
-        length: UploadLength,
-        max: Option<u64>,
-        stall: Deadline,
-        stall_limits: StallLimits,
-    ) -> Self {
-        Self {
-            body,
-            length,
-            allowed: max.unwrap_or(u64::MAX),
-            pending: empty(),
-            ended: false,
-            stall,
-            stall_limits,
-            waits_for: None,
-            received: 0,
-        }
-    }
-
-    /// How the body is framed.
-    pub(crate) fn length(&self) -> UploadLength {
-        self.length
-    }
-
-    /// Whether the client's bytes were all taken.
-    pub(crate) fn is_read_whole(&self) -> bool {
-        self.ended
-    }
-
-    fn poll(
-        &mut self,
-        context: &mut Context<'_>,
-        stream: &mut TcpStream,
-    ) -> Poll<Result<(), UploadError>> {
-        loop {
-            while self.pending.has_remaining() {
-                match poll_write_buf(Pin::new(&mut *stream), context, &mut self.pending) {
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(UploadError::Server)),
-                    Poll::Ready(Ok(_)) => self.waits_for = None,
-                    Poll::Pending => {
-                        self.wait_for(Peer::Server);
-                        return Poll::Pending;
-                    }
-                }
-            }
-            if self.ended {
-                return Poll::Ready(Ok(()));
-            }
-            match Pin::new(&mut self.body).poll_frame(context) {
-                Poll::Ready(piece) => {
-                    self.waits_for = None;
-                    self.take(piece).map_err(UploadError::Client)?;
-                }
-                Poll::Pending => {
-                    self.wait_for(Peer::Client);
-                    return Poll::Pending;
-                }
-            }
-        }
-    }
-
-    /// Nothing moves until `peer` does something. Its time runs from the last movement on.
-    fn wait_for(&mut self, peer: Peer) {
-        if self.waits_for.replace(peer) != Some(peer) {
-            self.stall.arm(match peer {
-                Peer::Client => self.stall_limits.client,
-                Peer::Server => self.stall_limits.server,
-            });
-        }
-    }
-
-    fn take(
-        &mut self,
-        piece: Option<Result<http_body::Frame<Bytes>, B::Error>>,
-    ) -> Result<(), ExchangeError> {
-        let Some(frame) = piece
-            .transpose()
-            .map_err(|error| ExchangeError::ClientBody(error.into()))?
-        else {
-            return self.end(None);
-        };
-        match frame.into_data() {
-            Ok(data) => {
-                self.received += data.len() as u64;
-                self.allowed = self
-                    .allowed
-                    .checked_sub(data.len() as u64)
-                    .ok_or(ExchangeError::BodyTooLarge)?;
-                // Known now, so that a server's answer to the last byte does not look early.
-                self.ended = self.body.is_end_stream();
-                self.pending = match self.length {
-                    UploadLength::Known(_) => parts(Bytes::new(), data, Bytes::new()),
-                    UploadLength::Chunked if data.is_empty() && self.ended => {
-                        parts(Bytes::new(), data, Bytes::from_static(LAST_CHUNK))
-                    }
-                    UploadLength::Chunked if data.is_empty() => empty(),
-                    UploadLength::Chunked => {
-                        let end = Bytes::from_static(if self.ended {
-                            b"\r\n0\r\n\r\n"
-                        } else {
-                            b"\r\n"
-                        });
-                        parts(format!("{:x}\r\n", data.len()).into(), data, end)
-                    }
-                };
-                if self.ended {
-                    self.is_as_long_as_stated()
-                } else {
-                    Ok(())
-                }
-            }
-            Err(frame) => self.end(frame.into_trailers().ok()),
-        }
-    }
-
-    fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(), ExchangeError> {
-        self.ended = true;
-        if self.length == UploadLength::Chunked {
-            let end = trailers.map_or(Bytes::from_static(LAST_CHUNK), |trailers| {
-                last_chunk(&trailers)
-            });
-            self.pending = parts(Bytes::new(), Bytes::new(), end);
-        }
-        self.is_as_long_as_stated()
-    }
-
-    /// hyper sees to it; if it did not, the server would take the next request for the rest of this one.
-    fn is_as_long_as_stated(&self) -> Result<(), ExchangeError> {
-        match self.length {
-            UploadLength::Known(length) if length != self.received => Err(
-                ExchangeError::ClientBody(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-            ),
-            UploadLength::Known(_) | UploadLength::Chunked => Ok(()),
-        }
-    }
-}
-
-/// The end of a chunked body without trailer fields.
-const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-
-/// The last chunk with its trailer fields; those that a trailer must not hold are left out (RFC 9110 §6.5.1).
-fn last_chunk(trailers: &HeaderMap) -> Bytes {
-    let mut out = b"0\r\n".to_vec();
-    for (name, value) in trailers {
-        if crate::semantics::trailers::may_follow(name) {
-            super::head::write_field(&mut out, name.as_str().as_bytes(), value.as_bytes());
-        }
-    }
-    out.extend_from_slice(b"\r\n");
-    out.into()
-}
-
-fn parts(size: Bytes, data: Bytes, end: Bytes) -> Chain<Chain<Bytes, Bytes>, Bytes> {
-    size.chain(data).chain(end)
-}
-
-fn empty() -> Chain<Chain<Bytes, Bytes>, Bytes> {
-    parts(Bytes::new(), Bytes::new(), Bytes::new())
 }
 
 /// Why the body of a response broke off.

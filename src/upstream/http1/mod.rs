@@ -8,10 +8,12 @@ pub(crate) mod framing;
 pub(crate) mod head;
 mod known_lines;
 mod lines;
+pub(crate) mod upload;
 pub(crate) mod workspace;
 
-pub(crate) use exchange::{Connection, ExchangeError, Received, Upload, UploadLength};
+pub(crate) use exchange::{Connection, ExchangeError, Received};
 pub(crate) use framing::{BadFraming, Chunked, Decoded, Framing};
+pub(crate) use upload::{Kept, Upload, UploadLength, UploadLimits};
 
 #[cfg(test)]
 mod tests;

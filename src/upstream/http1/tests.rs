@@ -5,8 +5,6 @@
 #[allow(unreachable_pub, reason = "crates of tests use it too")]
 mod cases;
 
-use std::time::Instant;
-
 use bytes::Bytes;
 use http::header::{self, HeaderMap};
 use http::{Method, Request, StatusCode};
@@ -21,7 +19,7 @@ use super::exchange::is_clean;
 use super::head::Asked;
 use super::workspace::Workspace;
 use super::{Connection, Decoded, ExchangeError, Upload};
-use crate::deadline::{Deadlines, Ticks};
+use crate::deadline::{Clock, Deadlines, Ticks};
 use crate::semantics::hop_by_hop::{Nominated, is_hop_by_hop};
 
 /// Where we refuse, or see a break, and hyper reads a complete response.
@@ -190,7 +188,7 @@ async fn sockets() -> (TcpStream, TcpStream) {
 async fn ours(script: Script, head: bool) -> Outcome {
     let (stream, server) = sockets().await;
     let playing = tokio::spawn(script.play(server));
-    let deadlines = Deadlines::new(Instant::now());
+    let deadlines = Deadlines::new(Clock::start());
     let mut connection = Connection::new(stream, deadlines.deadline(), 0);
     let outcome = receive(&mut connection, head).await;
     playing.abort();
@@ -495,7 +493,7 @@ proptest! {
         runtime().block_on(async {
             let (stream, server) = sockets().await;
             let playing = tokio::spawn(Script { wire, cuts, then: Then::Waits }.play(server));
-            let deadlines = Deadlines::new(Instant::now());
+            let deadlines = Deadlines::new(Clock::start());
             let mut connection = Connection::new(stream, deadlines.deadline(), 0);
             for (_, body) in [&first, &second] {
                 let outcome = receive(&mut connection, false).await.unwrap();

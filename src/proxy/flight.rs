@@ -1,0 +1,109 @@
+//! A request at a server: counted in while it is there, and what it says of the server when it is over.
+
+use std::rc::Rc;
+
+use http::StatusCode;
+
+use super::local::LocalServer;
+use crate::telemetry::labels::Outcome;
+use crate::upstream::ejection::Cause;
+
+/// How a request came to its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The server takes traffic.
+    Usual,
+    /// All are out, and this one is tried all the same.
+    Despite,
+    /// It was ejected; this request decides whether it comes back.
+    Trial,
+}
+
+/// A request counted in at a server; counted out when dropped.
+pub(crate) struct Flight {
+    server: Rc<LocalServer>,
+    way: Way,
+    /// Until told otherwise, the client went away.
+    outcome: Outcome,
+    /// What it will have been if the response comes to its end.
+    expected: Outcome,
+    judged: bool,
+}
+
+impl Flight {
+    /// Counts in.
+    pub(crate) fn begin(server: &Rc<LocalServer>, way: Way) -> Self {
+        server.server.begin();
+        Self {
+            server: Rc::clone(server),
+            way,
+            outcome: Outcome::Canceled,
+            expected: Outcome::Canceled,
+            judged: false,
+        }
+    }
+
+    pub(crate) fn server(&self) -> &Rc<LocalServer> {
+        &self.server
+    }
+
+    /// The head of the response came. Whether it is a good answer shows at its end, if that is not long to wait for.
+    pub(crate) fn answered(&mut self, status: StatusCode, endless: bool) {
+        self.expected = Outcome::of(status);
+        if matches!(status.as_u16(), 502..=504) {
+            self.bad(Cause::Status(status));
+        } else if endless || self.way != Way::Usual {
+            self.good();
+        }
+    }
+
+    /// The response came to its end.
+    pub(crate) fn completed(&mut self) {
+        self.outcome = self.expected;
+        if !self.judged {
+            self.good();
+        }
+    }
+
+    /// It went wrong; without a cause, that says nothing of the server.
+    pub(crate) fn failed(&mut self, outcome: Outcome, cause: Option<Cause>) {
+        self.outcome = outcome;
+        if let Some(cause) = cause {
+            self.bad(cause);
+        }
+    }
+
+    fn good(&mut self) {
+        self.judged = true;
+        let server = &self.server.server;
+        let despite = self.way != Way::Usual;
+        if despite || server.is_suspect() {
+            server.succeeded(despite);
+        }
+    }
+
+    #[cold]
+    fn bad(&mut self, cause: Cause) {
+        self.judged = true;
+        let upstream = self.server.upstream();
+        let servers = upstream.servers.iter().map(|(server, _)| server);
+        upstream.group.failed(
+            &self.server.server,
+            servers,
+            cause,
+            self.way != Way::Usual,
+            upstream.ejections.as_ref(),
+        );
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let server = &self.server.server;
+        server.finish();
+        self.server.shard.ended(self.outcome);
+        if self.way == Way::Trial && !self.judged {
+            server.group.trial_abandoned(server);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Whether a request that failed on one server may go to another.
+//!
+//! A failed connect moves on for any method: nothing was sent. A connection from the pool that turns out to be closed is
+//! replaced by a fresh one, once, without a word: where not a byte went out, or the request may be sent twice. What fails
+//! later is repeated only if the request may be sent twice, and as the upstream's `retry` allows. All but the silent
+//! replacement count against the upstream's budget.
+
+use std::rc::Rc;
+
+use http::{HeaderMap, StatusCode, header};
+use smallvec::SmallVec;
+
+use super::choose::Choice;
+use super::flight::Way;
+use super::local::{LocalServer, LocalUpstream};
+use crate::config::RetryOn;
+use crate::deadline::Deadlines;
+use crate::telemetry::labels::RetryReason;
+use crate::upstream::connect::ConnectError;
+use crate::upstream::http1::ExchangeError;
+
+/// Connections that are tried for one request, whatever the number of retries.
+const MAX_CONNECTS: u32 = 3;
+
+/// How one attempt went wrong.
+pub(super) enum Failure {
+    Connect(ConnectError),
+    /// Not a byte could be sent on a connection from the pool.
+    Unsent,
+    Exchange(ExchangeError),
+}
+
+/// What is to be done after an attempt.
+pub(super) enum Next {
+    /// Once more on the same server, over a fresh connection.
+    Afresh,
+    /// On another server, where there is one.
+    Another(RetryReason),
+    /// It stays as it is.
+    Nothing,
+}
+
+/// What one request may still do.
+pub(super) struct Retrying<'r> {
+    upstream: &'r LocalUpstream,
+    now: u64,
+    /// Servers that failed it.
+    tried: SmallVec<[Rc<LocalServer>; 2]>,
+    connects: u32,
+    retries: u32,
+    /// Whether a connection from the pool may be taken.
+    pub(super) may_reuse: bool,
+    /// Whether there is any use in another attempt.
+    hopeful: bool,
+}
+
+impl<'r> Retrying<'r> {
+    pub(super) fn new(upstream: &'r LocalUpstream, deadlines: &Deadlines, way: Way) -> Self {
+        upstream.count_request();
+        Self {
+            upstream,
+            now: deadlines.now(),
+            tried: SmallVec::new(),
+            connects: 0,
+            retries: 0,
+            may_reuse: true,
+            hopeful: way != Way::Despite,
+        }
+    }
+
+    /// After a failure. `replayable`: the request may be sent twice, and can be.
+    pub(super) fn after_failure(
+        &mut self,
+        failure: &Failure,
+        reused: bool,
+        replayable: bool,
+    ) -> Next {
+        match failure {
+            Failure::Connect(_) => {
+                self.connects += 1;
+                if self.connects < MAX_CONNECTS && self.allows(RetryOn::Connect) {
+                    Next::Another(RetryReason::Connect)
+                } else {
+                    Next::Nothing
+                }
+            }
+            // On a connection from the pool, so this happens once.
+            Failure::Unsent => self.afresh(),
+            Failure::Exchange(error) => match error {
+                ExchangeError::Closed(_) if replayable && reused && self.may_reuse => self.afresh(),
+                ExchangeError::Closed(_)
+                | ExchangeError::Incomplete(_)
+                | ExchangeError::Head(_)
+                | ExchangeError::Informational => {
+                    self.retry(RetryOn::Reset, RetryReason::Reset, replayable)
+                }
+                ExchangeError::ResponseTimeout | ExchangeError::WriteTimeout => {
+                    self.retry(RetryOn::Timeout, RetryReason::Timeout, replayable)
+                }
+                ExchangeError::RouteTimeout
+                | ExchangeError::ClientBody(_)
+                | ExchangeError::ClientStalled
+                | ExchangeError::BodyTooLarge => Next::Nothing,
+            },
+        }
+    }
+
+    /// After an answer that speaks of a failure behind the server.
+    pub(super) fn after_answer(
+        &mut self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        replayable: bool,
+    ) -> Next {
+        let (on, reason) = match status.as_u16() {
+            502 => (RetryOn::BadGateway, RetryReason::BadGateway),
+            503 => (RetryOn::Unavailable, RetryReason::Unavailable),
+            504 => (RetryOn::GatewayTimeout, RetryReason::GatewayTimeout),
+            _ => return Next::Nothing,
+        };
+        // Whoever says when to come again does not want to be asked at once.
+        if headers.contains_key(header::RETRY_AFTER) {
+            return Next::Nothing;
+        }
+        self.retry(on, reason, replayable)
+    }
+
+    fn afresh(&mut self) -> Next {
+        self.may_reuse = false;
+        self.upstream.shard.retried(RetryReason::Stale);
+        Next::Afresh
+    }
+
+    fn retry(&mut self, on: RetryOn, reason: RetryReason, replayable: bool) -> Next {
+        let rules = self.upstream.upstream.retries.as_ref();
+        let left = rules.is_some_and(|rules| self.retries < rules.max);
+        if !(replayable && left && self.allows(on)) {
+            return Next::Nothing;
+        }
+        Next::Another(reason)
+    }
+
+    /// Without `retry`, a failed connect alone moves on.
+    fn allows(&self, on: RetryOn) -> bool {
+        let rules = self.upstream.upstream.retries.as_ref();
+        self.hopeful && rules.map_or(on == RetryOn::Connect, |rules| rules.on.contains(&on))
+    }
+
+    /// The server for another attempt, if there may be one: not `failed`, where there is another.
+    pub(super) fn another(
+        &mut self,
+        failed: &Rc<LocalServer>,
+        reason: RetryReason,
+    ) -> Option<Choice> {
+        self.tried.push(Rc::clone(failed));
+        let other = self.upstream.choose_another(&self.tried);
+        let choice = match (other, reason) {
+            (Some(choice), _) => choice,
+            // It would be refused again.
+            (None, RetryReason::Connect) => return None,
+            (None, _) => Choice {
+                server: Rc::clone(failed),
+                way: Way::Usual,
+            },
+        };
+        if !self.upstream.withdraw(self.now) {
+            self.upstream.shard.budget_exhausted.add(1);
+            return None;
+        }
+        self.upstream.shard.retried(reason);
+        if reason != RetryReason::Connect {
+            self.retries += 1;
+            // The rest of the pool is as old as what just broke.
+            self.may_reuse = false;
+        }
+        Some(choice)
+    }
+}

@@ -1,0 +1,131 @@
+//! What all workers share of one upstream, whatever its servers. Survives a reload for as long as the upstream's name does.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::budget::Budget;
+use super::ejection::{Cause, Rules};
+use super::server::{Closed, Server};
+use crate::deadline::Clock;
+use crate::units::Share;
+
+/// The part of an upstream that changes while it runs.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) clock: Clock,
+    pub(crate) budget: Budget,
+    /// The tick from which on a server that was ejected may be tried again.
+    next_trial: AtomicU64,
+    /// Locked by whoever ejects: together they must not eject too many.
+    ejecting: Mutex<()>,
+}
+
+/// How many of an upstream's servers may be ejected, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ejections {
+    pub(crate) rules: Rules,
+    pub(crate) max_share: Share,
+}
+
+impl Group {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            budget: Budget::default(),
+            next_trial: AtomicU64::new(NEVER),
+            ejecting: Mutex::default(),
+        }
+    }
+
+    /// A request failed on `server`, one of `servers`. With `despite`, it was sent there although the server took no traffic.
+    pub(crate) fn failed<'s>(
+        &self,
+        server: &Server,
+        servers: impl Iterator<Item = &'s Arc<Server>> + Clone,
+        cause: Cause,
+        despite: bool,
+        ejections: Option<&Ejections>,
+    ) {
+        if despite {
+            if let Some(rest) = server.failed_despite(cause, ejections.map(|all| &all.rules)) {
+                self.next_trial
+                    .fetch_min(self.clock.now() + rest.0, Ordering::Relaxed);
+                tell(server, cause, rest.0);
+            }
+            return;
+        }
+        let Some(ejections) = ejections else {
+            return;
+        };
+        if !server.failed(&ejections.rules) {
+            return;
+        }
+        let _alone = self.ejecting();
+        let out = servers
+            .clone()
+            .filter(|server| server.is_closed_by(Closed::Ejected))
+            .count();
+        let allowed = ejections.max_share.of(servers.count() as u64).max(1);
+        if out as u64 >= allowed || server.is_closed_by(Closed::Ejected) {
+            return;
+        }
+        let rest = server.eject(cause, &ejections.rules);
+        self.next_trial
+            .fetch_min(self.clock.now() + rest.0, Ordering::Relaxed);
+        tell(server, cause, rest.0);
+    }
+
+    /// Whether some server may be due for a trial at that tick. Nearly always it is not, and this is all that it costs.
+    pub(crate) fn is_trial_due(&self, now: u64) -> bool {
+        now >= self.next_trial.load(Ordering::Relaxed)
+    }
+
+    /// The place of a server for whose trial a request is wanted.
+    pub(crate) fn begin_trial<'s>(
+        &self,
+        servers: impl Iterator<Item = &'s Arc<Server>>,
+    ) -> Option<usize> {
+        let _alone = self.ejecting();
+        let now = self.clock.now();
+        let mut found = None;
+        let mut next = NEVER;
+        for (number, server) in servers.enumerate() {
+            let mut ejection = server.ejection();
+            // What is down by its checks has its probes for trials.
+            let is_down = server.is_closed_by(Closed::Down);
+            if found.is_none() && !is_down && ejection.begin_trial(now) {
+                found = Some(number);
+            } else if let Some(at) = ejection.trial_at() {
+                next = next.min(if is_down { at.max(now + LATER) } else { at });
+            }
+        }
+        self.next_trial.store(next, Ordering::Relaxed);
+        found
+    }
+
+    /// A trial told nothing: the client went away.
+    pub(crate) fn trial_abandoned(&self, server: &Server) {
+        if let Some(at) = server.ejection().trial_abandoned() {
+            self.next_trial.fetch_min(at, Ordering::Relaxed);
+        }
+    }
+
+    fn ejecting(&self) -> MutexGuard<'_, ()> {
+        self.ejecting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn tell(server: &Server, cause: Cause, rest: u64) {
+    let seconds = rest * u64::try_from(crate::deadline::TICK.as_millis()).unwrap_or(1) / 1000;
+    tracing::warn!(
+        upstream = %server.upstream,
+        server = %server.address,
+        reason = %cause,
+        seconds,
+        "server is ejected"
+    );
+}
+
+const NEVER: u64 = u64::MAX;
+/// When to look again at a server that cannot be tried now.
+const LATER: u64 = 10;
