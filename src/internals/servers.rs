@@ -1,0 +1,82 @@
+//! Servers as the balancer of a worker sees them, for `benches/balancing.rs`.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use crate::balance::{Balancer, Candidate};
+
+/// Servers of equal weight, and a policy to choose among them.
+pub struct Servers {
+    balancer: Balancer,
+    servers: Vec<Rc<Local>>,
+}
+
+/// Lies in memory as a worker's `LocalServer` does: a policy that looks at the load of a server follows two pointers.
+struct Local {
+    number: usize,
+    weight: u32,
+    shared: Arc<Shared>,
+    /// The room that the pool and the metrics take.
+    _rest: [u64; 16],
+}
+
+/// As `Server`: what all workers write, on cache lines of its own.
+#[repr(align(128))]
+struct Shared {
+    in_flight: AtomicU32,
+    down: AtomicBool,
+}
+
+impl Candidate for Rc<Local> {
+    fn weight(&self) -> u32 {
+        self.weight
+    }
+
+    fn in_flight(&self) -> u32 {
+        self.shared.in_flight.load(Ordering::Relaxed)
+    }
+
+    fn id(&self) -> usize {
+        self.number
+    }
+}
+
+impl Servers {
+    /// That take turns.
+    pub fn round_robin(count: usize) -> Self {
+        Self::new(count, Balancer::round_robin(1))
+    }
+
+    /// Of which the least loaded one is chosen.
+    pub fn least_connections(count: usize) -> Self {
+        Self::new(count, Balancer::least_connections(1))
+    }
+
+    fn new(count: usize, balancer: Balancer) -> Self {
+        // Mixed, so that the least loaded one is anywhere.
+        let loads = (0..count).map(|number| u32::try_from(number * 7 % 13).unwrap_or_default());
+        let servers = loads.enumerate().map(|(number, in_flight)| {
+            Rc::new(Local {
+                number,
+                weight: 1,
+                shared: Arc::new(Shared {
+                    in_flight: AtomicU32::new(in_flight),
+                    down: AtomicBool::new(false),
+                }),
+                _rest: [0; 16],
+            })
+        });
+        Self {
+            balancer,
+            servers: servers.collect(),
+        }
+    }
+
+    /// The place of the next one.
+    pub fn pick(&mut self) -> Option<usize> {
+        let up = |server: &Rc<Local>| !server.shared.down.load(Ordering::Relaxed);
+        let ready = |number| self.servers.get(number).is_some_and(up);
+        self.balancer.pick(&self.servers, ready)
+    }
+}
