@@ -1,6 +1,7 @@
 //! How an upstream chooses the server of a request. Knows candidates, not servers.
 
 mod least_connections;
+mod load;
 mod round_robin;
 
 pub(crate) use least_connections::LeastLoaded;
@@ -58,13 +59,17 @@ impl Random {
     /// Less than `end`; 0 if `end` is 0.
     fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
         // The high half of the product is evenly spread over 0..end, without a division.
-        ((u128::from(mixed) * u128::from(end)) >> 64) as u64
+        ((u128::from(mix(self.0)) * u128::from(end)) >> 64) as u64
     }
+}
+
+/// Changes half of the bits when one is changed; no two numbers give the same.
+fn mix(number: u64) -> u64 {
+    let mut mixed = number;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 /// A server for the tests of the policies.
@@ -78,15 +83,18 @@ struct Sample {
 
 #[cfg(test)]
 impl Sample {
+    fn new(id: usize, weight: u32, in_flight: u32) -> Self {
+        Self {
+            id,
+            weight,
+            in_flight,
+        }
+    }
+
     fn with_weights(weights: &[u32]) -> Vec<Self> {
-        weights
-            .iter()
-            .enumerate()
-            .map(|(id, &weight)| Self {
-                id,
-                weight,
-                in_flight: 0,
-            })
+        (0..)
+            .zip(weights)
+            .map(|(id, &weight)| Self::new(id, weight, 0))
             .collect()
     }
 }
@@ -112,22 +120,44 @@ mod tests {
 
     use super::*;
 
+    /// Every policy.
+    fn all_policies(seed: u64) -> [Balancer; 2] {
+        [
+            Balancer::round_robin(seed),
+            Balancer::least_connections(seed),
+        ]
+    }
+
     proptest! {
         #[test]
         fn what_is_picked_is_ready_and_none_means_none(
-            servers in prop::collection::vec((1..9_u32, 0..9_u32, any::<bool>()), 0..12),
+            servers in prop::collection::vec((1..9_u32, 0..99_u32, any::<bool>()), 0..12),
             seed in any::<u64>(),
         ) {
-            let candidates: Vec<Sample> = servers
-                .iter()
-                .enumerate()
-                .map(|(id, &(weight, in_flight, _))| Sample { id, weight, in_flight })
-                .collect();
-            for mut balancer in [Balancer::round_robin(seed), Balancer::least_connections(seed)] {
+            let candidates: Vec<Sample> =
+                (0..).zip(&servers).map(|(id, &(weight, in_flight, _))| Sample::new(id, weight, in_flight)).collect();
+            for mut balancer in all_policies(seed) {
                 for _ in 0..40 {
                     match balancer.pick(&candidates, |index| servers[index].2) {
                         Some(index) => prop_assert!(servers[index].2),
                         None => prop_assert!(!servers.iter().any(|server| server.2)),
+                    }
+                }
+            }
+        }
+
+        /// Many candidates, of which few are ready.
+        #[test]
+        fn what_is_ready_is_found_among_hundreds(
+            ready in prop::collection::vec(prop::bool::weighted(0.01), 0..500),
+            seed in any::<u64>(),
+        ) {
+            let candidates = Sample::with_weights(&vec![1; ready.len()]);
+            for mut balancer in all_policies(seed) {
+                for _ in 0..10 {
+                    match balancer.pick(&candidates, |index| ready[index]) {
+                        Some(index) => prop_assert!(ready[index]),
+                        None => prop_assert!(!ready.contains(&true)),
                     }
                 }
             }
@@ -138,12 +168,29 @@ mod tests {
             rounds in prop::collection::vec(prop::collection::vec((0..20_usize, 1..1000_u32), 1..8), 1..20),
             seed in any::<u64>(),
         ) {
-            for mut balancer in [Balancer::round_robin(seed), Balancer::least_connections(seed)] {
+            for mut balancer in all_policies(seed) {
                 for round in &rounds {
-                    let candidates: Vec<Sample> =
-                        round.iter().map(|&(id, weight)| Sample { id, weight, in_flight: 0 }).collect();
-                    prop_assert!(balancer.pick(&candidates, |_| true).is_some_and(|index| index < candidates.len()));
+                    let candidates: Vec<Sample> = round.iter().map(|&(id, weight)| Sample::new(id, weight, 0)).collect();
+                    let picked = balancer.pick(&candidates, |_| true);
+                    prop_assert!(picked.is_some_and(|index| index < candidates.len()));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn no_idle_server_of_equal_weight_starves() {
+        for count in [1, 2, 7, 80] {
+            let candidates = Sample::with_weights(&vec![1; count]);
+            for mut balancer in all_policies(5) {
+                let mut counts = vec![0; count];
+                for _ in 0..count * 200 {
+                    counts[balancer.pick(&candidates, |_| true).unwrap()] += 1;
+                }
+                assert!(
+                    counts.iter().all(|count| (120..300).contains(count)),
+                    "{counts:?}"
+                );
             }
         }
     }
@@ -154,7 +201,8 @@ mod tests {
         for policy in [Balancer::round_robin, Balancer::least_connections] {
             let mut first = [0; 8];
             for worker in 0..8_000 {
-                first[policy(worker).pick(&candidates, |_| true).unwrap()] += 1;
+                let picked = policy(worker).pick(&candidates, |_| true);
+                first[picked.unwrap()] += 1;
             }
             assert!(
                 first.iter().all(|count| (800..1200).contains(count)),
