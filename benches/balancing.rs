@@ -7,9 +7,10 @@ use weir::internals::Servers;
 
 type Policy = fn(usize) -> Servers;
 
-const POLICIES: [(&str, Policy); 2] = [
+const POLICIES: [(&str, Policy); 3] = [
     ("round_robin", Servers::round_robin),
     ("least_connections", Servers::least_connections),
+    ("random", Servers::random),
 ];
 
 /// One upstream that a worker does nothing but choose for: all that it looks at stays in the nearest caches.

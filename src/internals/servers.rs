@@ -53,6 +53,11 @@ impl Servers {
         Self::new(count, Balancer::least_connections(1))
     }
 
+    /// Of which the less loaded of two is chosen.
+    pub fn random(count: usize) -> Self {
+        Self::new(count, Balancer::random(1))
+    }
+
     fn new(count: usize, balancer: Balancer) -> Self {
         // Mixed, so that the least loaded one is anywhere.
         let loads = (0..count).map(|number| u32::try_from(number * 7 % 13).unwrap_or_default());
