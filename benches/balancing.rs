@@ -7,10 +7,11 @@ use weir::internals::Servers;
 
 type Policy = fn(usize) -> Servers;
 
-const POLICIES: [(&str, Policy); 3] = [
+const POLICIES: [(&str, Policy); 4] = [
     ("round_robin", Servers::round_robin),
     ("least_connections", Servers::least_connections),
     ("random", Servers::random),
+    ("peak_ewma", Servers::peak_ewma),
 ];
 
 /// One upstream that a worker does nothing but choose for: all that it looks at stays in the nearest caches.

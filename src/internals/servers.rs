@@ -4,18 +4,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::balance::{Balancer, Candidate};
+use crate::balance::{Balancer, Candidate, Latency, Occasion};
 
 /// Servers of equal weight, and a policy to choose among them.
 pub struct Servers {
     balancer: Balancer,
     servers: Vec<Rc<Local>>,
+    occasions: Vec<Occasion>,
+    picks: usize,
 }
 
 /// Lies in memory as a worker's `LocalServer` does: a policy that looks at the load of a server follows two pointers.
 struct Local {
     number: usize,
     weight: u32,
+    latency: Latency,
     shared: Arc<Shared>,
     /// The room that the pool and the metrics take.
     _rest: [u64; 16],
@@ -40,6 +43,10 @@ impl Candidate for Rc<Local> {
     fn id(&self) -> usize {
         self.number
     }
+
+    fn latency(&self) -> Option<&Latency> {
+        Some(&self.latency)
+    }
 }
 
 impl Servers {
@@ -58,13 +65,24 @@ impl Servers {
         Self::new(count, Balancer::random(1))
     }
 
+    /// Of which that with the lower cost of two is chosen; all have been measured.
+    pub fn peak_ewma(count: usize) -> Self {
+        let made = Self::new(count, Balancer::peak_ewma(1));
+        for server in &made.servers {
+            let micros = 500 + server.number as u64 * 37 % 1000;
+            server.latency.observe(0, micros, false);
+        }
+        made
+    }
+
     fn new(count: usize, balancer: Balancer) -> Self {
         // Mixed, so that the least loaded one is anywhere.
         let loads = (0..count).map(|number| u32::try_from(number * 7 % 13).unwrap_or_default());
-        let servers = loads.enumerate().map(|(number, in_flight)| {
+        let servers = loads.clone().enumerate().map(|(number, in_flight)| {
             Rc::new(Local {
                 number,
                 weight: 1,
+                latency: Latency::default(),
                 shared: Arc::new(Shared {
                     in_flight: AtomicU32::new(in_flight),
                     down: AtomicBool::new(false),
@@ -72,16 +90,21 @@ impl Servers {
                 _rest: [0; 16],
             })
         });
+        let occasions = (0..1024_u64).map(|moment| Occasion { now: moment * 1000 });
         Self {
             balancer,
             servers: servers.collect(),
+            occasions: occasions.collect(),
+            picks: 0,
         }
     }
 
     /// The place of the next one.
     pub fn pick(&mut self) -> Option<usize> {
+        self.picks = (self.picks + 1) % self.occasions.len();
+        let occasion = *self.occasions.get(self.picks)?;
         let up = |server: &Rc<Local>| !server.shared.down.load(Ordering::Relaxed);
         let ready = |number| self.servers.get(number).is_some_and(up);
-        self.balancer.pick(&self.servers, ready)
+        self.balancer.pick(&self.servers, ready, occasion)
     }
 }

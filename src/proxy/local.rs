@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::balance::{Balancer, Candidate};
+use crate::balance::{Balancer, Candidate, Occasion};
 use crate::config::Balance;
 use crate::state::{Action, NO_ROUTE, State, Upstream};
 use crate::telemetry::worker::{
@@ -191,9 +191,9 @@ impl LocalUpstream {
         &self,
         ready: impl Fn(&Rc<LocalServer>) -> bool,
     ) -> Option<&Rc<LocalServer>> {
-        let number = self.balancer.borrow_mut().pick(&self.servers, |number| {
-            self.servers.get(number).is_some_and(&ready)
-        })?;
+        let ready = |number| self.servers.get(number).is_some_and(&ready);
+        let mut balancer = self.balancer.borrow_mut();
+        let number = balancer.pick(&self.servers, ready, Occasion::default())?;
         self.servers.get(number)
     }
 }
