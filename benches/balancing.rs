@@ -7,11 +7,12 @@ use weir::internals::Servers;
 
 type Policy = fn(usize) -> Servers;
 
-const POLICIES: [(&str, Policy); 4] = [
+const POLICIES: [(&str, Policy); 5] = [
     ("round_robin", Servers::round_robin),
     ("least_connections", Servers::least_connections),
     ("random", Servers::random),
     ("peak_ewma", Servers::peak_ewma),
+    ("hash", Servers::hash),
 ];
 
 /// One upstream that a worker does nothing but choose for: all that it looks at stays in the nearest caches.
@@ -47,5 +48,16 @@ fn many_upstreams(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, one_upstream, many_upstreams);
+/// What a start or a reload pays for each upstream with `hash`.
+fn building(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("table for hash");
+    for count in [4, 100, 1000] {
+        group.bench_with_input(BenchmarkId::from_parameter(count), &(), |bencher, ()| {
+            bencher.iter(|| black_box(Servers::hash(count)));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, one_upstream, many_upstreams, building);
 criterion_main!(benches);

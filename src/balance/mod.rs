@@ -1,15 +1,21 @@
 //! How an upstream chooses the server of a request. Knows candidates, not servers.
 
+mod hash;
 mod latency;
 mod least_connections;
 mod load;
+mod maglev;
 mod peak_ewma;
 mod random;
 mod round_robin;
 mod two_choices;
 
+use std::sync::Arc;
+
+pub(crate) use hash::ByKey;
 pub(crate) use latency::Latency;
 pub(crate) use least_connections::LeastLoaded;
+pub(crate) use maglev::{Table, key};
 pub(crate) use peak_ewma::SoonerDone;
 pub(crate) use random::LessLoaded;
 pub(crate) use round_robin::Rotation;
@@ -36,6 +42,10 @@ pub(crate) trait Candidate {
 pub(crate) struct Occasion {
     /// Microseconds since some fixed instant; only `peak_ewma` looks at it.
     pub(crate) now: u64,
+    /// The hash of the request's key; only `hash` looks at it.
+    pub(crate) key: u64,
+    /// Requests in flight over all servers of the upstream; only `hash` looks at it.
+    pub(crate) in_flight: u32,
 }
 
 /// A policy and its memory. Owned by one worker: `&mut`, no atomics of its own.
@@ -45,6 +55,7 @@ pub(crate) enum Balancer {
     LeastConnections(LeastLoaded),
     Random(LessLoaded),
     PeakEwma(SoonerDone),
+    Hash(ByKey),
 }
 
 impl Balancer {
@@ -68,6 +79,11 @@ impl Balancer {
         Self::PeakEwma(SoonerDone::new(seed))
     }
 
+    /// The same server for the same key. The table is that of the candidates, in the same order.
+    pub(crate) fn hash(table: Arc<Table>) -> Self {
+        Self::Hash(ByKey::new(table))
+    }
+
     /// The index of one of the candidates for whose index `ready` holds; `None` only if there are none. A failover asks
     /// again with a `ready` that excludes what was tried. Allocates nothing, except when it sees a candidate first.
     pub(crate) fn pick<C: Candidate>(
@@ -76,12 +92,17 @@ impl Balancer {
         ready: impl Fn(usize) -> bool,
         occasion: Occasion,
     ) -> Option<usize> {
-        let Occasion { now } = occasion;
+        let Occasion {
+            now,
+            key,
+            in_flight,
+        } = occasion;
         match self {
             Self::RoundRobin(rotation) => rotation.pick(candidates, ready),
             Self::LeastConnections(loads) => loads.pick(candidates, ready),
             Self::Random(loads) => loads.pick(candidates, ready),
             Self::PeakEwma(costs) => costs.pick(candidates, ready, now),
+            Self::Hash(by_key) => by_key.pick(candidates, ready, key, in_flight),
         }
     }
 }
@@ -180,18 +201,28 @@ mod tests {
 
     use super::*;
 
-    /// Every policy.
-    fn all_policies(seed: u64) -> [Balancer; 4] {
+    /// Every policy, for candidates up to that number.
+    fn all_policies(seed: u64, count: usize) -> [Balancer; 5] {
+        let identities: Vec<_> = (0..count).map(|id| id.to_string()).collect();
+        let servers: Vec<_> = identities
+            .iter()
+            .map(|identity| (identity.as_str(), 1))
+            .collect();
         [
             Balancer::round_robin(seed),
             Balancer::least_connections(seed),
             Balancer::random(seed),
             Balancer::peak_ewma(seed),
+            Balancer::hash(Arc::new(Table::new(&servers))),
         ]
     }
 
     fn occasion(number: u64) -> Occasion {
-        Occasion { now: number }
+        Occasion {
+            now: number,
+            key: key(&number.to_le_bytes()),
+            in_flight: 0,
+        }
     }
 
     proptest! {
@@ -202,7 +233,7 @@ mod tests {
         ) {
             let candidates: Vec<Sample> =
                 (0..).zip(&servers).map(|(id, &(weight, in_flight, _))| Sample::new(id, weight, in_flight)).collect();
-            for mut balancer in all_policies(seed) {
+            for mut balancer in all_policies(seed, servers.len()) {
                 for number in 0..40 {
                     match balancer.pick(&candidates, |index| servers[index].2, occasion(number)) {
                         Some(index) => prop_assert!(servers[index].2),
@@ -219,7 +250,7 @@ mod tests {
             seed in any::<u64>(),
         ) {
             let candidates = Sample::with_weights(&vec![1; ready.len()]);
-            for mut balancer in all_policies(seed) {
+            for mut balancer in all_policies(seed, ready.len()) {
                 for number in 0..10 {
                     match balancer.pick(&candidates, |index| ready[index], occasion(number)) {
                         Some(index) => prop_assert!(ready[index]),
@@ -234,7 +265,7 @@ mod tests {
             rounds in prop::collection::vec(prop::collection::vec((0..20_usize, 1..1000_u32), 1..8), 1..20),
             seed in any::<u64>(),
         ) {
-            for mut balancer in all_policies(seed) {
+            for mut balancer in all_policies(seed, 8) {
                 for (number, round) in (0..).zip(&rounds) {
                     let candidates: Vec<Sample> = round.iter().map(|&(id, weight)| Sample::new(id, weight, 0)).collect();
                     let picked = balancer.pick(&candidates, |_| true, occasion(number));
@@ -248,7 +279,7 @@ mod tests {
     fn no_idle_server_of_equal_weight_starves() {
         for count in [1, 2, 7, 80] {
             let candidates = Sample::with_weights(&vec![1; count]);
-            for mut balancer in all_policies(5) {
+            for mut balancer in all_policies(5, count) {
                 let mut counts = vec![0; count];
                 for number in 0..count as u64 * 200 {
                     counts[balancer

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::balance::{Balancer, Candidate, Latency, Occasion};
+use crate::balance::{Balancer, Candidate, Latency, Occasion, Table, key};
 
 /// Servers of equal weight, and a policy to choose among them.
 pub struct Servers {
@@ -75,6 +75,18 @@ impl Servers {
         made
     }
 
+    /// That are chosen by key.
+    pub fn hash(count: usize) -> Self {
+        let identities: Vec<_> = (0..count)
+            .map(|number| format!("10.0.0.1:{number}"))
+            .collect();
+        let servers: Vec<_> = identities
+            .iter()
+            .map(|identity| (identity.as_str(), 1))
+            .collect();
+        Self::new(count, Balancer::hash(Arc::new(Table::new(&servers))))
+    }
+
     fn new(count: usize, balancer: Balancer) -> Self {
         // Mixed, so that the least loaded one is anywhere.
         let loads = (0..count).map(|number| u32::try_from(number * 7 % 13).unwrap_or_default());
@@ -90,7 +102,11 @@ impl Servers {
                 _rest: [0; 16],
             })
         });
-        let occasions = (0..1024_u64).map(|moment| Occasion { now: moment * 1000 });
+        let occasions = (0..1024_u64).map(|moment| Occasion {
+            now: moment * 1000,
+            key: key(&moment.to_le_bytes()),
+            in_flight: loads.clone().sum(),
+        });
         Self {
             balancer,
             servers: servers.collect(),
