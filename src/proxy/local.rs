@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::balance::{Balancer, Candidate, Occasion};
+use crate::balance::{Balancer, Candidate, Latency, Occasion};
 use crate::config::Balance;
 use crate::state::{Action, NO_ROUTE, State, Upstream};
 use crate::telemetry::worker::{
@@ -44,6 +44,7 @@ pub(crate) struct LocalServer {
     pub(crate) server: Arc<Server>,
     pub(crate) pool: Pool,
     pub(crate) shard: Arc<ServerShard>,
+    pub(crate) latency: Latency,
     weight: Cell<u32>,
     number: Cell<usize>,
 }
@@ -59,6 +60,10 @@ impl Candidate for Rc<LocalServer> {
 
     fn id(&self) -> usize {
         self.number.get()
+    }
+
+    fn latency(&self) -> Option<&Latency> {
+        Some(&self.latency)
     }
 }
 
@@ -165,6 +170,7 @@ impl LocalUpstream {
                         server: Arc::clone(server),
                         pool: Pool::new(upstream.pool),
                         shard: metrics.server(&upstream.name, server.address),
+                        latency: Latency::default(),
                         weight: Cell::new(*weight),
                         number: Cell::new(number),
                     })
@@ -174,9 +180,12 @@ impl LocalUpstream {
                 local.number.set(number);
                 local
             });
-        let balancer = match upstream.balance {
+        let balancer = match &upstream.balance {
             Balance::RoundRobin => Balancer::round_robin(seed),
             Balance::LeastConnections => Balancer::least_connections(seed),
+            Balance::PeakEwma => Balancer::peak_ewma(seed),
+            Balance::Random => Balancer::random(seed),
+            Balance::Hash(_) => Balancer::hash(upstream.table.clone().unwrap_or_default()),
         };
         Self {
             servers: servers.collect(),
