@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use http::HeaderValue;
 use ipnet::IpNet;
 
+use crate::balance;
 use crate::config::{
     self, Balance, Config, FieldEdits, HealthCheck, HostHeader, OnAllDown, RedirectToHttps, RetryOn,
 };
@@ -103,6 +104,8 @@ pub(crate) struct Upstream {
     pub(crate) name: UpstreamName,
     pub(crate) servers: Vec<(Arc<Server>, u32)>,
     pub(crate) balance: Balance,
+    /// Where each key belongs; only with `balance = "hash"`.
+    pub(crate) table: Option<Arc<balance::Table>>,
     pub(crate) host_header: HostHeader,
     pub(crate) connect_timeout: Ticks,
     pub(crate) response_timeout: Ticks,
@@ -403,7 +406,8 @@ impl Upstream {
         Self {
             name: upstream.name.clone(),
             servers: servers.collect(),
-            balance: upstream.balance,
+            table: table_of_keys(upstream, around.previous),
+            balance: upstream.balance.clone(),
             host_header: upstream.host_header.clone(),
             connect_timeout: Ticks::of(upstream.connect_timeout),
             response_timeout: Ticks::of(upstream.response_timeout),
@@ -434,6 +438,33 @@ impl Upstream {
             group,
         }
     }
+}
+
+/// The table of an upstream with `hash`. Kept over a reload that leaves its servers as they are: it takes milliseconds to
+/// build, and there may be hundreds.
+fn table_of_keys(
+    upstream: &config::Upstream,
+    previous: Option<&State>,
+) -> Option<Arc<balance::Table>> {
+    let Balance::Hash(_) = upstream.balance else {
+        return None;
+    };
+    let before = previous.and_then(|state| {
+        let mut upstreams = state.config.upstreams.iter().zip(&state.upstreams);
+        let (config, built) = upstreams.find(|(config, _)| config.name == upstream.name)?;
+        let table = built.table.as_ref()?;
+        (config.servers == upstream.servers).then(|| Arc::clone(table))
+    });
+    Some(before.unwrap_or_else(|| {
+        let identities = upstream
+            .servers
+            .iter()
+            .map(|server| server.address.to_string());
+        let identities: Vec<_> = identities.collect();
+        let weights = upstream.servers.iter().map(|server| server.weight.0.get());
+        let servers: Vec<_> = identities.iter().map(String::as_str).zip(weights).collect();
+        Arc::new(balance::Table::new(&servers))
+    }))
 }
 
 /// Where the running `State` is published. Workers compare the generation, a cache line that only a reload writes, and

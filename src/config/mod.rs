@@ -323,10 +323,24 @@ pub struct ServerConfig {
     pub weight: Weight,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How an upstream chooses the server of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Balance {
     RoundRobin,
     LeastConnections,
+    PeakEwma,
+    Random,
+    Hash(HashKey),
+}
+
+/// What requests that belong to the same server have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashKey {
+    ClientIp,
+    Path,
+    Header(HeaderName),
+    /// The value of the cookie of this name, which is a token.
+    Cookie(String),
 }
 
 /// The `Host` that servers see.

@@ -9,9 +9,9 @@ use super::value::join;
 use super::values::show_size;
 use super::{
     AccessFilter, AccessFormat, AccessLog, Action, Admin, AdminAddress, Balance, Config,
-    FieldEdits, HealthCheck, HealthCheckKind, HostHeader, HostPattern, ListenAddress, Listener,
-    Log, LogFormat, LogLevel, OnAllDown, Process, RetryOn, Route, Tls, TlsVersion, UnknownSni,
-    Upstream,
+    FieldEdits, HashKey, HealthCheck, HealthCheckKind, HostHeader, HostPattern, ListenAddress,
+    Listener, Log, LogFormat, LogLevel, OnAllDown, Process, RetryOn, Route, Tls, TlsVersion,
+    UnknownSni, Upstream,
 };
 use crate::units::{ByteSize, Weight};
 
@@ -250,11 +250,17 @@ fn upstream(out: &mut Toml, upstream: &Upstream) {
         )
     };
     out.key("servers", list(upstream.servers.iter().map(server)));
-    let balance = match upstream.balance {
+    let balance = match &upstream.balance {
         Balance::RoundRobin => "round_robin",
         Balance::LeastConnections => "least_connections",
+        Balance::PeakEwma => "peak_ewma",
+        Balance::Random => "random",
+        Balance::Hash(_) => "hash",
     };
     out.key("balance", text(balance));
+    if let Balance::Hash(key) = &upstream.balance {
+        out.key("hash_key", hash_key(key));
+    }
     out.key("protocol", text("http1"));
     let host_header = match &upstream.host_header {
         HostHeader::Preserve => text("preserve"),
@@ -305,6 +311,15 @@ fn upstream(out: &mut Toml, upstream: &Upstream) {
         };
         out.key("on", list(retry.on.iter().map(word)));
         out.key("methods", list(retry.methods.iter().map(text)));
+    }
+}
+
+fn hash_key(key: &HashKey) -> String {
+    match key {
+        HashKey::ClientIp => text("client_ip"),
+        HashKey::Path => text("path"),
+        HashKey::Header(name) => text(format!("header:{name}")),
+        HashKey::Cookie(name) => text(format!("cookie:{name}")),
     }
 }
 

@@ -159,6 +159,8 @@ ejection = { failures = 7, base = "1s", max = "2s", max_share = "12.5%" }
 retry = { max_retries = 2, budget = "5%", on = ["timeout", "504"], methods = ["GET", "PURGE"] }
 [upstream.other]
 servers = ["10.0.0.1:1"]
+balance = "hash"
+hash_key = "header:X-Tenant"
 host_header = "server"
 health_check = { type = "tcp" }
 slow_start = "off"
@@ -212,8 +214,32 @@ fn every_key_lands_in_the_configuration() {
         (other.ejection, &other.retry, other.slow_start),
         (None, &None, None)
     );
+    let tenant = HashKey::Header(HeaderName::from_static("x-tenant"));
+    assert_eq!(config.upstreams[1].balance, Balance::Hash(tenant));
     let check = config.upstreams[1].health_check.as_ref().unwrap();
     assert_eq!(check.kind, HealthCheckKind::Tcp);
+}
+
+#[test]
+fn every_policy_has_its_word_and_a_hash_its_key() {
+    let balance = |keys: &str| {
+        let text = format!("[upstream.x]\nservers = [\"10.0.0.1:80\"]\n{keys}");
+        let config = valid(&with(&text));
+        let again = valid(&config.show());
+        assert_eq!(again.upstreams, config.upstreams);
+        config.upstreams[0].balance.clone()
+    };
+    assert_eq!(balance(""), Balance::RoundRobin);
+    assert_eq!(balance("balance = \"peak_ewma\""), Balance::PeakEwma);
+    assert_eq!(balance("balance = \"random\""), Balance::Random);
+    let hash = |key: &str| balance(&format!("hash_key = \"{key}\"\nbalance = \"hash\""));
+    assert_eq!(balance("balance = \"hash\""), hash("client_ip"));
+    assert_eq!(hash("client_ip"), Balance::Hash(HashKey::ClientIp));
+    assert_eq!(hash("path"), Balance::Hash(HashKey::Path));
+    let session = HashKey::Cookie("Session.id".into());
+    assert_eq!(hash("cookie:Session.id"), Balance::Hash(session));
+    let shard = HashKey::Header(HeaderName::from_static("x-shard"));
+    assert_eq!(hash("header:X-Shard"), Balance::Hash(shard));
 }
 
 #[test]
@@ -417,6 +443,42 @@ fn each_mistake_is_answered_with_where_what_and_what_to_do() {
         (
             servers("[{ address = \"10.0.0.7:80\", weight = 0 }]"),
             "2:48: upstream.x.servers[0].weight: expected a number from 1 to 1000000, found `0`",
+        ),
+        (
+            upstream("balance = \"hsh\"\nhash_key = \"path\""),
+            "3:11: upstream.x.balance: expected one of `\"round_robin\"`, `\"least_connections\"`, `\"peak_ewma\"`, `\"random\"`, `\"hash\"`, found `\"hsh\"`; did you mean `hash`?",
+        ),
+        (
+            upstream("hash_key = \"path\""),
+            "3:1: upstream.x.hash_key: `hash_key` means nothing with `balance = \"round_robin\"`; write `balance = \"hash\"`, or leave it out",
+        ),
+        (
+            upstream("balance = \"random\"\nhash_key = \"client_ip\""),
+            "4:1: upstream.x.hash_key: `hash_key` means nothing with `balance = \"random\"`; write `balance = \"hash\"`, or leave it out",
+        ),
+        (
+            upstream("balance = \"hash\"\nhash_key = \"ip\""),
+            "4:12: upstream.x.hash_key: expected `\"client_ip\"`, `\"path\"`, `\"header:NAME\"` or `\"cookie:NAME\"`, found `\"ip\"`",
+        ),
+        (
+            upstream("balance = \"hash\"\nhash_key = \"path:x\""),
+            "4:12: upstream.x.hash_key: expected `\"client_ip\"`, `\"path\"`, `\"header:NAME\"` or `\"cookie:NAME\"`, found `\"path:x\"`",
+        ),
+        (
+            upstream("balance = \"hash\"\nhash_key = [\"path\"]"),
+            "4:12: upstream.x.hash_key: expected `\"client_ip\"`, `\"path\"`, `\"header:NAME\"` or `\"cookie:NAME\"`, found a list",
+        ),
+        (
+            upstream("balance = \"hash\"\nhash_key = \"header:x y\""),
+            "4:12: upstream.x.hash_key: `x y` is not a field name",
+        ),
+        (
+            upstream("balance = \"hash\"\nhash_key = \"cookie:a=b\""),
+            "4:12: upstream.x.hash_key: `a=b` is not the name of a cookie",
+        ),
+        (
+            upstream("balance = \"hash\"\nhash_key = \"cookie:\""),
+            "4:12: upstream.x.hash_key: `` is not the name of a cookie",
         ),
         (
             servers("\"10.0.0.7:80\""),
@@ -630,7 +692,6 @@ fn keys_of_later_versions_are_refused_by_name_unless_they_are_off() {
         (in_route, "cache", "true", Some("false")),
         (in_route, "cache", "{}", Some("{ enabled = false }")),
         (in_route, "compress", "true", Some("false")),
-        (in_upstream, "hash_key", "\"path\"", None),
         (in_upstream, "max_in_flight", "5", Some("\"off\"")),
         (in_upstream, "queue", "{ size = 1 }", Some("\"off\"")),
         (in_upstream, "concurrency", "\"adaptive\"", Some("\"off\"")),
@@ -695,11 +756,6 @@ fn values_of_later_versions_are_refused() {
             "servers = [{ address = \"10.0.0.1:80\", backup = true }]",
             "servers[0].backup: ",
             "`backup` is not supported yet; leave it out",
-        ),
-        (
-            "servers = [\"10.0.0.1:80\"]\nbalance = \"hash\"",
-            "balance: ",
-            "`hash` is not supported yet; write one of `\"round_robin\"`, `\"least_connections\"`",
         ),
         (
             "servers = [\"10.0.0.1:80\"]\nprotocol = \"http2\"",
@@ -1129,7 +1185,7 @@ fn a_list_that_is_not_closed_is_named_where_it_begins() {
         problems(&several),
         [
             "6:11: this list is not closed; close it with `]`",
-            "9:11: upstream.app.balance: expected one of `\"round_robin\"`, `\"least_connections\"`, found `\"round\"`",
+            "9:11: upstream.app.balance: expected one of `\"round_robin\"`, `\"least_connections\"`, `\"peak_ewma\"`, `\"random\"`, `\"hash\"`, found `\"round\"`",
             "13:12: route.b.upstream: there is no upstream `nope`",
         ]
     );

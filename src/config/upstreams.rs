@@ -12,11 +12,14 @@ use super::addresses;
 use super::fields::values as field_values;
 use super::retries::{ejection, retry};
 use super::value::{Entry, Table, Value, found, off, plain};
-use super::values::{choice, duration, duration_or_off, integer, method, or_off, string};
-use super::{
-    Balance, Ejection, HealthCheck, HealthCheckKind, HostHeader, Keepalive, OnAllDown, Retry,
-    ServerConfig, Upstream,
+use super::values::{
+    choice, duration, duration_or_off, header_name, integer, method, or_off, string,
 };
+use super::{
+    Balance, Ejection, HashKey, HealthCheck, HealthCheckKind, HostHeader, Keepalive, OnAllDown,
+    Retry, ServerConfig, Upstream,
+};
+use crate::semantics::forwarded::is_token;
 use crate::units::Weight;
 
 impl Default for Keepalive {
@@ -30,10 +33,6 @@ impl Default for Keepalive {
 }
 
 pub(super) fn upstream(entry: &Entry<'_>) -> Option<Upstream> {
-    let balances = [
-        ("round_robin", Balance::RoundRobin),
-        ("least_connections", Balance::LeastConnections),
-    ];
     let all_down = [
         ("try_anyway", OnAllDown::TryAnyway),
         ("503", OnAllDown::Refuse),
@@ -45,9 +44,7 @@ pub(super) fn upstream(entry: &Entry<'_>) -> Option<Upstream> {
             .map(|value| servers(&value));
         Some(Upstream {
             name: entry.name.text.into(),
-            balance: table.or("balance", Balance::RoundRobin, |value| {
-                choice(value, &balances, &["peak_ewma", "random", "hash"])
-            }),
+            balance: balance(table),
             host_header: table.or("host_header", HostHeader::Preserve, host_header),
             connect_timeout: table.or("connect_timeout", Duration::from_secs(3), duration),
             response_timeout: table.or("response_timeout", Duration::from_secs(60), duration),
@@ -74,12 +71,58 @@ fn not_yet(table: &Table<'_>) {
     table.or("protocol", (), |value| {
         choice(value, &[("http1", ())], &["http2"])
     });
-    table.not_yet("hash_key", off::never);
     for key in ["max_in_flight", "queue", "concurrency", "panic_below"] {
         table.not_yet(key, off::word);
     }
     table.not_yet("sticky", off::word_or_no);
     table.not_yet("tls", off::word_or_no);
+}
+
+fn balance(table: &Table<'_>) -> Balance {
+    let balances = [
+        ("round_robin", Balance::RoundRobin),
+        ("least_connections", Balance::LeastConnections),
+        ("peak_ewma", Balance::PeakEwma),
+        ("random", Balance::Random),
+        ("hash", Balance::Hash(HashKey::ClientIp)),
+    ];
+    let balance = table
+        .get("balance")
+        .map_or(Some(Balance::RoundRobin), |value| {
+            choice(&value, &balances, &[])
+        });
+    let hash_key = table.or("hash_key", HashKey::ClientIp, hash_key);
+    let Some(balance) = balance else {
+        return Balance::RoundRobin;
+    };
+    if let Balance::Hash(_) = balance {
+        return Balance::Hash(hash_key);
+    }
+    if let Some(name) = table.key("hash_key")
+        && let Some((word, _)) = balances.iter().find(|(_, other)| *other == balance)
+    {
+        name.problem(
+            "invalid-value",
+            format!("`hash_key` means nothing with `balance = \"{word}\"`"),
+            Some("write `balance = \"hash\"`, or leave it out".into()),
+        );
+    }
+    balance
+}
+
+/// `"client_ip"`, `"path"`, `"header:NAME"`, `"cookie:NAME"`
+fn hash_key(value: &Value<'_>) -> Option<HashKey> {
+    let expected = "`\"client_ip\"`, `\"path\"`, `\"header:NAME\"` or `\"cookie:NAME\"`";
+    let text = string(value, expected)?;
+    let key = match text.split_once(':') {
+        None if text == "client_ip" => Ok(HashKey::ClientIp),
+        None if text == "path" => Ok(HashKey::Path),
+        Some(("header", name)) => header_name(name).map(HashKey::Header),
+        Some(("cookie", name)) if is_token(name) => Ok(HashKey::Cookie(name.to_owned())),
+        Some(("cookie", name)) => Err(format!("`{}` is not the name of a cookie", plain(name))),
+        _ => Err(format!("expected {expected}, found `\"{}\"`", plain(text))),
+    };
+    key.map_err(|message| value.invalid(message)).ok()
 }
 
 fn servers(value: &Value<'_>) -> Vec<ServerConfig> {

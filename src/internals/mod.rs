@@ -2,7 +2,9 @@
 //! to change.
 
 mod fuzzed;
+mod servers;
 mod timed;
 
 pub use fuzzed::*;
+pub use servers::Servers;
 pub use timed::*;

@@ -8,7 +8,6 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 
-use crate::balance::{Balancer, Candidate};
 use crate::config::Config;
 use crate::deadline::{Clock, Deadlines};
 use crate::listen::tls;
@@ -45,52 +44,6 @@ impl Routes {
                 query: None,
             })
             .copied()
-    }
-}
-
-/// Servers of equal weight, and a policy to choose among them.
-pub struct Servers {
-    balancer: Balancer,
-    servers: Vec<Sample>,
-}
-
-struct Sample(usize);
-
-impl Candidate for Sample {
-    fn weight(&self) -> u32 {
-        1
-    }
-
-    fn in_flight(&self) -> u32 {
-        // Mixed, so that the least loaded one is anywhere.
-        u32::try_from(self.0 * 7 % 13).unwrap_or_default()
-    }
-
-    fn id(&self) -> usize {
-        self.0
-    }
-}
-
-impl Servers {
-    /// That take turns.
-    pub fn round_robin(count: usize) -> Self {
-        Self {
-            balancer: Balancer::round_robin(1),
-            servers: (0..count).map(Sample).collect(),
-        }
-    }
-
-    /// Of which the least loaded one is chosen.
-    pub fn least_connections(count: usize) -> Self {
-        Self {
-            balancer: Balancer::least_connections(1),
-            servers: (0..count).map(Sample).collect(),
-        }
-    }
-
-    /// The place of the next one.
-    pub fn pick(&mut self) -> Option<usize> {
-        self.balancer.pick(&self.servers, |_| true)
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::balance::{Balancer, Candidate};
+use crate::balance::{Balancer, Candidate, Latency, Occasion};
 use crate::config::{Balance, Retry};
 use crate::deadline::Ticks;
 use crate::state::{Action, NO_ROUTE, State, Upstream};
@@ -50,6 +50,7 @@ pub(crate) struct LocalServer {
     /// The upstream that it belongs to, by the state that was taken up last.
     upstream: RefCell<Arc<Upstream>>,
     slow_start: Cell<Option<Ticks>>,
+    pub(crate) latency: Latency,
     weight: Cell<u32>,
     number: Cell<usize>,
 }
@@ -66,6 +67,10 @@ impl Candidate for Rc<LocalServer> {
 
     fn id(&self) -> usize {
         self.number.get()
+    }
+
+    fn latency(&self) -> Option<&Latency> {
+        Some(&self.latency)
     }
 }
 
@@ -180,6 +185,7 @@ impl LocalUpstream {
                         shard: metrics.server(&upstream.name, server.address),
                         upstream: RefCell::new(Arc::clone(upstream)),
                         slow_start: Cell::new(upstream.slow_start),
+                        latency: Latency::default(),
                         weight: Cell::new(*weight),
                         number: Cell::new(number),
                     })
@@ -191,9 +197,12 @@ impl LocalUpstream {
                 local.number.set(number);
                 local
             });
-        let balancer = match upstream.balance {
+        let balancer = match &upstream.balance {
             Balance::RoundRobin => Balancer::round_robin(seed),
             Balance::LeastConnections => Balancer::least_connections(seed),
+            Balance::PeakEwma => Balancer::peak_ewma(seed),
+            Balance::Random => Balancer::random(seed),
+            Balance::Hash(_) => Balancer::hash(upstream.table.clone().unwrap_or_default()),
         };
         Self {
             servers: servers.collect(),
@@ -230,12 +239,9 @@ impl LocalUpstream {
         &self,
         ready: impl Fn(&Rc<LocalServer>) -> bool,
     ) -> Option<&Rc<LocalServer>> {
-        let number = self
-            .balancer
-            .borrow_mut()
-            .pick_instead(&self.servers, |number| {
-                self.servers.get(number).is_some_and(&ready)
-            })?;
+        let ready = |number| self.servers.get(number).is_some_and(&ready);
+        let mut balancer = self.balancer.borrow_mut();
+        let number = balancer.pick_instead(&self.servers, ready, Occasion::default())?;
         self.servers.get(number)
     }
 
@@ -244,9 +250,9 @@ impl LocalUpstream {
         &self,
         ready: impl Fn(&Rc<LocalServer>) -> bool,
     ) -> Option<&Rc<LocalServer>> {
-        let number = self.balancer.borrow_mut().pick(&self.servers, |number| {
-            self.servers.get(number).is_some_and(&ready)
-        })?;
+        let ready = |number| self.servers.get(number).is_some_and(&ready);
+        let mut balancer = self.balancer.borrow_mut();
+        let number = balancer.pick(&self.servers, ready, Occasion::default())?;
         self.servers.get(number)
     }
 }

@@ -251,7 +251,8 @@ fn parse_value(rest: &str) -> Option<(&str, &str)> {
     Some((value, after.strip_prefix('"')?))
 }
 
-fn is_token(name: &str) -> bool {
+/// Whether it may be the name of a field, of a parameter or of a cookie (RFC 9110 §5.6.2, RFC 6265 §4.1.1).
+pub(crate) fn is_token(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(is_token_byte)
 }
 

@@ -109,6 +109,21 @@ async fn least_connections_counts_requests_of_all_workers() {
 }
 
 #[tokio::test]
+async fn requests_are_answered_whatever_the_policy() {
+    let origins = [Origin::text("a").await, Origin::text("b").await];
+    for policy in ["random", "peak_ewma", "hash"] {
+        let config = Weir::config(
+            &[&origins[0], &origins[1]],
+            &format!("balance = \"{policy}\""),
+        );
+        let weir = Weir::start(&config).await;
+        for _ in 0..10 {
+            assert_eq!(weir.get("/").await.status, 200, "{policy}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_heavier_server_may_have_more_in_flight() {
     let (light, heavy) = (Holding::start("light").await, Holding::start("heavy").await);
     let weir = Weir::start(&format!(

@@ -1,0 +1,190 @@
+//! Requests that wait because every server has as many as it may have: first come, first served, over all workers.
+//!
+//! Whoever ends a request on a server looks whether somebody waits, and hands the place on. That costs one load where
+//! nobody does. A request that comes while others wait goes behind them.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use tokio::sync::oneshot;
+
+use super::server::Server;
+
+/// The requests that wait for a server of one upstream.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    /// How many there are. Changed under the lock, read without it.
+    length: AtomicUsize,
+    waiting: Mutex<Line>,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    waiters: VecDeque<Waiter>,
+    next_ticket: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    ticket: u64,
+    wants: Wants,
+    place: oneshot::Sender<Place>,
+}
+
+/// Which servers will do.
+#[derive(Clone, Debug)]
+pub(crate) enum Wants {
+    /// All but those.
+    AnyBut(Vec<Arc<Server>>),
+    /// That one, even if it takes no new clients.
+    Only(Arc<Server>),
+}
+
+impl Wants {
+    fn suits(&self, server: &Arc<Server>) -> bool {
+        match self {
+            Self::AnyBut(servers) => {
+                server.accepts_traffic()
+                    && server.is_of_use()
+                    && !servers.iter().any(|other| Arc::ptr_eq(other, server))
+            }
+            Self::Only(wanted) => Arc::ptr_eq(wanted, server),
+        }
+    }
+}
+
+/// A request counted in at a server; counted out when dropped.
+#[derive(Debug)]
+pub(crate) struct Place(Option<Arc<Server>>);
+
+impl Place {
+    /// Counts in, if the server has room.
+    pub(crate) fn take(server: &Arc<Server>) -> Option<Self> {
+        server.try_begin().then(|| Self(Some(Arc::clone(server))))
+    }
+
+    pub(crate) fn server(&self) -> Option<&Arc<Server>> {
+        self.0.as_ref()
+    }
+
+    /// Leaves the counting out to whoever takes it over.
+    pub(crate) fn into_server(mut self) -> Option<Arc<Server>> {
+        self.0.take()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(server) = self.0.take() {
+            server.finish();
+        }
+    }
+}
+
+/// A request's place in the queue; left when dropped.
+pub(crate) struct Waiting {
+    queue: Arc<Queue>,
+    ticket: u64,
+    place: oneshot::Receiver<Place>,
+}
+
+impl Waiting {
+    /// Ready when its turn has come.
+    pub(crate) fn poll_place(&mut self, context: &mut Context<'_>) -> Poll<Option<Place>> {
+        Pin::new(&mut self.place).poll(context).map(Result::ok)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.queue.leave(self.ticket);
+    }
+}
+
+impl Queue {
+    /// How many wait.
+    pub(crate) fn length(&self) -> usize {
+        self.length.load(Ordering::SeqCst)
+    }
+
+    /// Goes to the end of the line; `None` if `size` are waiting already.
+    pub(crate) fn join(self: &Arc<Self>, wants: Wants, size: usize) -> Option<Waiting> {
+        let (sender, place) = oneshot::channel();
+        let mut line = self.line();
+        if line.waiters.len() >= size {
+            return None;
+        }
+        let ticket = line.next_ticket;
+        line.next_ticket += 1;
+        line.waiters.push_back(Waiter {
+            ticket,
+            wants,
+            place: sender,
+        });
+        // Before anybody looks at the servers again: whoever ends a request from here on sees that somebody waits.
+        self.length.store(line.waiters.len(), Ordering::SeqCst);
+        Some(Waiting {
+            queue: Arc::clone(self),
+            ticket,
+            place,
+        })
+    }
+
+    /// Hands out the room that there is on `server`.
+    pub(crate) fn serve(&self, server: &Arc<Server>) {
+        let mut line = self.line();
+        let mut from = 0;
+        while let Some(number) = line
+            .waiters
+            .iter()
+            .skip(from)
+            .position(|waiter| waiter.wants.suits(server))
+        {
+            from += number;
+            let Some(place) = Place::take(server) else {
+                break;
+            };
+            let Some(waiter) = line.waiters.remove(from) else {
+                break;
+            };
+            self.length.store(line.waiters.len(), Ordering::SeqCst);
+            if let Err(unwanted) = waiter.place.send(place) {
+                // Nobody is told of this room by `finish`: it would come back here, and the lock is ours.
+                if let Some(server) = unwanted.into_server() {
+                    server.uncount();
+                }
+            }
+        }
+    }
+
+    /// Hands out the room that there is on all of them, the least loaded first.
+    pub(crate) fn serve_all<'s>(&self, servers: impl Iterator<Item = &'s Arc<Server>>) {
+        let mut roomy: Vec<_> = servers.filter(|server| server.has_room()).collect();
+        roomy.sort_by_key(|server| server.in_flight());
+        for server in roomy {
+            if self.length() == 0 {
+                return;
+            }
+            self.serve(server);
+        }
+    }
+
+    fn leave(&self, ticket: u64) {
+        let mut line = self.line();
+        // Tickets grow from front to back.
+        if let Ok(number) = line
+            .waiters
+            .binary_search_by_key(&ticket, |waiter| waiter.ticket)
+        {
+            line.waiters.remove(number);
+            self.length.store(line.waiters.len(), Ordering::SeqCst);
+        }
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

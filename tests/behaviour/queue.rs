@@ -1,0 +1,267 @@
+//! Limits on what a server gets at once, and the queue of those who wait for one with room.
+
+use std::time::{Duration, Instant};
+
+use crate::support::control::{Holding, WEB};
+use crate::support::{Connection, Origin, Response, Weir, eventually};
+
+const LENGTH: &str = "weir_upstream_queue_length{upstream=\"app\"}";
+
+async fn weir(workers: usize, origins: &[&Origin], upstream: &str) -> Weir {
+    let config = Weir::config(origins, upstream);
+    Weir::start(&format!("[process]\nworkers = {workers}\n{config}")).await
+}
+
+async fn ask(weir: &Weir, path: &str) -> Connection {
+    let mut client = weir.connect().await;
+    client
+        .send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"))
+        .await;
+    client
+}
+
+async fn until(weir: &Weir, series: &str, wanted: f64) {
+    eventually(async || weir.metric(series).await, |&value| value == wanted).await;
+}
+
+fn in_flight(origin: &Origin) -> String {
+    format!(
+        "weir_server_requests_in_flight{{upstream=\"app\",server=\"{}\"}}",
+        origin.address()
+    )
+}
+
+fn crowded(response: &Response) {
+    assert_eq!(response.status, 503);
+    assert_eq!(
+        response.field("proxy-status"),
+        "weir; error=connection_limit_reached"
+    );
+    assert!(response.field("retry-after").parse::<u32>().unwrap() > 0);
+}
+
+/// Over all workers, and exactly.
+#[tokio::test]
+async fn no_server_gets_more_at_once_than_it_may() {
+    let held = Holding::start("held").await;
+    let weir = weir(3, &[&held.origin], "max_in_flight = 4").await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(ask(&weir, "/hold").await);
+    }
+    until(&weir, LENGTH, 16.0).await;
+    assert_eq!(weir.metric(&in_flight(&held.origin)).await, 4.0);
+    assert_eq!(held.origin.connections(), 4);
+    held.release(20);
+    for mut client in clients {
+        assert_eq!(client.response().await.status, 200);
+    }
+    until(&weir, LENGTH, 0.0).await;
+    until(&weir, &in_flight(&held.origin), 0.0).await;
+    let waited = weir
+        .metric("weir_upstream_queue_seconds_count{upstream=\"app\"}")
+        .await;
+    assert_eq!(waited, 16.0);
+}
+
+#[tokio::test]
+async fn who_came_first_is_served_first() {
+    let held = Holding::start("held").await;
+    let weir = weir(2, &[&held.origin], "max_in_flight = 1").await;
+    let mut clients = Vec::new();
+    for number in 0..8 {
+        clients.push(ask(&weir, &format!("/hold{number}")).await);
+        if number == 0 {
+            until(&weir, &in_flight(&held.origin), 1.0).await;
+        }
+        until(&weir, LENGTH, f64::from(number)).await;
+    }
+    held.release(8);
+    for mut client in clients {
+        assert_eq!(client.response().await.status, 200);
+    }
+    let expected: Vec<_> = (0..8).map(|number| format!("/hold{number}")).collect();
+    assert_eq!(held.targets(), expected);
+}
+
+#[tokio::test]
+async fn a_full_queue_and_a_wait_that_is_over_are_told_with_when_to_come_again() {
+    let held = Holding::start("held").await;
+    let keys = "max_in_flight = 1\nqueue = { size = 1, timeout = \"700ms\" }";
+    let weir = weir(1, &[&held.origin], keys).await;
+    let mut first = ask(&weir, "/hold").await;
+    until(&weir, &in_flight(&held.origin), 1.0).await;
+    let began = Instant::now();
+    let mut second = ask(&weir, "/hold").await;
+    until(&weir, LENGTH, 1.0).await;
+    crowded(&ask(&weir, "/hold").await.response().await);
+    crowded(&second.response().await);
+    assert!(began.elapsed() >= Duration::from_millis(700));
+    held.release(1);
+    assert_eq!(first.response().await.status, 200);
+    for reason in ["queue_full", "queue_timeout"] {
+        let refused = format!("weir_refused_requests_total{{listen=\"web\",reason=\"{reason}\"}}");
+        assert_eq!(weir.metric(&refused).await, 1.0, "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_queue_the_excess_is_refused_at_once() {
+    let held = Holding::start("held").await;
+    let weir = weir(1, &[&held.origin], "max_in_flight = 1\nqueue = \"off\"").await;
+    let mut first = ask(&weir, "/hold").await;
+    until(&weir, &in_flight(&held.origin), 1.0).await;
+    crowded(&ask(&weir, "/hold").await.response().await);
+    held.release(1);
+    assert_eq!(first.response().await.status, 200);
+}
+
+/// Neither its place in the queue nor one that it was just given is lost.
+#[tokio::test]
+async fn a_client_that_goes_away_leaves_the_queue() {
+    let held = Holding::start("held").await;
+    let weir = weir(2, &[&held.origin], "max_in_flight = 1").await;
+    let mut first = ask(&weir, "/hold").await;
+    until(&weir, &in_flight(&held.origin), 1.0).await;
+    let mut waiting = Vec::new();
+    for number in 0..6 {
+        waiting.push(ask(&weir, &format!("/hold{number}")).await);
+    }
+    until(&weir, LENGTH, 6.0).await;
+    let mut last = waiting.pop().unwrap();
+    waiting.clear();
+    until(&weir, LENGTH, 1.0).await;
+    held.release(2);
+    assert_eq!(first.response().await.status, 200);
+    assert_eq!(last.response().await.status, 200);
+    assert_eq!(held.targets().len(), 2);
+    until(&weir, &in_flight(&held.origin), 0.0).await;
+}
+
+#[tokio::test]
+async fn a_server_may_have_a_limit_of_its_own() {
+    let (small, large) = (Holding::start("small").await, Holding::start("large").await);
+    let weir = Weir::start(&format!(
+        "{WEB}[route.site]\nupstream = \"app\"\n[upstream.app]\nmax_in_flight = 3\nservers = [\
+         {{ address = \"{}\", max_in_flight = 1 }}, \"{}\"]\n",
+        small.address(),
+        large.address()
+    ))
+    .await;
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        clients.push(ask(&weir, "/hold").await);
+    }
+    until(&weir, LENGTH, 2.0).await;
+    assert_eq!(weir.metric(&in_flight(&small.origin)).await, 1.0);
+    assert_eq!(weir.metric(&in_flight(&large.origin)).await, 3.0);
+    small.release(6);
+    large.release(6);
+    for mut client in clients {
+        assert_eq!(client.response().await.status, 200);
+    }
+}
+
+/// Whoever waits gets the room that a reload makes, and that of a server that it adds.
+#[tokio::test]
+async fn a_reload_that_makes_room_is_noticed_by_those_who_wait() {
+    let (held, added) = (Holding::start("held").await, Origin::text("added").await);
+    let weir = weir(1, &[&held.origin], "max_in_flight = 1").await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(ask(&weir, "/hold").await);
+    }
+    until(&weir, LENGTH, 2.0).await;
+    let more = Weir::config(&[&held.origin], "max_in_flight = 2");
+    weir.reload(&format!("[process]\nworkers = 1\n{more}"))
+        .await
+        .unwrap();
+    until(&weir, LENGTH, 1.0).await;
+    assert_eq!(weir.metric(&in_flight(&held.origin)).await, 2.0);
+    held.release(3);
+    for mut client in clients {
+        assert_eq!(client.response().await.status, 200);
+    }
+    drop(added);
+}
+
+/// A 503 of the only server is tried there once more: in the place that the request has already.
+#[tokio::test]
+async fn a_retry_on_the_same_server_needs_no_second_place() {
+    let origin = Origin::start(|request| {
+        let status = if request.number % 2 == 0 { 503 } else { 200 };
+        format!("HTTP/1.1 {status} Status\r\nContent-Length: 0\r\n\r\n").into_bytes()
+    })
+    .await;
+    let weir = weir(1, &[&origin], "max_in_flight = 1\nqueue.timeout = \"1h\"").await;
+    for _ in 0..3 {
+        let response = ask(&weir, "/hold").await.response().await;
+        assert!([200, 503].contains(&response.status));
+    }
+    until(&weir, &in_flight(&origin), 0.0).await;
+}
+
+#[tokio::test]
+async fn backups_take_over_only_when_no_primary_accepts_traffic() {
+    let (primary, backup) = (
+        Holding::start("primary").await,
+        Origin::text("backup").await,
+    );
+    let check = "health_check = { type = \"tcp\", interval = \"50ms\", fast_interval = \"50ms\", fall = 1, rise = 1 }";
+    let weir = Weir::start(&format!(
+        "{WEB}[route.site]\nupstream = \"app\"\n[upstream.app]\nmax_in_flight = 2\nservers = [\
+         {{ address = \"{}\", backup = true }}, \"{}\"]\n{check}\n",
+        backup.address(),
+        primary.address()
+    ))
+    .await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(ask(&weir, "/hold").await);
+    }
+    until(&weir, LENGTH, 1.0).await;
+    assert_eq!(backup.requests().len(), 0, "a full primary is no reason");
+    drop(primary);
+    drop(clients);
+    eventually(async || weir.get("/").await.status, |&status| status == 200).await;
+    for _ in 0..4 {
+        assert_eq!(weir.get("/").await.text(), "backup");
+    }
+}
+
+#[tokio::test]
+async fn when_too_few_accept_traffic_all_are_used() {
+    let check = "slow_start = \"off\"\nretry = \"off\"\nejection = \"off\"\n\
+                 health_check = { path = \"/health\", interval = \"50ms\", fast_interval = \"50ms\", fall = 1, rise = 1 }";
+    for (below, used) in [("50%", true), ("25%", false)] {
+        let sick = |request: &crate::support::origin::Request| {
+            if request.target() == "/health" {
+                b"HTTP/1.1 500 Sick\r\nContent-Length: 0\r\n\r\n".to_vec()
+            } else {
+                crate::support::origin::ok("all the same")
+            }
+        };
+        let well = Origin::text("well").await;
+        let others = [
+            Origin::start(sick).await,
+            Origin::start(sick).await,
+            Origin::start(sick).await,
+        ];
+        let weir = weir(
+            1,
+            &[&well, &others[0], &others[1], &others[2]],
+            &format!("panic_below = \"{below}\"\n{check}"),
+        )
+        .await;
+        for other in &others {
+            weir.until_server_is(other.address(), "down").await;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        let mut texts = Vec::new();
+        for _ in 0..8 {
+            texts.push(weir.get("/").await.text());
+        }
+        let sick_ones = texts.iter().filter(|text| *text == "all the same").count();
+        assert_eq!(sick_ones, if used { 6 } else { 0 }, "{texts:?}");
+    }
+}
