@@ -79,6 +79,7 @@ impl Daemon {
                 server: server.address,
                 up: server.accepts_traffic(),
                 in_flight: server.in_flight(),
+                queued: server.group.queue.length(),
             };
             servers.state().servers().map(now).collect()
         }));

@@ -48,6 +48,12 @@ impl Clock {
         u64::try_from(elapsed).unwrap_or(NEVER / 2)
     }
 
+    /// Microseconds from the start to `now`.
+    pub(crate) fn micros(self, now: Instant) -> u64 {
+        let elapsed = now.saturating_duration_since(self.0).as_micros();
+        u64::try_from(elapsed).unwrap_or(u64::MAX)
+    }
+
     /// The current tick. Asks the system; workers have [`Deadlines::now`].
     pub(crate) fn now(self) -> u64 {
         self.tick(Instant::now())
@@ -69,6 +75,10 @@ impl Deadlines {
             now: Cell::new(clock.now()),
             slots: RefCell::new((0..SLOTS).map(|_| Vec::new()).collect()),
         })
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// The current tick, as of the last [`Deadlines::advance`].

@@ -20,7 +20,7 @@ use crate::deadline::{Clock, Ticks};
 use crate::route::Table;
 use crate::semantics::methods::Methods;
 use crate::telemetry::metrics::Names;
-use crate::units::{ListenName, RouteName, ServerAddr, Share, UpstreamName};
+use crate::units::{ByteSize, ListenName, RouteName, ServerAddr, Share, UpstreamName};
 use crate::upstream::ejection::Rules;
 use crate::upstream::group::{Ejections, Group};
 use crate::upstream::pool::PoolLimits;
@@ -82,6 +82,8 @@ pub(crate) struct Route {
     pub(crate) response_headers: FieldEdits,
     pub(crate) timeout: Option<Ticks>,
     pub(crate) max_body: Option<u64>,
+    /// Read that much of the body before a server is chosen.
+    pub(crate) buffer_request: Option<usize>,
 }
 
 /// What a route does with a request.
@@ -102,7 +104,8 @@ pub(crate) enum Action {
 /// `[upstream.NAME]` at work.
 pub(crate) struct Upstream {
     pub(crate) name: UpstreamName,
-    pub(crate) servers: Vec<(Arc<Server>, u32)>,
+    /// Backups last.
+    pub(crate) servers: Vec<Member>,
     pub(crate) balance: Balance,
     /// Where each key belongs; only with `balance = "hash"`.
     pub(crate) table: Option<Arc<balance::Table>>,
@@ -121,6 +124,26 @@ pub(crate) struct Upstream {
     /// The methods of requests that may be sent twice.
     pub(crate) replayable: Methods,
     pub(crate) slow_start: Option<Ticks>,
+    pub(crate) queue: QueueLimits,
+    /// Use all, when a smaller share of them accepts traffic.
+    pub(crate) panic_below: Option<Share>,
+}
+
+/// A server with what its upstream says of it.
+pub(crate) struct Member {
+    pub(crate) server: Arc<Server>,
+    pub(crate) weight: u32,
+    /// Gets traffic only where no other does.
+    pub(crate) backup: bool,
+    /// The most requests at once.
+    pub(crate) limit: Option<u32>,
+}
+
+/// How many requests may wait for a server, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QueueLimits {
+    pub(crate) size: usize,
+    pub(crate) timeout: Ticks,
 }
 
 /// `[upstream.NAME.retry]` at work.
@@ -201,7 +224,7 @@ impl State {
             upstream
                 .servers
                 .iter()
-                .map(move |(server, _)| (upstream, server))
+                .map(move |member| (upstream, &member.server))
         })
     }
 
@@ -363,6 +386,7 @@ impl Route {
             response_headers: route.response_headers.clone(),
             timeout: route.timeout.map(Ticks::of),
             max_body: route.max_body.map(|size| size.0),
+            buffer_request: route.buffer_request.map(ByteSize::as_usize),
         }
     }
 }
@@ -376,7 +400,7 @@ impl Upstream {
         let known: HashMap<ServerAddr, &Arc<Server>> = before
             .into_iter()
             .flat_map(|before| &before.servers)
-            .map(|(server, _)| (server.address, server))
+            .map(|member| (member.server.address, &member.server))
             .collect();
         let group = before.map_or_else(
             || Arc::new(Group::new(around.clock)),
@@ -399,14 +423,21 @@ impl Upstream {
                 Arc::new(made)
             };
             let known = known.get(&server.address).copied().map(Arc::clone);
-            (known.unwrap_or_else(made), server.weight.0.get())
+            Member {
+                server: known.unwrap_or_else(made),
+                weight: server.weight.0.get(),
+                backup: server.backup,
+                limit: server.max_in_flight.unwrap_or(upstream.max_in_flight),
+            }
         });
+        let mut servers: Vec<_> = servers.collect();
+        servers.sort_by_key(|member| member.backup);
         let retry = upstream.retry.as_ref();
         let default = config::Retry::default();
         Self {
             name: upstream.name.clone(),
-            servers: servers.collect(),
-            table: table_of_keys(upstream, around.previous),
+            table: table_of_keys(upstream, &servers, before),
+            servers,
             balance: upstream.balance.clone(),
             host_header: upstream.host_header.clone(),
             connect_timeout: Ticks::of(upstream.connect_timeout),
@@ -435,36 +466,41 @@ impl Upstream {
             }),
             replayable: retry.unwrap_or(&default).methods.iter().cloned().collect(),
             slow_start: upstream.slow_start.map(Ticks::of),
+            queue: QueueLimits {
+                size: upstream.queue.size,
+                timeout: Ticks::of(upstream.queue.timeout),
+            },
+            panic_below: upstream.panic_below,
             group,
         }
     }
 }
 
-/// The table of an upstream with `hash`. Kept over a reload that leaves its servers as they are: it takes milliseconds to
-/// build, and there may be hundreds.
+/// Where the keys of requests belong; that of before while the servers are the same.
 fn table_of_keys(
     upstream: &config::Upstream,
-    previous: Option<&State>,
+    members: &[Member],
+    before: Option<&Arc<Upstream>>,
 ) -> Option<Arc<balance::Table>> {
     let Balance::Hash(_) = upstream.balance else {
         return None;
     };
-    let before = previous.and_then(|state| {
-        let mut upstreams = state.config.upstreams.iter().zip(&state.upstreams);
-        let (config, built) = upstreams.find(|(config, _)| config.name == upstream.name)?;
-        let table = built.table.as_ref()?;
-        (config.servers == upstream.servers).then(|| Arc::clone(table))
-    });
-    Some(before.unwrap_or_else(|| {
-        let identities = upstream
-            .servers
-            .iter()
-            .map(|server| server.address.to_string());
-        let identities: Vec<_> = identities.collect();
-        let weights = upstream.servers.iter().map(|server| server.weight.0.get());
-        let servers: Vec<_> = identities.iter().map(String::as_str).zip(weights).collect();
-        Arc::new(balance::Table::new(&servers))
-    }))
+    let primaries = |members: &[Member]| {
+        let primaries = members.iter().filter(|member| !member.backup);
+        primaries
+            .map(|member| (member.server.address.to_string(), member.weight * 100))
+            .collect::<Vec<_>>()
+    };
+    let servers = primaries(members);
+    let known = before.filter(|before| primaries(&before.servers) == servers);
+    if let Some(table) = known.and_then(|before| before.table.as_ref()) {
+        return Some(Arc::clone(table));
+    }
+    let servers: Vec<_> = servers
+        .iter()
+        .map(|(identity, weight)| (identity.as_str(), *weight))
+        .collect();
+    Some(Arc::new(balance::Table::new(&servers)))
 }
 
 /// Where the running `State` is published. Workers compare the generation, a cache line that only a reload writes, and

@@ -57,6 +57,13 @@ impl Share {
     }
 }
 
+impl Share {
+    /// Whether that share of `whole` is more than `part`.
+    pub fn is_more_than(self, part: u64, whole: u64) -> bool {
+        u128::from(whole) * u128::from(self.0) > u128::from(part) * 10_000
+    }
+}
+
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}%", f64::from(self.0) / 100.0)

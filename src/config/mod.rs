@@ -236,6 +236,8 @@ pub struct Route {
     pub timeout: Option<Duration>,
     /// `None`: off.
     pub max_body: Option<ByteSize>,
+    /// `None`: off.
+    pub buffer_request: Option<ByteSize>,
 }
 
 /// What a route does with a request.
@@ -315,12 +317,27 @@ pub struct Upstream {
     pub retry: Option<Retry>,
     /// `None`: off.
     pub slow_start: Option<Duration>,
+    /// Requests at once per server. `None`: off.
+    pub max_in_flight: Option<u32>,
+    pub queue: Queue,
+    /// `None`: off.
+    pub panic_below: Option<Share>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
     pub address: ServerAddr,
     pub weight: Weight,
+    pub backup: bool,
+    /// In place of the upstream's; `Some(None)`: off.
+    pub max_in_flight: Option<Option<u32>>,
+}
+
+/// `queue = { size = 1000, timeout = "5s" }`; "off" is a size of 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    pub size: usize,
+    pub timeout: Duration,
 }
 
 /// How an upstream chooses the server of a request.

@@ -51,6 +51,7 @@ pub(super) fn route<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<Rout
             response_headers: FieldEdits::default(),
             timeout: None,
             max_body: Some(MAX_BODY),
+            buffer_request: None,
         };
         let sound = table.value.problems.mistakes() == mistakes;
         Some(RouteRead {
@@ -77,12 +78,14 @@ fn treatment<'t>(table: &Table<'t>, context: &Context<'t>, route: Route) -> Rout
         max_body: table.or("max_body", route.max_body, |value| {
             or_off(value, |value| size(value, 0..=LARGEST_BODY))
         }),
+        buffer_request: table.or("buffer_request", route.buffer_request, |value| {
+            or_off(value, |value| size(value, 1..=LARGEST_BUFFER))
+        }),
         ..route
     }
 }
 
 fn not_yet(table: &Table<'_>) {
-    table.not_yet("buffer_request", off::word);
     table.not_yet("allow", off::empty_list);
     table.not_yet("deny", off::empty_list);
     table.not_yet("rate_limit", off::word);
@@ -312,5 +315,7 @@ fn respond(value: &Value<'_>) -> Option<Action> {
 const MAX_BODY: ByteSize = ByteSize(100 << 20);
 /// Lengths travel as signed numbers in places.
 const LARGEST_BODY: u64 = i64::MAX as u64;
+/// Of what waits in memory for a server to be chosen, for each request.
+const LARGEST_BUFFER: u64 = 16 << 20;
 const HIGHEST_PRIORITY: i64 = 1_000_000;
 const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];

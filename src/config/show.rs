@@ -196,6 +196,7 @@ fn route(out: &mut Toml, route: &Route) {
     out.key("response_headers", edits(&route.response_headers));
     out.key("timeout", or("off", route.timeout.map(duration)));
     out.key("max_body", or("off", route.max_body.map(size)));
+    out.key("buffer_request", or("off", route.buffer_request.map(size)));
 }
 
 fn action(out: &mut Toml, action: &Action) {
@@ -243,10 +244,16 @@ fn upstream(out: &mut Toml, upstream: &Upstream) {
     let path = join("upstream", upstream.name.as_str());
     out.header(&path);
     let server = |server: &super::ServerConfig| {
+        let limit = server.max_in_flight.map(|limit| {
+            let limit = or("off", limit);
+            format!(", max_in_flight = {limit}")
+        });
         format!(
-            "{{ address = {}, weight = {} }}",
+            "{{ address = {}, weight = {}, backup = {}{} }}",
             text(server.address),
-            server.weight.0
+            server.weight.0,
+            server.backup,
+            limit.unwrap_or_default()
         )
     };
     out.key("servers", list(upstream.servers.iter().map(server)));
@@ -277,6 +284,16 @@ fn upstream(out: &mut Toml, upstream: &Upstream) {
         OnAllDown::Refuse => "503",
     };
     out.key("on_all_down", text(on_all_down));
+    out.key("max_in_flight", or("off", upstream.max_in_flight));
+    out.key(
+        "queue",
+        format!(
+            "{{ size = {}, timeout = {} }}",
+            upstream.queue.size,
+            duration(upstream.queue.timeout)
+        ),
+    );
+    out.key("panic_below", or("off", upstream.panic_below.map(text)));
     out.key("slow_start", or("off", upstream.slow_start.map(duration)));
     for (key, is_off) in [
         ("health_check", upstream.health_check.is_none()),

@@ -137,6 +137,7 @@ request_headers = { set = { X-Env = "li\"ve" }, add = { x-tag = "a" }, remove = 
 response_headers = { remove = ["server"] }
 timeout = "3m"
 max_body = "off"
+buffer_request = "64KiB"
 [route.moved]
 path = "/old"
 redirect = { to = "https://www.example.com{path}", status = 301 }
@@ -144,7 +145,10 @@ redirect = { to = "https://www.example.com{path}", status = 301 }
 path = "/gone"
 respond = { status = 410, body = "gone\n\tfor \u0007good", content_type = "text/html" }
 [upstream.app]
-servers = ["localhost:3000", { address = "[fd00::7]:80", weight = 5 }]
+servers = ["localhost:3000", { address = "[fd00::7]:80", weight = 5, backup = true, max_in_flight = "off" }]
+max_in_flight = 8
+queue = { size = 5, timeout = "1s" }
+panic_below = "30%"
 balance = "least_connections"
 host_header = "app.example.com"
 connect_timeout = "1s"
@@ -159,6 +163,7 @@ ejection = { failures = 7, base = "1s", max = "2s", max_share = "12.5%" }
 retry = { max_retries = 2, budget = "5%", on = ["timeout", "504"], methods = ["GET", "PURGE"] }
 [upstream.other]
 servers = ["10.0.0.1:1"]
+queue = "off"
 balance = "hash"
 hash_key = "header:X-Tenant"
 host_header = "server"
@@ -198,12 +203,22 @@ fn every_key_lands_in_the_configuration() {
     assert_eq!(route.headers[1].value, None);
     assert_eq!(route.strip_prefix.as_deref(), Some("/api"));
     assert_eq!(route.max_body, None);
+    assert_eq!(route.buffer_request, Some(ByteSize(65536)));
     assert_eq!(config.routes[1].listen.len(), 2);
     let app = &config.upstreams[0];
     assert_eq!(app.servers[0].address.to_string(), "127.0.0.1:3000");
     assert_eq!(u64::from(app.servers[1].weight), 5);
     assert_eq!(app.on_all_down, OnAllDown::Refuse);
     assert_eq!(app.slow_start, Some(Duration::from_secs(30)));
+    assert!(app.servers[1].backup && !app.servers[0].backup);
+    assert_eq!(app.servers[1].max_in_flight, Some(None));
+    assert_eq!(
+        (app.max_in_flight, app.servers[0].max_in_flight),
+        (Some(8), None)
+    );
+    assert_eq!((app.queue.size, app.queue.timeout.as_secs()), (5, 1));
+    assert_eq!(app.panic_below, Some(Share::percent(30)));
+    assert_eq!(config.upstreams[1].queue.size, 0);
     let ejection = app.ejection.unwrap();
     assert_eq!((ejection.failures, ejection.max_share.of(1000)), (7, 125));
     let retry = app.retry.as_ref().unwrap();
@@ -636,6 +651,18 @@ fn each_mistake_is_answered_with_where_what_and_what_to_do() {
             "3:17: upstream.x.retry.on[0]: expected one of `\"connect\"`, `\"reset\"`, `\"timeout\"`, `\"502\"`, `\"503\"`, `\"504\"`, found `\"500\"`; did you mean `502`?",
         ),
         (
+            servers("[{ address = \"10.0.0.1:80\", backup = true }]"),
+            "2:11: upstream.x.servers: all servers are backups; a backup stands in for others; leave `backup` out of one at least",
+        ),
+        (
+            upstream("max_in_flight = 0"),
+            "3:17: upstream.x.max_in_flight: expected a number from 1 to 1000000, found `0`",
+        ),
+        (
+            proxied("buffer_request = \"1GiB\""),
+            "4:18: route.x.buffer_request: expected a size from 1B to 16MiB, found `1GiB`",
+        ),
+        (
             upstream("health_check = true"),
             "3:16: upstream.x.health_check: expected a path such as `\"/healthz\"`, a table, or `\"off\"`, found the boolean `true`",
         ),
@@ -680,7 +707,6 @@ fn keys_of_later_versions_are_refused_by_name_unless_they_are_off() {
             "{}",
             Some("\"off\""),
         ),
-        (in_route, "buffer_request", "\"1KiB\"", Some("\"off\"")),
         (in_route, "allow", "[\"::1\"]", Some("[]")),
         (in_route, "deny", "[\"::1\"]", Some("[]")),
         (
@@ -692,10 +718,7 @@ fn keys_of_later_versions_are_refused_by_name_unless_they_are_off() {
         (in_route, "cache", "true", Some("false")),
         (in_route, "cache", "{}", Some("{ enabled = false }")),
         (in_route, "compress", "true", Some("false")),
-        (in_upstream, "max_in_flight", "5", Some("\"off\"")),
-        (in_upstream, "queue", "{ size = 1 }", Some("\"off\"")),
         (in_upstream, "concurrency", "\"adaptive\"", Some("\"off\"")),
-        (in_upstream, "panic_below", "\"30%\"", Some("\"off\"")),
         (in_upstream, "sticky", "true", Some("false")),
         (in_upstream, "tls", "true", Some("\"off\"")),
         (
@@ -752,11 +775,6 @@ fn values_of_later_versions_are_refused() {
             names,
         ),
         ("servers = [\"unix:/run/app.sock\"]", "servers[0]: ", names),
-        (
-            "servers = [{ address = \"10.0.0.1:80\", backup = true }]",
-            "servers[0].backup: ",
-            "`backup` is not supported yet; leave it out",
-        ),
         (
             "servers = [\"10.0.0.1:80\"]\nprotocol = \"http2\"",
             "protocol: ",

@@ -13,11 +13,11 @@ use super::fields::values as field_values;
 use super::retries::{ejection, retry};
 use super::value::{Entry, Table, Value, found, off, plain};
 use super::values::{
-    choice, duration, duration_or_off, header_name, integer, method, or_off, string,
+    boolean, choice, duration, duration_or_off, header_name, integer, method, or_off, share, string,
 };
 use super::{
     Balance, Ejection, HashKey, HealthCheck, HealthCheckKind, HostHeader, Keepalive, OnAllDown,
-    Retry, ServerConfig, Upstream,
+    Queue, Retry, ServerConfig, Upstream,
 };
 use crate::semantics::forwarded::is_token;
 use crate::units::Weight;
@@ -61,6 +61,9 @@ pub(super) fn upstream(entry: &Entry<'_>) -> Option<Upstream> {
             retry: table.or("retry", Some(Retry::default()), |value| {
                 or_off(value, retry)
             }),
+            max_in_flight: table.or("max_in_flight", None, max_in_flight),
+            queue: table.or("queue", Queue::default(), queue),
+            panic_below: table.or("panic_below", None, |value| or_off(value, share)),
             slow_start: table.or("slow_start", Some(Duration::from_secs(10)), duration_or_off),
             servers: servers?,
         })
@@ -71,9 +74,7 @@ fn not_yet(table: &Table<'_>) {
     table.or("protocol", (), |value| {
         choice(value, &[("http1", ())], &["http2"])
     });
-    for key in ["max_in_flight", "queue", "concurrency", "panic_below"] {
-        table.not_yet(key, off::word);
-    }
+    table.not_yet("concurrency", off::word);
     table.not_yet("sticky", off::word_or_no);
     table.not_yet("tls", off::word_or_no);
 }
@@ -133,7 +134,7 @@ fn servers(value: &Value<'_>) -> Vec<ServerConfig> {
         );
     }
     let mut seen = HashMap::new();
-    let mut servers = Vec::new();
+    let mut servers: Vec<ServerConfig> = Vec::new();
     for item in value.items("a list such as `[\"127.0.0.1:3000\"]`") {
         let Some(server) = server(&item) else {
             continue;
@@ -149,6 +150,12 @@ fn servers(value: &Value<'_>) -> Vec<ServerConfig> {
             }
         }
     }
+    if !servers.is_empty() && servers.iter().all(|server| server.backup) {
+        value.invalid_but(
+            "all servers are backups",
+            "a backup stands in for others; leave `backup` out of one at least",
+        );
+    }
     servers
 }
 
@@ -161,18 +168,54 @@ fn server(value: &Value<'_>) -> Option<ServerConfig> {
         return Some(ServerConfig {
             address: addresses::server(value)?,
             weight: Weight::ONE,
+            backup: false,
+            max_in_flight: None,
         });
     }
     value.table(|table| {
-        table.not_yet("backup", off::no);
-        table.not_yet("max_in_flight", off::word);
         let address = table
             .required("address", "\"10.0.0.7:8080\"")
             .and_then(|value| addresses::server(&value));
         let weight = table.or("weight", Weight::ONE, weight);
+        let backup = table.or("backup", false, boolean);
+        let limit = table.get("max_in_flight");
+        let limit = limit.map(|value| max_in_flight(&value).unwrap_or_default());
         Some(ServerConfig {
             address: address?,
             weight,
+            backup,
+            max_in_flight: limit,
+        })
+    })
+}
+
+fn max_in_flight(value: &Value<'_>) -> Option<Option<u32>> {
+    or_off(value, |value| integer(value, 1..=1_000_000))
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            size: 1000,
+            timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+fn queue(value: &Value<'_>) -> Option<Queue> {
+    let defaults = Queue::default();
+    let read = |value: &Value<'_>| {
+        value.table(|table| {
+            Some(Queue {
+                size: table.or("size", defaults.size, |value| integer(value, 0..=1_000_000)),
+                timeout: table.or("timeout", defaults.timeout, duration),
+            })
+        })
+    };
+    or_off(value, read).map(|queue| {
+        queue.unwrap_or(Queue {
+            size: 0,
+            ..defaults
         })
     })
 }

@@ -161,6 +161,14 @@ impl Control {
 
     /// Probes the servers of `state` and no others.
     fn probe(&self, state: &State) {
+        for member in state
+            .upstreams
+            .iter()
+            .flat_map(|upstream| &upstream.servers)
+        {
+            member.server.set_limit(member.limit);
+            member.server.set_backup(member.backup);
+        }
         for (upstream, server) in state.servers() {
             server.probing(upstream.health_check.is_some(), state.loaded_at);
             if upstream.ejections.is_none() {

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::core::Control;
+use crate::state::Member;
 use crate::telemetry::labels::ReloadResult;
 
 #[derive(Serialize)]
@@ -47,6 +48,8 @@ struct Listener {
 #[derive(Serialize)]
 struct Upstream {
     name: String,
+    /// Requests that wait for a server with room.
+    queued: usize,
     servers: Vec<Server>,
 }
 
@@ -57,6 +60,8 @@ struct Server {
     reason: String,
     since: String,
     in_flight: u32,
+    /// The most requests at once, where there is a limit.
+    max_in_flight: Option<u32>,
     requests: u64,
     failures: u64,
     latency_ms: Latency,
@@ -127,7 +132,7 @@ impl Listener {
 
 impl Upstream {
     fn of(control: &Control, upstream: &crate::state::Upstream) -> Self {
-        let servers = upstream.servers.iter().map(|(server, _)| {
+        let servers = upstream.servers.iter().map(|Member { server, .. }| {
             let standing = server.standing();
             let totals = control
                 .metrics
@@ -144,6 +149,7 @@ impl Upstream {
                 reason: standing.reason,
                 since: time(standing.since),
                 in_flight: server.in_flight(),
+                max_in_flight: server.limit(),
                 requests: totals.requests,
                 failures: totals.failures,
                 latency_ms: Latency {
@@ -154,6 +160,7 @@ impl Upstream {
         });
         Self {
             name: upstream.name.to_string(),
+            queued: upstream.group.queue.length(),
             servers: servers.collect(),
         }
     }

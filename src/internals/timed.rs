@@ -122,7 +122,7 @@ impl ReceivedRequest {
         let listener = self.state.listeners.first()?.as_ref()?;
         let target = Target::of(&self.record.request, &listener.limits).ok()?;
         let upstream = self.state.upstreams.first()?;
-        let server: ServerAddr = upstream.servers.first()?.0.address;
+        let server: ServerAddr = upstream.servers.first()?.server.address;
         let head = RequestHead {
             record: &self.record,
             listener,

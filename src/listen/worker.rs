@@ -504,6 +504,7 @@ impl Worker {
         loop {
             interval.tick().await;
             self.proxy.deadlines.advance(Instant::now());
+            self.proxy.serve_queues();
             ticks += 1;
             if ticks.is_multiple_of(2) {
                 self.proxy.access.flush();

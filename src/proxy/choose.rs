@@ -1,21 +1,30 @@
 //! Which server a request goes to.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
-use super::flight::Way;
+use super::flight::{Flight, Way};
 use super::local::{LocalServer, LocalUpstream};
+use crate::balance::Occasion;
 use crate::config::OnAllDown;
 use crate::deadline::{TICK, Ticks};
+use crate::upstream::queue::{Place, Wants};
+use crate::upstream::server::Server;
 
-/// A server, and how it came to be chosen.
-pub(super) struct Choice {
-    pub(super) server: Rc<LocalServer>,
-    pub(super) way: Way,
+/// What there is for a request.
+pub(super) enum Chosen {
+    /// A place on a server.
+    Place(Flight),
+    /// Servers that have as many requests as they may.
+    Full(Wants),
+    /// The server of the attempt before, once more.
+    Same,
+    Nobody,
 }
 
 impl LocalUpstream {
-    /// The server of a new request; `None` where none takes it. `replayable`: what fails can be sent to another.
-    pub(super) fn choose(&self, now: u64, replayable: bool) -> Option<Choice> {
+    /// The server of a new request. `replayable`: what fails can be sent to another.
+    pub(super) fn choose(&self, now: u64, replayable: bool, occasion: Occasion) -> Chosen {
         let group = &self.upstream.group;
         // A trial that fails should cost nobody his answer, unless nothing else comes.
         let due = if replayable {
@@ -24,56 +33,154 @@ impl LocalUpstream {
             now.saturating_sub(PATIENCE.0)
         };
         if group.is_trial_due(due)
-            && let Some(choice) = self.trial()
+            && let Some(flight) = self.trial()
         {
-            return Some(choice);
+            return Chosen::Place(flight);
         }
-        match self.pick(|server| server.server.accepts_traffic()) {
-            Some(server) => Some(Choice {
-                server: Rc::clone(server),
-                way: Way::Usual,
-            }),
-            None => self.choose_despite(),
+        if let Some(below) = self.upstream.panic_below
+            && self.is_too_few(now, below)
+            && let Some(flight) = self.panic(occasion)
+        {
+            return Chosen::Place(flight);
+        }
+        if group.queue.length() > 0 {
+            return Chosen::Full(Wants::AnyBut(Vec::new()));
+        }
+        let (primaries, backups) = self.primaries_and_backups();
+        for _ in 0..CLAIMS {
+            let Some(server) = self.pick(occasion, |server| server.server.is_ready()) else {
+                break;
+            };
+            if let Some(flight) = Flight::begin(server, Way::Usual) {
+                return Chosen::Place(flight);
+            }
+        }
+        if accepts(primaries) {
+            return Chosen::Full(Wants::AnyBut(Vec::new()));
+        }
+        match self.spare(backups, &[]) {
+            Chosen::Nobody => self.choose_despite(),
+            chosen => chosen,
         }
     }
 
     /// A server that is not among those that were `tried`.
-    pub(super) fn choose_another(&self, tried: &[Rc<LocalServer>]) -> Option<Choice> {
-        let is_new =
-            |server: &Rc<LocalServer>| !tried.iter().any(|tried| Rc::ptr_eq(tried, server));
-        let server =
-            self.pick_instead(|server| server.server.accepts_traffic() && is_new(server))?;
-        Some(Choice {
-            server: Rc::clone(server),
-            way: Way::Usual,
-        })
+    pub(super) fn choose_another(&self, tried: &[Rc<LocalServer>], occasion: Occasion) -> Chosen {
+        let (primaries, backups) = self.primaries_and_backups();
+        for _ in 0..CLAIMS {
+            let is_new = |server: &Rc<LocalServer>| !is_among(tried, server);
+            let another = self.pick_instead(occasion, |server| {
+                server.server.is_ready() && is_new(server)
+            });
+            let Some(server) = another else {
+                break;
+            };
+            if let Some(flight) = Flight::begin(server, Way::Usual) {
+                return Chosen::Place(flight);
+            }
+        }
+        if primaries
+            .iter()
+            .any(|server| server.server.accepts_traffic() && !is_among(tried, server))
+        {
+            return Chosen::Full(Wants::AnyBut(shared(tried)));
+        }
+        self.spare(backups, tried)
+    }
+
+    /// The server of a place that was waited for.
+    pub(super) fn take_over(&self, place: Place) -> Option<Flight> {
+        let is_it = |server: &&Rc<LocalServer>| {
+            place
+                .server()
+                .is_some_and(|granted| Arc::ptr_eq(granted, &server.server))
+        };
+        // A reload may have given it to a server that this request's state does not have.
+        let server = self.servers.iter().find(is_it)?;
+        Some(Flight::take_over(server, place))
+    }
+
+    /// Backups, who are of use only when no primary accepts traffic: the one with the fewest requests.
+    #[cold]
+    fn spare(&self, backups: &[Rc<LocalServer>], tried: &[Rc<LocalServer>]) -> Chosen {
+        let is_of_use =
+            |server: &&Rc<LocalServer>| server.server.accepts_traffic() && !is_among(tried, server);
+        let mut ready: Vec<_> = backups.iter().filter(is_of_use).collect();
+        if ready.is_empty() {
+            return Chosen::Nobody;
+        }
+        ready.sort_by_key(|server| server.server.in_flight());
+        ready
+            .into_iter()
+            .find_map(|server| Flight::begin(server, Way::Usual))
+            .map_or_else(|| Chosen::Full(Wants::AnyBut(shared(tried))), Chosen::Place)
+    }
+
+    /// So few accept traffic that those would be overrun: all of them are used.
+    #[cold]
+    fn panic(&self, occasion: Occasion) -> Option<Flight> {
+        let server = self.pick(occasion, |server| server.server.has_room())?;
+        let way = if server.server.accepts_traffic() {
+            Way::Usual
+        } else {
+            Way::Panic
+        };
+        Flight::begin(server, way)
     }
 
     #[cold]
-    fn trial(&self) -> Option<Choice> {
-        let servers = self.upstream.servers.iter().map(|(server, _)| server);
-        let number = self.upstream.group.begin_trial(servers)?;
-        Some(Choice {
-            server: Rc::clone(self.servers.get(number)?),
-            way: Way::Trial,
-        })
+    fn trial(&self) -> Option<Flight> {
+        let group = &self.upstream.group;
+        let servers = self.upstream.servers.iter().map(|member| &member.server);
+        let server = self.servers.get(group.begin_trial(servers)?)?;
+        let flight = Flight::begin(server, Way::Trial);
+        if flight.is_none() {
+            group.trial_abandoned(&server.server);
+        }
+        flight
     }
 
     /// All are out, by the word of checks and failures that may be wrong.
     #[cold]
-    fn choose_despite(&self) -> Option<Choice> {
+    fn choose_despite(&self) -> Chosen {
         match self.upstream.on_all_down {
             OnAllDown::TryAnyway => {
-                let promising = self.pick(|server| server.server.is_promising());
-                Some(Choice {
-                    server: Rc::clone(promising.or_else(|| self.pick(|_| true))?),
-                    way: Way::Despite,
-                })
+                let all = || {
+                    self.servers
+                        .iter()
+                        .filter(|server| server.server.has_room())
+                };
+                let promising = all().find(|server| server.server.is_promising());
+                let least = || {
+                    let turn = self.turn();
+                    all().min_by_key(|server| (server.server.in_flight(), server.number() ^ turn))
+                };
+                promising
+                    .or_else(least)
+                    .and_then(|server| Flight::begin(server, Way::Despite))
+                    .map_or(Chosen::Nobody, Chosen::Place)
             }
-            OnAllDown::Refuse => None,
+            OnAllDown::Refuse => Chosen::Nobody,
         }
     }
 }
 
+fn accepts(servers: &[Rc<LocalServer>]) -> bool {
+    servers.iter().any(|server| server.server.accepts_traffic())
+}
+
+fn is_among(tried: &[Rc<LocalServer>], server: &Rc<LocalServer>) -> bool {
+    tried.iter().any(|tried| Rc::ptr_eq(tried, server))
+}
+
+fn shared(servers: &[Rc<LocalServer>]) -> Vec<Arc<Server>> {
+    servers
+        .iter()
+        .map(|server| Arc::clone(&server.server))
+        .collect()
+}
+
+/// How often a place may be lost to another worker before this one queues for it.
+const CLAIMS: usize = 4;
 /// How long a trial waits for a request that can be sent to another server.
 const PATIENCE: Ticks = Ticks((10_000 / TICK.as_millis()) as u64);

@@ -28,6 +28,13 @@ pub(crate) enum ProxyError {
     NoRoute,
     #[error("no server of upstream `{upstream}` accepts traffic")]
     NoServer { upstream: UpstreamName },
+    #[error("too many requests wait for upstream `{upstream}`")]
+    QueueFull { upstream: UpstreamName },
+    #[error("no server of upstream `{upstream}` had room in time")]
+    QueueTimeout { upstream: UpstreamName },
+    /// Before a server was chosen.
+    #[error("the body of the request could not be read")]
+    Body { source: ExchangeError },
     #[error("cannot connect to `{server}`")]
     ConnectFailed {
         server: ServerAddr,
@@ -89,6 +96,9 @@ impl ProxyError {
                 word: "destination_unavailable",
                 ..refused(StatusCode::SERVICE_UNAVAILABLE, RefusedReason::Unavailable)
             },
+            Self::QueueFull { .. } => crowded(RefusedReason::QueueFull),
+            Self::QueueTimeout { .. } => crowded(RefusedReason::QueueTimeout),
+            Self::Body { source } => exchange(source),
             Self::ConnectFailed { source, .. } => match source {
                 ConnectError::Refused => failed(StatusCode::BAD_GATEWAY, "connection_refused"),
                 ConnectError::TimedOut => failed(StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
@@ -117,6 +127,14 @@ fn exchange(error: &ExchangeError) -> Told {
         ExchangeError::ClientBody(_) => ProxyError::ClientGone.told(),
         ExchangeError::ClientStalled => ProxyError::ClientTooSlow.told(),
         ExchangeError::BodyTooLarge => ProxyError::BodyTooLarge.told(),
+    }
+}
+
+fn crowded(reason: RefusedReason) -> Told {
+    Told {
+        retry_after: Some(5),
+        word: "connection_limit_reached",
+        ..refused(StatusCode::SERVICE_UNAVAILABLE, reason)
     }
 }
 

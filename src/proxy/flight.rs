@@ -7,6 +7,7 @@ use http::StatusCode;
 use super::local::LocalServer;
 use crate::telemetry::labels::Outcome;
 use crate::upstream::ejection::Cause;
+use crate::upstream::queue::Place;
 
 /// How a request came to its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub(crate) enum Way {
     Usual,
     /// All are out, and this one is tried all the same.
     Despite,
+    /// It takes no traffic, but so few do that all are used.
+    Panic,
     /// It was ejected; this request decides whether it comes back.
     Trial,
 }
@@ -28,19 +31,42 @@ pub(crate) struct Flight {
     /// What it will have been if the response comes to its end.
     expected: Outcome,
     judged: bool,
+    /// Whether it is this one that is counted in.
+    has_place: bool,
 }
 
 impl Flight {
-    /// Counts in.
-    pub(crate) fn begin(server: &Rc<LocalServer>, way: Way) -> Self {
-        server.server.begin();
+    /// Counts in, if the server has room.
+    pub(crate) fn begin(server: &Rc<LocalServer>, way: Way) -> Option<Self> {
+        server.server.try_begin().then(|| Self::new(server, way))
+    }
+
+    /// Of a request that was counted in at `server` already.
+    pub(crate) fn take_over(server: &Rc<LocalServer>, place: Place) -> Self {
+        let _counted = place.into_server();
+        Self::new(server, Way::Usual)
+    }
+
+    fn new(server: &Rc<LocalServer>, way: Way) -> Self {
         Self {
             server: Rc::clone(server),
             way,
             outcome: Outcome::Canceled,
             expected: Outcome::Canceled,
             judged: false,
+            has_place: true,
         }
+    }
+
+    /// Another attempt on the same server, in the same place; this one is counted as over.
+    pub(crate) fn again(&mut self) -> Self {
+        self.has_place = false;
+        Self::new(&self.server, self.way)
+    }
+
+    /// How it came to its server.
+    pub(crate) fn way(&self) -> Way {
+        self.way
     }
 
     pub(crate) fn server(&self) -> &Rc<LocalServer> {
@@ -86,7 +112,7 @@ impl Flight {
     fn bad(&mut self, cause: Cause) {
         self.judged = true;
         let upstream = self.server.upstream();
-        let servers = upstream.servers.iter().map(|(server, _)| server);
+        let servers = upstream.servers.iter().map(|member| &member.server);
         upstream.group.failed(
             &self.server.server,
             servers,
@@ -100,8 +126,11 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         let server = &self.server.server;
-        server.finish();
         self.server.shard.ended(self.outcome);
+        if !self.has_place {
+            return;
+        }
+        server.finish();
         if self.way == Way::Trial && !self.judged {
             server.group.trial_abandoned(server);
         }

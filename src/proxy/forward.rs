@@ -1,9 +1,10 @@
 //! Attempts to get an answer from an upstream: pick a server, connect or reuse, send; and again, where `retries` says so.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Buf;
 use http::request::Parts;
@@ -12,7 +13,7 @@ use hyper::body::{Body as _, Incoming};
 
 use super::Proxy;
 use super::body::{Body, UpstreamBody, settle};
-use super::choose::Choice;
+use super::choose::Chosen;
 use super::error::ProxyError;
 use super::flight::Flight;
 use super::local::{LocalServer, LocalUpstream};
@@ -22,7 +23,10 @@ use super::respond;
 use super::retries::{Failure, Next, Retrying};
 use super::target::Target;
 use super::tunnel::Tunnel;
+use crate::balance::{self, Occasion};
+use crate::config::{Balance, HashKey};
 use crate::deadline::Deadline;
+use crate::semantics::cookies;
 use crate::semantics::hop_by_hop::has_token;
 use crate::state::{Listener, Route};
 use crate::telemetry::labels::Outcome;
@@ -32,6 +36,7 @@ use crate::upstream::http1::head::{Asked, BadHead};
 use crate::upstream::http1::{
     Connection, ExchangeError, Framing, Kept, Received, Upload, UploadLimits,
 };
+use crate::upstream::queue::Wants;
 
 /// A failure, and the record that tells it.
 pub(super) type Failed = (Box<Record>, ProxyError);
@@ -53,8 +58,7 @@ impl Forward<'_> {
         body: Incoming,
     ) -> Result<Response<Body>, Failed> {
         let request = Rc::clone(&record.request);
-        let upstream = &self.upstream.upstream;
-        let may_repeat = upstream.replayable.contains(&request.method);
+        let may_repeat = self.upstream.upstream.replayable.contains(&request.method);
         let kept = (may_repeat && !body.is_end_stream()).then(Kept::default);
         let mut upload = self.upload(body, kept.clone());
         let route_deadline = self.route.timeout.map(|timeout| {
@@ -62,19 +66,27 @@ impl Forward<'_> {
             deadline.arm(timeout);
             deadline
         });
-        let Some(Choice {
-            mut server,
-            mut way,
-        }) = self.upstream.choose(self.proxy.deadlines.now(), may_repeat)
-        else {
-            let upstream = upstream.name.clone();
-            return Err((record, ProxyError::NoServer { upstream }));
+        if let (Some(size), Some(upload)) = (self.route.buffer_request, &mut upload)
+            && let Err(source) = Box::pin(upload.buffer(size, route_deadline.as_ref())).await
+        {
+            record.client.leave_unread();
+            return Err((record, ProxyError::Body { source }));
+        }
+        let now = self.proxy.deadlines.now();
+        let occasion = self.occasion(&record, now);
+        let chosen = self.upstream.choose(now, may_repeat, occasion);
+        let mut flight = match self
+            .place(chosen, &mut record, route_deadline.as_ref())
+            .await
+        {
+            Ok(flight) => flight,
+            Err(error) => return Err((record, error)),
         };
-        let mut retrying = Retrying::new(self.upstream, &self.proxy.deadlines, way);
+        let mut retrying = Retrying::new(self.upstream, now, occasion, flight.way());
         loop {
+            let server = Rc::clone(flight.server());
             record.server = Some(Rc::clone(&server));
             record.attempts += 1;
-            let mut flight = Flight::begin(&server, way);
             let pooled = if retrying.may_reuse {
                 server.pool.take(self.proxy.deadlines.now(), !may_repeat)
             } else {
@@ -101,16 +113,23 @@ impl Forward<'_> {
                     let next = retrying.after_failure(failure, reused, replayable);
                     let (outcome, cause) = failure.verdict();
                     // That an idle connection was closed does not speak against the server.
-                    flight.failed(outcome, cause.filter(|_| !matches!(next, Next::Afresh)));
+                    let cause = cause.filter(|_| !matches!(next, Next::Afresh));
+                    if cause.is_some() {
+                        self.observe(&server, Instant::now(), Duration::ZERO, true);
+                    }
+                    flight.failed(outcome, cause);
                     next
                 }
             };
             let again = match next {
-                Next::Afresh => Some(Choice {
-                    server: Rc::clone(&server),
-                    way,
-                }),
-                Next::Another(reason) => retrying.another(&server, reason),
+                Next::Afresh => Some(flight.again()),
+                Next::Another(reason) => match retrying.another(&server, reason) {
+                    Chosen::Same => Some(flight.again()),
+                    chosen => self
+                        .place(chosen, &mut record, route_deadline.as_ref())
+                        .await
+                        .ok(),
+                },
                 Next::Nothing => None,
             };
             match (again, result) {
@@ -121,8 +140,7 @@ impl Forward<'_> {
                     if let Some(kept) = &kept {
                         upload = Some(kept.again(upload, || self.upload_limits()));
                     }
-                    drop(flight);
-                    (server, way) = (again.server, again.way);
+                    flight = again;
                 }
                 (None, Ok((connection, received))) => {
                     return Ok(self.respond(
@@ -145,6 +163,106 @@ impl Forward<'_> {
                 }
             }
         }
+    }
+
+    /// What the balancer of this upstream wants to know.
+    fn occasion(&self, record: &Record, now: u64) -> Occasion {
+        match &self.upstream.upstream.balance {
+            Balance::RoundRobin | Balance::LeastConnections | Balance::Random => {
+                Occasion::default()
+            }
+            Balance::PeakEwma => Occasion {
+                now: self.proxy.deadlines.clock().micros(record.started),
+                ..Occasion::default()
+            },
+            Balance::Hash(key) => Occasion {
+                key: self.key(key, record),
+                in_flight: self.upstream.in_flight(now),
+                ..Occasion::default()
+            },
+        }
+    }
+
+    /// The hash of what decides about the server; of the client's address where the request does not have it.
+    fn key(&self, key: &HashKey, record: &Record) -> u64 {
+        let headers = &record.request.headers;
+        let bytes = match key {
+            HashKey::ClientIp => None,
+            HashKey::Path => Some(self.target.path.as_bytes()),
+            HashKey::Header(name) => headers.get(name).map(http::HeaderValue::as_bytes),
+            HashKey::Cookie(name) => cookies::find(headers, name),
+        };
+        match (bytes, record.address.to_canonical()) {
+            (Some(bytes), _) => balance::key(bytes),
+            (None, IpAddr::V4(address)) => balance::key(&address.octets()),
+            (None, IpAddr::V6(address)) => balance::key(&address.octets()),
+        }
+    }
+
+    /// Tells the balancer how long a server took.
+    fn observe(&self, server: &LocalServer, now: Instant, waited: Duration, failed: bool) {
+        if let Balance::PeakEwma = self.upstream.upstream.balance {
+            let now = self.proxy.deadlines.clock().micros(now);
+            let waited = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+            server.latency.observe(now, waited, failed);
+        }
+    }
+
+    /// A place on a server, waited for where all have as many requests as they may.
+    async fn place(
+        &self,
+        chosen: Chosen,
+        record: &mut Record,
+        route_deadline: Option<&Deadline>,
+    ) -> Result<Flight, ProxyError> {
+        match chosen {
+            Chosen::Place(flight) => Ok(flight),
+            Chosen::Full(wants) => Box::pin(self.wait(wants, record, route_deadline)).await,
+            Chosen::Same | Chosen::Nobody => Err(ProxyError::NoServer {
+                upstream: self.upstream.upstream.name.clone(),
+            }),
+        }
+    }
+
+    /// Waits in the upstream's queue.
+    async fn wait(
+        &self,
+        wants: Wants,
+        record: &mut Record,
+        route_deadline: Option<&Deadline>,
+    ) -> Result<Flight, ProxyError> {
+        let upstream = &self.upstream.upstream;
+        let name = || upstream.name.clone();
+        let began = Instant::now();
+        let Some(mut waiting) = upstream.group.queue.join(wants, upstream.queue.size) else {
+            return Err(ProxyError::QueueFull { upstream: name() });
+        };
+        // There may have been room again before anybody knew that this one waits.
+        self.upstream.serve_queue();
+        let deadline = self.proxy.deadlines.deadline();
+        deadline.arm(upstream.queue.timeout);
+        let place = std::future::poll_fn(|context| {
+            if let Poll::Ready(place) = waiting.poll_place(context) {
+                return Poll::Ready(place);
+            }
+            let over = deadline.poll_over(context).is_ready()
+                || route_deadline.is_some_and(|deadline| deadline.poll_over(context).is_ready());
+            if over {
+                Poll::Ready(None)
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+        let waited = began.elapsed();
+        record.queued = Some(record.queued.unwrap_or_default() + waited);
+        let Some(place) = place else {
+            return Err(ProxyError::QueueTimeout { upstream: name() });
+        };
+        self.upstream.shard.queued.observe(waited);
+        self.upstream
+            .take_over(place)
+            .ok_or_else(|| ProxyError::NoServer { upstream: name() })
     }
 
     /// An answer that the client will not see: the connection is of use again if all of it is there.
@@ -268,6 +386,8 @@ impl Forward<'_> {
         }
         let waited = began.elapsed();
         server.shard.response.observe(waited);
+        let failed = received.head.status.is_server_error();
+        self.observe(server, began + waited, waited, failed);
         record.first_byte = Some(waited);
         Ok((connection, received))
     }

@@ -5,15 +5,16 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::balance::{Balancer, Candidate, Latency, Occasion};
 use crate::config::{Balance, Retry};
 use crate::deadline::Ticks;
-use crate::state::{Action, NO_ROUTE, State, Upstream};
+use crate::state::{Action, Member, NO_ROUTE, State, Upstream};
 use crate::telemetry::worker::{
     ListenShard, RouteShard, ServerShard, UpstreamShard, WorkerMetrics,
 };
-use crate::units::{RouteName, ServerAddr, UpstreamName};
+use crate::units::{RouteName, ServerAddr, Share, UpstreamName};
 use crate::upstream::pool::Pool;
 use crate::upstream::server::Server;
 
@@ -38,6 +39,12 @@ pub(crate) struct LocalUpstream {
     pub(crate) servers: Vec<Rc<LocalServer>>,
     pub(crate) shard: Arc<UpstreamShard>,
     balancer: RefCell<Balancer>,
+    /// Requests on all servers, as of that tick.
+    total: Cell<(u64, u32)>,
+    /// Whether fewer servers accept traffic than should, as of that tick.
+    too_few: Cell<(u64, bool)>,
+    /// How many of the servers are no backups. They come first.
+    primaries: usize,
     /// Requests since the last deposit into the retry budget.
     requests: Cell<u32>,
 }
@@ -75,6 +82,11 @@ impl Candidate for Rc<LocalServer> {
 }
 
 impl LocalServer {
+    /// Its place among the servers of its upstream.
+    pub(super) fn number(&self) -> usize {
+        self.number.get()
+    }
+
     pub(super) fn upstream(&self) -> Arc<Upstream> {
         Arc::clone(&self.upstream.borrow())
     }
@@ -172,31 +184,32 @@ impl LocalUpstream {
         metrics: &Arc<WorkerMetrics>,
         seed: u64,
     ) -> Self {
-        let servers = upstream
-            .servers
-            .iter()
-            .enumerate()
-            .map(|(number, (server, weight))| {
-                let local = known.get(&(upstream.name.clone(), server.address)).cloned();
-                let local = local.unwrap_or_else(|| {
-                    Rc::new(LocalServer {
-                        server: Arc::clone(server),
-                        pool: Pool::new(upstream.pool),
-                        shard: metrics.server(&upstream.name, server.address),
-                        upstream: RefCell::new(Arc::clone(upstream)),
-                        slow_start: Cell::new(upstream.slow_start),
-                        latency: Latency::default(),
-                        weight: Cell::new(*weight),
-                        number: Cell::new(number),
-                    })
+        let servers =
+            upstream
+                .servers
+                .iter()
+                .enumerate()
+                .map(|(number, Member { server, weight, .. })| {
+                    let local = known.get(&(upstream.name.clone(), server.address)).cloned();
+                    let local = local.unwrap_or_else(|| {
+                        Rc::new(LocalServer {
+                            server: Arc::clone(server),
+                            pool: Pool::new(upstream.pool),
+                            shard: metrics.server(&upstream.name, server.address),
+                            upstream: RefCell::new(Arc::clone(upstream)),
+                            slow_start: Cell::new(upstream.slow_start),
+                            latency: Latency::default(),
+                            weight: Cell::new(*weight),
+                            number: Cell::new(number),
+                        })
+                    });
+                    local.pool.set_limits(upstream.pool);
+                    local.upstream.replace(Arc::clone(upstream));
+                    local.slow_start.set(upstream.slow_start);
+                    local.weight.set(*weight);
+                    local.number.set(number);
+                    local
                 });
-                local.pool.set_limits(upstream.pool);
-                local.upstream.replace(Arc::clone(upstream));
-                local.slow_start.set(upstream.slow_start);
-                local.weight.set(*weight);
-                local.number.set(number);
-                local
-            });
         let balancer = match &upstream.balance {
             Balance::RoundRobin => Balancer::round_robin(seed),
             Balance::LeastConnections => Balancer::least_connections(seed),
@@ -208,6 +221,13 @@ impl LocalUpstream {
             servers: servers.collect(),
             shard: metrics.upstream(&upstream.name),
             balancer: RefCell::new(balancer),
+            primaries: upstream
+                .servers
+                .iter()
+                .filter(|member| !member.backup)
+                .count(),
+            total: Cell::new((u64::MAX, 0)),
+            too_few: Cell::new((u64::MAX, false)),
             requests: Cell::new(0),
             upstream: Arc::clone(upstream),
         }
@@ -234,25 +254,90 @@ impl LocalUpstream {
         self.upstream.group.budget.withdraw(share, now)
     }
 
-    /// A server for another attempt of a request.
-    pub(super) fn pick_instead(
-        &self,
-        ready: impl Fn(&Rc<LocalServer>) -> bool,
-    ) -> Option<&Rc<LocalServer>> {
-        let ready = |number| self.servers.get(number).is_some_and(&ready);
-        let mut balancer = self.balancer.borrow_mut();
-        let number = balancer.pick_instead(&self.servers, ready, Occasion::default())?;
-        self.servers.get(number)
+    /// The servers that take traffic first, and those that do when none of these does.
+    pub(super) fn primaries_and_backups(&self) -> (&[Rc<LocalServer>], &[Rc<LocalServer>]) {
+        self.servers
+            .split_at_checked(self.primaries)
+            .unwrap_or((&self.servers, &[]))
     }
 
-    /// The next server for which `ready` holds.
-    pub(crate) fn pick(
+    /// The primary for another attempt of a request.
+    pub(super) fn pick_instead(
         &self,
+        occasion: Occasion,
         ready: impl Fn(&Rc<LocalServer>) -> bool,
     ) -> Option<&Rc<LocalServer>> {
-        let ready = |number| self.servers.get(number).is_some_and(&ready);
+        let (primaries, _) = self.primaries_and_backups();
+        let ready = |number| primaries.get(number).is_some_and(&ready);
         let mut balancer = self.balancer.borrow_mut();
-        let number = balancer.pick(&self.servers, ready, Occasion::default())?;
-        self.servers.get(number)
+        let number = balancer.pick_instead(primaries, ready, occasion)?;
+        primaries.get(number)
+    }
+
+    /// The next primary for which `ready` holds.
+    pub(super) fn pick(
+        &self,
+        occasion: Occasion,
+        ready: impl Fn(&Rc<LocalServer>) -> bool,
+    ) -> Option<&Rc<LocalServer>> {
+        let (primaries, _) = self.primaries_and_backups();
+        let ready = |number| primaries.get(number).is_some_and(&ready);
+        let mut balancer = self.balancer.borrow_mut();
+        let number = balancer.pick(primaries, ready, occasion)?;
+        primaries.get(number)
+    }
+
+    /// Whether a smaller share than `below` of the servers accepts traffic. Looked at once per tick.
+    pub(super) fn is_too_few(&self, now: u64, below: Share) -> bool {
+        let (seen, known) = self.too_few.get();
+        if seen == now {
+            return known;
+        }
+        let all = self.servers.len() as u64;
+        let accepting = self
+            .servers
+            .iter()
+            .filter(|server| server.server.accepts_traffic())
+            .count() as u64;
+        let too_few = below.is_more_than(accepting, all);
+        self.too_few.set((now, too_few));
+        too_few
+    }
+
+    /// Lets those in that wait, where a server has room of which nobody told. Called once per tick.
+    pub(crate) fn serve_queue(&self) {
+        let queue = &self.upstream.group.queue;
+        if queue.length() > 0 {
+            let (primaries, _) = self.primaries_and_backups();
+            let none = !primaries
+                .iter()
+                .any(|server| server.server.accepts_traffic());
+            self.upstream
+                .group
+                .backups_serve
+                .store(none, Ordering::Relaxed);
+            queue.serve_all(self.upstream.servers.iter().map(|member| &member.server));
+        }
+    }
+
+    /// Requests on all servers: to the moment where there are few, as of the tick where that would take long.
+    pub(super) fn in_flight(&self, now: u64) -> u32 {
+        let (seen, known) = self.total.get();
+        if seen == now && self.servers.len() > FEW {
+            return known;
+        }
+        let total = self.servers.iter().fold(0_u32, |sum, server| {
+            sum.saturating_add(server.server.in_flight())
+        });
+        self.total.set((now, total));
+        total
+    }
+
+    /// Grows with the requests; for turns that no balancer keeps.
+    pub(super) fn turn(&self) -> usize {
+        self.requests.get() as usize
     }
 }
+
+/// So many servers are asked for their load one by one.
+const FEW: usize = 64;

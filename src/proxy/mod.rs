@@ -126,6 +126,13 @@ impl Proxy {
         self.retired.borrow_mut().remove(&listener);
     }
 
+    /// Lets requests in that wait for a server. Called once per tick.
+    pub(crate) fn serve_queues(&self) {
+        for upstream in &self.local().upstreams {
+            upstream.serve_queue();
+        }
+    }
+
     /// Closes idle connections that are too old. Called about once a second.
     pub(crate) fn sweep(&self) {
         let now = self.deadlines.now();

@@ -10,11 +10,11 @@ use std::rc::Rc;
 use http::{HeaderMap, StatusCode, header};
 use smallvec::SmallVec;
 
-use super::choose::Choice;
+use super::choose::Chosen;
 use super::flight::Way;
 use super::local::{LocalServer, LocalUpstream};
+use crate::balance::Occasion;
 use crate::config::RetryOn;
-use crate::deadline::Deadlines;
 use crate::telemetry::labels::RetryReason;
 use crate::upstream::connect::ConnectError;
 use crate::upstream::http1::ExchangeError;
@@ -32,7 +32,7 @@ pub(super) enum Failure {
 
 /// What is to be done after an attempt.
 pub(super) enum Next {
-    /// Once more on the same server, over a fresh connection.
+    /// Once more on the same server, where its place is kept, over a fresh connection.
     Afresh,
     /// On another server, where there is one.
     Another(RetryReason),
@@ -44,6 +44,7 @@ pub(super) enum Next {
 pub(super) struct Retrying<'r> {
     upstream: &'r LocalUpstream,
     now: u64,
+    occasion: Occasion,
     /// Servers that failed it.
     tried: SmallVec<[Rc<LocalServer>; 2]>,
     connects: u32,
@@ -55,11 +56,12 @@ pub(super) struct Retrying<'r> {
 }
 
 impl<'r> Retrying<'r> {
-    pub(super) fn new(upstream: &'r LocalUpstream, deadlines: &Deadlines, way: Way) -> Self {
+    pub(super) fn new(upstream: &'r LocalUpstream, now: u64, occasion: Occasion, way: Way) -> Self {
         upstream.count_request();
         Self {
             upstream,
-            now: deadlines.now(),
+            now,
+            occasion,
             tried: SmallVec::new(),
             connects: 0,
             retries: 0,
@@ -146,26 +148,19 @@ impl<'r> Retrying<'r> {
         self.hopeful && rules.map_or(on == RetryOn::Connect, |rules| rules.on.contains(&on))
     }
 
-    /// The server for another attempt, if there may be one: not `failed`, where there is another.
-    pub(super) fn another(
-        &mut self,
-        failed: &Rc<LocalServer>,
-        reason: RetryReason,
-    ) -> Option<Choice> {
+    /// The server for another attempt: not `failed`, where there is another.
+    pub(super) fn another(&mut self, failed: &Rc<LocalServer>, reason: RetryReason) -> Chosen {
         self.tried.push(Rc::clone(failed));
-        let other = self.upstream.choose_another(&self.tried);
-        let choice = match (other, reason) {
-            (Some(choice), _) => choice,
+        let other = self.upstream.choose_another(&self.tried, self.occasion);
+        let chosen = match (other, reason) {
             // It would be refused again.
-            (None, RetryReason::Connect) => return None,
-            (None, _) => Choice {
-                server: Rc::clone(failed),
-                way: Way::Usual,
-            },
+            (Chosen::Nobody, RetryReason::Connect) => return Chosen::Nobody,
+            (Chosen::Nobody, _) => Chosen::Same,
+            (chosen, _) => chosen,
         };
         if !self.upstream.withdraw(self.now) {
             self.upstream.shard.budget_exhausted.add(1);
-            return None;
+            return Chosen::Nobody;
         }
         self.upstream.shard.retried(reason);
         if reason != RetryReason::Connect {
@@ -173,6 +168,6 @@ impl<'r> Retrying<'r> {
             // The rest of the pool is as old as what just broke.
             self.may_reuse = false;
         }
-        Some(choice)
+        chosen
     }
 }

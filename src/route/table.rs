@@ -273,6 +273,7 @@ mod tests {
             response_headers: FieldEdits::default(),
             timeout: None,
             max_body: None,
+            buffer_request: None,
         }
     }
 

@@ -260,6 +260,33 @@ impl Metrics {
                 }
             },
         );
+        let queued = self.sum(
+            &names.upstreams,
+            |worker| &worker.upstreams,
+            |sum: &mut HistogramSnapshot, shard| sum.merge(&shard.queued.snapshot()),
+        );
+        page.histograms(
+            "weir_upstream_queue_seconds",
+            "How long requests waited for a server with room, those that waited and got one.",
+            |series| {
+                for (upstream, waits) in &queued {
+                    series.histogram(&[("upstream", upstream.as_str())], waits);
+                }
+            },
+        );
+        let lengths: BTreeMap<_, _> = now
+            .iter()
+            .map(|server| (&server.upstream, server.queued))
+            .collect();
+        page.gauges(
+            "weir_upstream_queue_length",
+            "Requests that wait for a server with room.",
+            |series| {
+                for (upstream, length) in &lengths {
+                    series.gauge(&[("upstream", upstream.as_str())], *length as f64);
+                }
+            },
+        );
         type Retries = ([u64; RetryReason::COUNT], u64);
         let retries = self.sum(
             &names.upstreams,

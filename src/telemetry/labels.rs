@@ -156,6 +156,10 @@ label! {
         MaxConnections = "max_connections",
         /// No server accepts traffic.
         Unavailable = "unavailable",
+        /// Every server has as many requests as it may, and so has the queue.
+        QueueFull = "queue_full",
+        /// No server had room within the queue's time.
+        QueueTimeout = "queue_timeout",
     }
 }
 

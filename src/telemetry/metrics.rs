@@ -70,6 +70,8 @@ pub(crate) struct ServerNow {
     /// Whether it is given new requests.
     pub(crate) up: bool,
     pub(crate) in_flight: u32,
+    /// Requests that wait for one of its upstream's servers.
+    pub(crate) queued: usize,
 }
 
 /// Tells of every server at the time of the call.
@@ -269,6 +271,7 @@ mod tests {
                 server: server(),
                 up: true,
                 in_flight: 3,
+                queued: 0,
             }]
         }));
         let page = metrics.render();

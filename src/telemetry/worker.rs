@@ -84,6 +84,8 @@ impl ServerShard {
 #[repr(align(64))]
 pub(crate) struct UpstreamShard {
     retries: [Counter; RetryReason::COUNT],
+    /// How long requests waited that got a server in the end.
+    pub(crate) queued: Histogram,
     /// Attempts that the retry budget did not allow.
     pub(crate) budget_exhausted: Counter,
 }

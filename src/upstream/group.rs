@@ -1,10 +1,11 @@
 //! What all workers share of one upstream, whatever its servers. Survives a reload for as long as the upstream's name does.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::budget::Budget;
 use super::ejection::{Cause, Rules};
+use super::queue::Queue;
 use super::server::{Closed, Server};
 use crate::deadline::Clock;
 use crate::units::Share;
@@ -14,6 +15,9 @@ use crate::units::Share;
 pub(crate) struct Group {
     pub(crate) clock: Clock,
     pub(crate) budget: Budget,
+    pub(crate) queue: Arc<Queue>,
+    /// Whether no primary accepts traffic, as of the last look.
+    pub(crate) backups_serve: AtomicBool,
     /// The tick from which on a server that was ejected may be tried again.
     next_trial: AtomicU64,
     /// Locked by whoever ejects: together they must not eject too many.
@@ -32,6 +36,8 @@ impl Group {
         Self {
             clock,
             budget: Budget::default(),
+            queue: Arc::default(),
+            backups_serve: AtomicBool::new(false),
             next_trial: AtomicU64::new(NEVER),
             ejecting: Mutex::default(),
         }

@@ -7,4 +7,5 @@ pub(crate) mod group;
 pub(crate) mod health;
 pub(crate) mod http1;
 pub(crate) mod pool;
+pub(crate) mod queue;
 pub(crate) mod server;

@@ -17,6 +17,10 @@ use crate::units::{ServerAddr, UpstreamName};
 #[repr(align(128))]
 pub(crate) struct Server {
     in_flight: AtomicU32,
+    /// The most requests that it may have at once.
+    limit: AtomicU32,
+    /// It is to be used only when no primary accepts traffic.
+    backup: AtomicBool,
     /// Why it takes no new requests, one bit for each [`Closed`].
     closed: AtomicU8,
     /// Something speaks against it: failures since its last good answer.
@@ -91,6 +95,8 @@ impl Server {
         };
         Self {
             in_flight: AtomicU32::new(0),
+            limit: AtomicU32::new(u32::MAX),
+            backup: AtomicBool::new(false),
             closed: AtomicU8::new(0),
             suspect: AtomicBool::new(false),
             promising: AtomicBool::new(false),
@@ -116,17 +122,64 @@ impl Server {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Counts a request in. Whoever calls it calls [`Server::finish`] once.
-    pub(crate) fn begin(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    /// The most requests that it may have at once, if there is a limit.
+    pub(crate) fn limit(&self) -> Option<u32> {
+        Some(self.limit.load(Ordering::Relaxed)).filter(|&limit| limit < u32::MAX)
+    }
+
+    /// Whether it may be given to those who wait.
+    pub(super) fn is_of_use(&self) -> bool {
+        !self.backup.load(Ordering::Relaxed) || self.group.backups_serve.load(Ordering::Relaxed)
+    }
+
+    /// By a config that was just taken.
+    pub(crate) fn set_backup(&self, backup: bool) {
+        self.backup.store(backup, Ordering::Relaxed);
+    }
+
+    /// By a config that was just taken.
+    pub(crate) fn set_limit(&self, limit: Option<u32>) {
+        self.limit
+            .store(limit.unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// Whether it may get one more request.
+    pub(crate) fn has_room(&self) -> bool {
+        self.in_flight() < self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request in, if there is room. Whoever calls it calls [`Server::finish`] once.
+    pub(crate) fn try_begin(&self) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        if limit == u32::MAX {
+            self.in_flight.fetch_add(1, Ordering::SeqCst);
+            return true;
+        }
+        let more = |count| (count < limit).then_some(count + 1);
+        self.in_flight
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, more)
+            .is_ok()
+    }
+
+    /// Counts a request out, and lets the next one in that waits.
+    pub(crate) fn finish(self: &Arc<Self>) {
+        self.uncount();
+        if self.group.queue.length() > 0 {
+            self.group.queue.serve(self);
+        }
     }
 
     /// Counts a request out.
-    pub(crate) fn finish(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    pub(super) fn uncount(&self) {
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Whether new requests may go there.
+    /// Whether new requests may go there now.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.accepts_traffic() && self.has_room()
+    }
+
+    /// Whether it takes traffic.
     pub(crate) fn accepts_traffic(&self) -> bool {
         self.closed.load(Ordering::Relaxed) == 0
     }

@@ -193,3 +193,68 @@ async fn without_slow_start_a_server_gets_its_share_at_once() {
     let weir = Weir::start(&both).await;
     assert_eq!(share_of_the_second(&weir, &origins[1]).await, 150);
 }
+
+/// Which of three servers answers a request with that field.
+async fn answerer(weir: &Weir, path: &str, field: &str) -> String {
+    let mut connection = weir.connect().await;
+    connection
+        .send(&format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n"
+        ))
+        .await;
+    connection.response().await.text()
+}
+
+#[tokio::test]
+async fn hash_goes_by_what_the_operator_says() {
+    let origins = [
+        Origin::text("a").await,
+        Origin::text("b").await,
+        Origin::text("c").await,
+    ];
+    for (key, path, field) in [
+        ("header:X-Tenant", "/", "X-Tenant: N"),
+        ("cookie:session", "/", "Cookie: other=1; session=N"),
+        ("path", "/N?query", "X-Nothing: 1"),
+    ] {
+        let keys = format!("balance = \"hash\"\nhash_key = \"{key}\"");
+        let all = [&origins[0], &origins[1], &origins[2]];
+        let weir = Weir::start(&Weir::config(&all, &keys)).await;
+        let mut counts = BTreeMap::new();
+        for number in 0..30 {
+            let number = number.to_string();
+            let (path, field) = (path.replace('N', &number), field.replace('N', &number));
+            let first = answerer(&weir, &path, &field).await;
+            for _ in 0..2 {
+                assert_eq!(answerer(&weir, &path, &field).await, first, "{key}");
+            }
+            *counts.entry(first).or_insert(0) += 1;
+        }
+        assert_eq!(counts.len(), 3, "{key}: {counts:?}");
+    }
+    // All that comes from one client belongs together, as does what has no key.
+    for keys in ["", "hash_key = \"cookie:session\""] {
+        let keys = format!("balance = \"hash\"\n{keys}");
+        let all = [&origins[0], &origins[1], &origins[2]];
+        let weir = Weir::start(&Weir::config(&all, &keys)).await;
+        let first = answerer(&weir, "/", "X: 1").await;
+        for number in 0..6 {
+            let path = format!("/{number}");
+            assert_eq!(answerer(&weir, &path, "Cookie: a=1").await, first);
+        }
+    }
+}
+
+/// One that answers errors at once is no better than one that takes its time.
+#[tokio::test]
+async fn peak_ewma_leaves_a_server_that_is_quick_with_errors() {
+    let error = "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n";
+    let (broken, sound) = (Origin::always(error).await, Origin::text("sound").await);
+    let config = Weir::config(&[&broken, &sound], "balance = \"peak_ewma\"");
+    let weir = Weir::start(&format!("[process]\nworkers = 1\n{config}")).await;
+    let mut connection = weir.connect().await;
+    for _ in 0..200 {
+        connection.get("/").await;
+    }
+    assert!(broken.requests().len() < 10, "{}", broken.requests().len());
+}

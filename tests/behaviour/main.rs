@@ -23,6 +23,7 @@ mod http2_clients;
 mod limits;
 mod malformed_requests;
 mod metrics;
+mod queue;
 mod reload;
 mod retries;
 mod reuse;

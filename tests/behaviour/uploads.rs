@@ -517,3 +517,65 @@ async fn the_access_log_counts_the_bytes_of_requests() {
     let line = crate::support::eventually(read, |text| text.ends_with('\n')).await;
     assert!(line.contains("\"bytes_in\":5,\"bytes_out\":5"), "{line}");
 }
+
+/// Whoever uploads slowly keeps no server waiting; a body that came whole has a length.
+#[tokio::test]
+async fn a_body_that_is_buffered_comes_to_the_server_at_once() {
+    let origin = Origin::start(|request| ok(&request.body)).await;
+    let config = Weir::config(&[&origin], "").replace(
+        "upstream = \"app\"\n",
+        "upstream = \"app\"\nbuffer_request = \"1KiB\"\n",
+    );
+    let weir = Weir::start(&config).await;
+    for head in [
+        "Content-Length: 6\r\n\r\nabc",
+        "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+    ] {
+        let before = origin.connections();
+        let mut client = weir.connect().await;
+        client
+            .send(&format!("POST / HTTP/1.1\r\nHost: a\r\n{head}"))
+            .await;
+        // Another request of another client tells that the first one had its time.
+        assert_eq!(weir.get("/other").await.status, 200);
+        let rest = if head.starts_with("Content") {
+            "def"
+        } else {
+            "3\r\ndef\r\n0\r\n\r\n"
+        };
+        assert_eq!(origin.requests().last().unwrap().target(), "/other");
+        assert!(origin.connections() <= before + 1, "no server has it yet");
+        client.send(rest).await;
+        assert_eq!(client.response().await.text(), "abcdef");
+        assert_eq!(origin.last().field("content-length"), "6");
+    }
+}
+
+#[tokio::test]
+async fn what_is_longer_than_the_buffer_is_streamed_whole_and_in_order() {
+    let origin = Origin::start(|request| ok(request.body.len().to_string())).await;
+    let config = Weir::config(&[&origin], "").replace(
+        "upstream = \"app\"\n",
+        "upstream = \"app\"\nbuffer_request = \"1KiB\"\nmax_body = \"1MiB\"\n",
+    );
+    let weir = Weir::start(&config).await;
+    for length in [1, 1023, 1024, 1025, 300_000, 1 << 20] {
+        let body: String = (0..length)
+            .map(|n| char::from(b'a' + (n % 26) as u8))
+            .collect();
+        let mut client = weir.connect().await;
+        client
+            .send(&format!(
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}"
+            ))
+            .await;
+        assert_eq!(client.response().await.text(), length.to_string());
+        assert!(origin.last().body == body.as_bytes(), "{length}");
+    }
+    let trailers = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 6\r\n\r\n";
+    let mut client = weir.connect().await;
+    client.send(trailers).await;
+    client.response().await;
+    let body = String::from_utf8(origin.last().body).unwrap();
+    assert_eq!(body, "3\r\nabc\r\n0\r\nx-sum: 6\r\n\r\n");
+}

@@ -33,6 +33,8 @@ pub(crate) struct Line<'a> {
     /// The server of the last attempt.
     pub(crate) server: Option<ServerAddr>,
     pub(crate) attempts: u32,
+    /// `None`: it did not wait for a server with room.
+    pub(crate) queue_seconds: Option<Duration>,
     /// `None`: no connection was made for it.
     pub(crate) connect_seconds: Option<Duration>,
     pub(crate) first_byte_seconds: Option<Duration>,
@@ -82,6 +84,7 @@ impl Line<'_> {
             raw(to, "\"");
         }
         number(to, ",\"attempts\":", u64::from(self.attempts));
+        seconds(to, ",\"queue_seconds\":", self.queue_seconds);
         seconds(to, ",\"connect_seconds\":", self.connect_seconds);
         seconds(to, ",\"first_byte_seconds\":", self.first_byte_seconds);
         optional(to, ",\"cache\":\"", self.cache.map(str::as_bytes));
@@ -148,6 +151,7 @@ impl Line<'_> {
             upstream: Some("app"),
             server: Some(ServerAddr(([127, 0, 0, 1], 3000).into())),
             attempts: 1,
+            queue_seconds: None,
             connect_seconds: None,
             first_byte_seconds: Some(Duration::from_millis(1)),
             cache: None,
@@ -226,6 +230,7 @@ mod tests {
     #[test]
     fn every_field_can_be_there() {
         let full = Line {
+            queue_seconds: Some(Duration::ZERO),
             connect_seconds: Some(Duration::ZERO),
             cache: Some("hit"),
             coding: Some("br"),
@@ -250,6 +255,7 @@ mod tests {
             "upstream",
             "server",
             "attempts",
+            "queue_seconds",
             "connect_seconds",
             "first_byte_seconds",
             "cache",
@@ -260,7 +266,7 @@ mod tests {
         ] {
             assert!(value.get(field).is_some(), "{field}");
         }
-        assert_eq!(value.as_object().unwrap().len(), 23);
+        assert_eq!(value.as_object().unwrap().len(), 24);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::buf::Chain;
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
-use http_body::Body;
+use http_body::{Body, Frame};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_write_buf;
 
@@ -28,6 +28,9 @@ pub(crate) struct Upload<B> {
     /// `None`: all of it was taken by an earlier attempt.
     body: Option<B>,
     length: UploadLength,
+    /// Read before there was a server, and what came at the end of it.
+    ahead: Bytes,
+    ahead_trailers: Option<HeaderMap>,
     /// What may still come.
     allowed: u64,
     /// Taken from the client, not yet by the server's socket: size line, data, CRLF.
@@ -83,6 +86,8 @@ where
         Self {
             body: Some(body),
             length,
+            ahead: Bytes::new(),
+            ahead_trailers: None,
             allowed: limits.max.unwrap_or(u64::MAX),
             pending: empty(),
             ended: false,
@@ -90,6 +95,76 @@ where
             limits,
             waits_for: None,
             received: 0,
+        }
+    }
+
+    /// Reads the body, all of it if it is not longer than about `size`, so that no server waits for a slow client. What came
+    /// whole is sent with its length.
+    pub(crate) async fn buffer(
+        &mut self,
+        size: usize,
+        route_deadline: Option<&Deadline>,
+    ) -> Result<(), ExchangeError> {
+        let mut read = BytesMut::new();
+        let ended = std::future::poll_fn(|context| {
+            if route_deadline.is_some_and(|deadline| deadline.poll_over(context).is_ready()) {
+                return Poll::Ready(Err(ExchangeError::RouteTimeout));
+            }
+            let step = self.poll_buffer(context, size, &mut read);
+            if step.is_pending() {
+                self.wait_for(Peer::Client);
+                if self.is_stalled(context) {
+                    return Poll::Ready(Err(ExchangeError::ClientStalled));
+                }
+            }
+            step
+        })
+        .await?;
+        self.waits_for = None;
+        self.ahead = read.freeze();
+        if ended {
+            self.body = None;
+            if self.length == UploadLength::Chunked && self.ahead_trailers.is_none() {
+                self.length = UploadLength::Known(self.ahead.len() as u64);
+                if let Some(kept) = &self.kept {
+                    kept.begin(self.length);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether that was the end.
+    fn poll_buffer(
+        &mut self,
+        context: &mut Context<'_>,
+        size: usize,
+        read: &mut BytesMut,
+    ) -> Poll<Result<bool, ExchangeError>> {
+        loop {
+            let Some(body) = self.body.as_mut().filter(|body| !body.is_end_stream()) else {
+                return Poll::Ready(Ok(true));
+            };
+            if read.len() >= size {
+                return Poll::Ready(Ok(false));
+            }
+            let piece = std::task::ready!(Pin::new(body).poll_frame(context));
+            self.waits_for = None;
+            let Some(frame) = piece
+                .transpose()
+                .map_err(|error| ExchangeError::ClientBody(error.into()))?
+            else {
+                return Poll::Ready(Ok(true));
+            };
+            match frame.into_data() {
+                Ok(data) => {
+                    read.extend_from_slice(&data);
+                    if read.len() as u64 > self.allowed {
+                        return Poll::Ready(Err(ExchangeError::BodyTooLarge));
+                    }
+                }
+                Err(frame) => self.ahead_trailers = frame.into_trailers().ok(),
+            }
         }
     }
 
@@ -122,10 +197,15 @@ where
             if self.ended {
                 return Poll::Ready(Ok(()));
             }
-            let Some(body) = &mut self.body else {
-                return Poll::Ready(Ok(()));
+            let piece = match (&mut self.body, self.ahead.is_empty()) {
+                (_, false) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.ahead))))),
+                (None, true) => {
+                    let trailers = self.ahead_trailers.take();
+                    Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+                }
+                (Some(body), true) => Pin::new(body).poll_frame(context),
             };
-            match Pin::new(body).poll_frame(context) {
+            match piece {
                 Poll::Ready(piece) => {
                     self.waits_for = None;
                     self.take(piece).map_err(UploadError::Client)?;
@@ -153,10 +233,7 @@ where
         self.limits.stall.poll_over(context).is_ready()
     }
 
-    fn take(
-        &mut self,
-        piece: Option<Result<http_body::Frame<Bytes>, B::Error>>,
-    ) -> Result<(), ExchangeError> {
+    fn take(&mut self, piece: Option<Result<Frame<Bytes>, B::Error>>) -> Result<(), ExchangeError> {
         let Some(frame) = piece
             .transpose()
             .map_err(|error| ExchangeError::ClientBody(error.into()))?
@@ -171,7 +248,8 @@ where
                     .checked_sub(data.len() as u64)
                     .ok_or(ExchangeError::BodyTooLarge)?;
                 // Known now, so that a server's answer to the last byte does not look early.
-                self.ended = self.body.as_ref().is_none_or(Body::is_end_stream);
+                self.ended = self.ahead_trailers.is_none()
+                    && self.body.as_ref().is_none_or(Body::is_end_stream);
                 let none = Bytes::new;
                 match self.length {
                     UploadLength::Known(_) => self.pend(none(), data, none()),
@@ -301,6 +379,8 @@ impl Kept {
             None => Upload {
                 body: None,
                 length: kept.length.unwrap_or(UploadLength::Chunked),
+                ahead: Bytes::new(),
+                ahead_trailers: None,
                 allowed: 0,
                 pending,
                 ended: true,

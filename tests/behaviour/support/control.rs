@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 
 use ::weir::config;
 use ::weir::daemon::{Daemon, ReloadError};
@@ -174,19 +174,25 @@ impl Patient {
 pub struct Holding {
     pub origin: Origin,
     gate: Arc<Semaphore>,
+    targets: Arc<Mutex<Vec<String>>>,
 }
 
 impl Holding {
     pub async fn start(name: &'static str) -> Self {
         let gate = Arc::new(Semaphore::new(0));
         let closed = Arc::clone(&gate);
+        let targets: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = Arc::clone(&targets);
         let origin = Origin::raw(move |mut stream, _| {
             let gate = Arc::clone(&closed);
+            let seen = Arc::clone(&seen);
             async move {
                 let mut buffer = Vec::new();
                 while let Some((head, _)) =
                     super::origin::read_request(&mut stream, &mut buffer).await
                 {
+                    let target = head.split(' ').nth(1).unwrap_or_default();
+                    seen.lock().unwrap().push(target.to_owned());
                     if head.starts_with("GET /hold") {
                         gate.acquire().await.unwrap().forget();
                     }
@@ -200,7 +206,20 @@ impl Holding {
             }
         })
         .await;
-        Self { origin, gate }
+        Self {
+            origin,
+            gate,
+            targets,
+        }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.origin.address()
+    }
+
+    /// What was asked for so far, in order.
+    pub fn targets(&self) -> Vec<String> {
+        self.targets.lock().unwrap().clone()
     }
 
     /// Lets that many answers go.
