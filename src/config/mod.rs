@@ -360,16 +360,31 @@ pub struct HealthCheck {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HealthCheckKind {
     Tcp,
-    Http {
-        path: String,
-        method: Method,
-        /// `None`: the server's address.
-        host: Option<HeaderValue>,
-        headers: Vec<(HeaderName, HeaderValue)>,
-        /// Inclusive ranges.
-        status: Vec<(u16, u16)>,
-        body: Option<String>,
-    },
+    Http(HttpCheck),
+    Grpc(GrpcCheck),
+}
+
+/// What a check with `type = "http"` asks and expects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpCheck {
+    pub path: String,
+    pub method: Method,
+    /// `None`: the server's address.
+    pub host: Option<HeaderValue>,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Inclusive ranges.
+    pub status: Vec<(u16, u16)>,
+    pub body: Option<String>,
+}
+
+/// What a check with `type = "grpc"` asks of the server's health service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrpcCheck {
+    /// Empty: the server as a whole. Written as `path`, with a slash before it.
+    pub service: String,
+    /// `None`: the server's address.
+    pub host: Option<HeaderValue>,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// Whether the address is the machine's own, where an admin API without a token may listen.

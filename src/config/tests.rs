@@ -158,6 +158,12 @@ keepalive = { max_idle = 0, idle = "1s", max_age = "1m" }
 servers = ["10.0.0.1:1"]
 host_header = "server"
 health_check = { type = "tcp" }
+[upstream.rpc]
+servers = ["10.0.0.1:2"]
+health_check = { type = "grpc", path = "/my.Service", host = "rpc.example.com", headers = { x-probe = "1" }, port = 82 }
+[upstream.rpcs]
+servers = ["10.0.0.1:3"]
+health_check.type = "grpc"
 "#;
 
 #[test]
@@ -197,6 +203,14 @@ fn every_key_lands_in_the_configuration() {
     assert_eq!(app.on_all_down, OnAllDown::Refuse);
     let check = config.upstreams[1].health_check.as_ref().unwrap();
     assert_eq!(check.kind, HealthCheckKind::Tcp);
+    let service = |upstream: usize| {
+        let check = config.upstreams[upstream].health_check.as_ref().unwrap();
+        match &check.kind {
+            HealthCheckKind::Grpc(check) => check.service.as_str(),
+            kind => panic!("{kind:?}"),
+        }
+    };
+    assert_eq!([service(2), service(3)], ["my.Service", ""]);
 }
 
 #[test]
@@ -537,6 +551,14 @@ fn each_mistake_is_answered_with_where_what_and_what_to_do() {
             "3:32: upstream.x.health_check.path: `path` means nothing with `type = \"tcp\"`",
         ),
         (
+            upstream("health_check = { type = \"grpc\", status = 200 }"),
+            "3:33: upstream.x.health_check.status: `status` means nothing with `type = \"grpc\"`",
+        ),
+        (
+            upstream("health_check = { type = \"rpc\" }"),
+            "3:25: upstream.x.health_check.type: expected one of `\"http\"`, `\"tcp\"`, `\"grpc\"`, found `\"rpc\"`; did you mean `grpc`?",
+        ),
+        (
             upstream("health_check = true"),
             "3:16: upstream.x.health_check: expected a path such as `\"/healthz\"`, a table, or `\"off\"`, found the boolean `true`",
         ),
@@ -671,11 +693,6 @@ fn values_of_later_versions_are_refused() {
             "servers = [\"10.0.0.1:80\"]\nprotocol = \"http2\"",
             "protocol: ",
             "`http2` is not supported yet; write one of `\"http1\"`",
-        ),
-        (
-            "servers = [\"10.0.0.1:80\"]\nhealth_check.type = \"grpc\"",
-            "health_check.type: ",
-            "`grpc` is not supported yet; write one of `\"http\"`, `\"tcp\"`",
         ),
         (
             "servers = [\"${APP}:80\"]",

@@ -13,7 +13,8 @@ use super::fields::values as field_values;
 use super::value::{Entry, Table, Value, found, off, plain};
 use super::values::{choice, duration, integer, method, or_off, string};
 use super::{
-    Balance, HealthCheck, HealthCheckKind, HostHeader, Keepalive, OnAllDown, ServerConfig, Upstream,
+    Balance, GrpcCheck, HealthCheck, HealthCheckKind, HostHeader, HttpCheck, Keepalive, OnAllDown,
+    ServerConfig, Upstream,
 };
 use crate::units::Weight;
 
@@ -178,13 +179,11 @@ impl HealthCheck {
 /// The long form, or a path alone.
 fn health_check(value: &Value<'_>) -> Option<HealthCheck> {
     match value.inner {
-        DeValue::String(_) => Some(HealthCheck::of(http(probe_path(value)?))),
+        DeValue::String(_) => Some(HealthCheck::of(HealthCheckKind::Http(HttpCheck::at(
+            probe_path(value)?,
+        )))),
         DeValue::Table(_) => value.table(|table| {
-            let kind = table.get("type").map_or(Some(true), |value| {
-                choice(&value, &[("http", true), ("tcp", false)], &["grpc"])
-            });
-            let kind = http_check(table, kind == Some(false));
-            let defaults = HealthCheck::of(kind);
+            let defaults = HealthCheck::of(kind(table));
             Some(HealthCheck {
                 port: table.or("port", None, |value| {
                     or_off(value, |value| integer(value, 1..=65535))
@@ -204,52 +203,73 @@ fn health_check(value: &Value<'_>) -> Option<HealthCheck> {
     }
 }
 
-/// What a probe over HTTP asks and expects where nothing else is said.
-fn http(path: String) -> HealthCheckKind {
-    let (method, host, headers, status, body) =
-        (Method::GET, None, Vec::new(), vec![(200, 399)], None);
-    HealthCheckKind::Http {
-        path,
-        method,
-        host,
-        headers,
-        status,
-        body,
+impl HttpCheck {
+    /// What a probe asks and expects where nothing else is said.
+    fn at(path: String) -> Self {
+        Self {
+            path,
+            method: Method::GET,
+            host: None,
+            headers: Vec::new(),
+            status: vec![(200, 399)],
+            body: None,
+        }
     }
 }
 
-fn http_check(table: &Table<'_>, tcp: bool) -> HealthCheckKind {
-    let path = table.or("path", "/".into(), probe_path);
-    let method = table.or("method", Method::GET, method);
+/// `type` and the keys that depend on it.
+fn kind(table: &Table<'_>) -> HealthCheckKind {
+    let http = HttpCheck::at("/".into());
+    let path = table.or("path", http.path, probe_path);
+    let method = table.or("method", http.method, method);
     let host = table.or("host", None, |value| or_off(value, addresses::host_value));
     let headers = table.or("headers", Vec::new(), |value| {
         Some(field_values(value, "`host` of the health check"))
     });
-    let status = table.or("status", vec![(200, 399)], statuses);
+    let status = table.or("status", http.status, statuses);
     let body = table.or("body", None, |value| {
         or_off(value, |value| string(value, "a string").map(str::to_owned))
     });
-    if !tcp {
-        return HealthCheckKind::Http {
-            path,
-            method,
-            host,
-            headers,
-            status,
-            body,
-        };
-    }
-    for key in ["path", "method", "host", "headers", "status", "body"] {
-        if let Some(name) = table.key(key) {
-            name.problem(
-                "invalid-value",
-                format!("`{key}` means nothing with `type = \"tcp\"`"),
-                None,
-            );
+    let names = [("http", "http"), ("tcp", "tcp"), ("grpc", "grpc")];
+    let named = table
+        .get("type")
+        .and_then(|value| choice(&value, &names, &[]));
+    let (kind, without): (_, &[&str]) = match named {
+        Some("tcp") => (HealthCheckKind::Tcp, &HTTP_KEYS),
+        Some("grpc") => {
+            let service = path.trim_start_matches('/').to_owned();
+            let check = GrpcCheck {
+                service,
+                host,
+                headers,
+            };
+            (HealthCheckKind::Grpc(check), &["method", "status", "body"])
         }
+        _ => {
+            let check = HttpCheck {
+                path,
+                method,
+                host,
+                headers,
+                status,
+                body,
+            };
+            (HealthCheckKind::Http(check), &[])
+        }
+    };
+    for name in without.iter().filter_map(|key| table.key(key)) {
+        let message = format!(
+            "`{}` means nothing with `type = \"{}\"`",
+            name.text,
+            named.unwrap_or_default()
+        );
+        name.problem("invalid-value", message, None);
     }
-    HealthCheckKind::Tcp
+    kind
 }
+
+/// What only a probe over HTTP has.
+const HTTP_KEYS: [&str; 6] = ["path", "method", "host", "headers", "status", "body"];
 
 /// A path, perhaps with a query. Sent as written.
 fn probe_path(value: &Value<'_>) -> Option<String> {

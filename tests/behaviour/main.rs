@@ -16,6 +16,7 @@ mod client_timeouts;
 mod drain;
 mod failover;
 mod forwarding;
+mod grpc_health;
 mod health;
 mod http1_clients;
 mod http2_clients;

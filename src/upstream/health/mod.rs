@@ -1,14 +1,13 @@
 //! Active health checks: one prober per server and process. Probes use connections of their own.
 
+mod grpc;
+mod http;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderValue, Request, header};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
@@ -19,6 +18,8 @@ use crate::units::{ServerAddr, UpstreamName};
 
 /// How much of a probe's response is looked at.
 const MAX_BODY: usize = 64 * 1024;
+/// What probes call themselves where the config says nothing else.
+const USER_AGENT: &str = "weir-health-check";
 
 /// The probers of all servers.
 #[derive(Default)]
@@ -119,61 +120,15 @@ async fn probe(check: &HealthCheck, server: ServerAddr) -> Result<(), String> {
     let stream = TcpStream::connect(address)
         .await
         .map_err(|error| reason(&error))?;
-    let HealthCheckKind::Http {
-        path,
-        method,
-        host,
-        headers,
-        status,
-        body,
-    } = &check.kind
-    else {
-        return Ok(());
-    };
-    let host = match host {
-        Some(host) => host.clone(),
-        None => HeaderValue::try_from(address.to_string()).map_err(|_| "bad host".to_owned())?,
-    };
-    let mut request = Request::builder()
-        .method(method)
-        .uri(path.as_str())
-        .header(header::HOST, host);
-    for (name, value) in headers {
-        request = request.header(name, value);
-    }
-    if !headers.iter().any(|(name, _)| *name == header::USER_AGENT) {
-        request = request.header(header::USER_AGENT, "weir-health-check");
-    }
-    let request = request
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|_| "the check's request is invalid".to_owned())?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|_| "connection failed".to_owned())?;
-    let connection = AbortOnDrop(tokio::spawn(connection).abort_handle());
-    let response = sender.send_request(request).await.map_err(|error| {
-        if error.is_parse() {
-            "not an HTTP response".to_owned()
-        } else {
-            "connection closed without a response".to_owned()
+    match &check.kind {
+        HealthCheckKind::Tcp => Ok(()),
+        HealthCheckKind::Http(expected) => {
+            http::probe(expected, stream, &address.to_string()).await
         }
-    })?;
-    let code = response.status().as_u16();
-    if !status.iter().any(|&(from, to)| (from..=to).contains(&code)) {
-        return Err(format!("status {code}"));
-    }
-    if let Some(wanted) = body {
-        let collected = Limited::new(response.into_body(), MAX_BODY).collect().await;
-        let bytes = collected
-            .map_err(|_| "the body broke off or is larger than 64 KiB".to_owned())?
-            .to_bytes();
-        if !contains(&bytes, wanted.as_bytes()) {
-            return Err("the body does not contain what it must".to_owned());
+        HealthCheckKind::Grpc(expected) => {
+            grpc::probe(expected, stream, &address.to_string()).await
         }
     }
-    drop(connection);
-    Ok(())
 }
 
 /// Ends the task of a probe's connection, however the probe ends.
@@ -183,10 +138,6 @@ impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
-    wanted.is_empty() || bytes.windows(wanted.len()).any(|window| window == wanted)
 }
 
 fn reason(error: &std::io::Error) -> String {
