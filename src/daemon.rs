@@ -73,7 +73,7 @@ impl Daemon {
         metrics.set_servers(Arc::new(move || {
             let now = |(_, server): (_, &Arc<crate::upstream::server::Server>)| ServerNow {
                 upstream: server.upstream.clone(),
-                server: server.address,
+                server: server.address.clone(),
                 up: server.accepts_traffic(),
                 in_flight: server.in_flight(),
             };

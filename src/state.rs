@@ -98,7 +98,7 @@ pub(crate) enum Action {
 /// `[upstream.NAME]` at work.
 pub(crate) struct Upstream {
     pub(crate) name: UpstreamName,
-    pub(crate) servers: Vec<(Arc<Server>, u32)>,
+    pub(crate) servers: Vec<Member>,
     pub(crate) balance: Balance,
     pub(crate) host_header: HostHeader,
     pub(crate) connect_timeout: Ticks,
@@ -108,6 +108,12 @@ pub(crate) struct Upstream {
     pub(crate) on_all_down: OnAllDown,
     pub(crate) pool: PoolLimits,
     pub(crate) health_check: Option<HealthCheck>,
+}
+
+/// A server with what its upstream says of it.
+pub(crate) struct Member {
+    pub(crate) server: Arc<Server>,
+    pub(crate) weight: u32,
 }
 
 /// What a build needs beside the config.
@@ -175,7 +181,7 @@ impl State {
             upstream
                 .servers
                 .iter()
-                .map(move |(server, _)| (upstream, server))
+                .map(move |member| (upstream, &member.server))
         })
     }
 
@@ -207,14 +213,17 @@ impl State {
             names.upstream(&upstream.name);
         }
         for (upstream, server) in self.servers() {
-            names.server(&upstream.name, server.address);
+            names.server(&upstream.name, &server.address);
         }
         names
     }
 
     fn servers_by_identity(&self) -> HashMap<(UpstreamName, ServerAddr), Arc<Server>> {
         self.servers()
-            .map(|(upstream, server)| ((upstream.name.clone(), server.address), Arc::clone(server)))
+            .map(|(upstream, server)| {
+                let identity = (upstream.name.clone(), server.address.clone());
+                (identity, Arc::clone(server))
+            })
             .collect()
     }
 }
@@ -355,16 +364,14 @@ impl Upstream {
     ) -> Self {
         let probed = upstream.health_check.is_some();
         let servers = upstream.servers.iter().map(|server| {
-            let known = known.get(&(upstream.name.clone(), server.address)).cloned();
-            let made = || {
-                Arc::new(Server::new(
-                    upstream.name.clone(),
-                    server.address,
-                    probed,
-                    around.now,
-                ))
-            };
-            (known.unwrap_or_else(made), server.weight.0.get())
+            let identity = (upstream.name.clone(), server.address.clone());
+            let known = known.get(&identity).cloned();
+            let (name, address) = identity;
+            Member {
+                server: known
+                    .unwrap_or_else(|| Arc::new(Server::new(name, address, probed, around.now))),
+                weight: server.weight.0.get(),
+            }
         });
         Self {
             name: upstream.name.clone(),

@@ -1,6 +1,7 @@
 //! Addresses as operators write them: to listen on, of servers, of peers, of hosts.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 use http::HeaderValue;
 use ipnet::IpNet;
@@ -55,8 +56,11 @@ pub(super) fn server(value: &Value<'_>) -> Option<ServerAddr> {
         );
         None
     };
-    if text.starts_with("srv+") || text.starts_with("unix:") {
+    if text.starts_with("srv+") {
         return names(value);
+    }
+    if let Some(path) = text.strip_prefix("unix:") {
+        return unix(value, path);
     }
     if let Some((_, rest)) = text.split_once("://") {
         let rest = rest.split('/').next().unwrap_or_default();
@@ -66,10 +70,31 @@ pub(super) fn server(value: &Value<'_>) -> Option<ServerAddr> {
     }
     match parse(text) {
         Ok(socket) if socket.port() == 0 => bad_port(value, "0"),
-        Ok(socket) => Some(ServerAddr(socket)),
+        Ok(socket) => Some(ServerAddr::Ip(socket)),
         Err(Bad::Name(_)) => names(value),
         Err(bad) => explain(value, bad),
     }
+}
+
+/// The path of a unix socket. Absolute: where a process was started says nothing about its servers.
+fn unix(value: &Value<'_>, path: &str) -> Option<ServerAddr> {
+    if path.starts_with('/') && !path.starts_with("//") && is_socket_path(path) {
+        return Some(ServerAddr::Unix(Path::new(path).into()));
+    }
+    let message = format!("`{}` is not the whole path of a socket", plain(path));
+    let help = match path.trim_start_matches('/') {
+        rest if !rest.is_empty() && is_socket_path(rest) => {
+            format!("write `unix:/{}`", plain(rest))
+        }
+        _ => "write it as `unix:/run/app.sock`, at most 107 bytes".to_owned(),
+    };
+    value.invalid_but(message, help);
+    None
+}
+
+/// What the kernel takes as the path of a socket: `sun_path` of Linux has 108 bytes, one of them the NUL.
+pub(super) fn is_socket_path(path: &str) -> bool {
+    !path.is_empty() && path.len() <= 107 && !path.contains('\0')
 }
 
 enum Bad {

@@ -114,7 +114,7 @@ fn admin_address(value: &Value<'_>) -> Option<AdminAddress> {
     else {
         return addresses::listen(value).map(AdminAddress::Tcp);
     };
-    if path.is_empty() || path.len() > LONGEST_SOCKET_PATH || path.contains('\0') {
+    if !addresses::is_socket_path(path) {
         value.invalid_but(
             "not the path of a socket",
             "write it as `unix:/run/weir.sock`, at most 107 bytes",
@@ -195,6 +195,3 @@ fn access(value: &Value<'_>) -> Option<AccessLog> {
         path => Some(AccessLog::File(path.into())),
     }
 }
-
-/// `sun_path` of Linux has 108 bytes, one of them the NUL.
-const LONGEST_SOCKET_PATH: usize = 107;

@@ -244,7 +244,7 @@ fn upstream(out: &mut Toml, upstream: &Upstream) {
     let server = |server: &super::ServerConfig| {
         format!(
             "{{ address = {}, weight = {} }}",
-            text(server.address),
+            text(&server.address),
             server.weight.0
         )
     };

@@ -162,7 +162,7 @@ health_check = { type = "tcp" }
 servers = ["10.0.0.1:2"]
 health_check = { type = "grpc", path = "/my.Service", host = "rpc.example.com", headers = { x-probe = "1" }, port = 82 }
 [upstream.rpcs]
-servers = ["10.0.0.1:3"]
+servers = ["unix:/run/app \"1\".sock", { address = "unix:/run/2.sock", weight = 3 }]
 health_check.type = "grpc"
 "#;
 
@@ -555,6 +555,26 @@ fn each_mistake_is_answered_with_where_what_and_what_to_do() {
             "3:33: upstream.x.health_check.status: `status` means nothing with `type = \"grpc\"`",
         ),
         (
+            servers("[\"unix:app.sock\"]"),
+            "2:12: upstream.x.servers[0]: `app.sock` is not the whole path of a socket; write `unix:/app.sock`",
+        ),
+        (
+            servers("[\"unix:///run/app.sock\"]"),
+            "2:12: upstream.x.servers[0]: `///run/app.sock` is not the whole path of a socket; write `unix:/run/app.sock`",
+        ),
+        (
+            servers("[\"unix:\"]"),
+            "2:12: upstream.x.servers[0]: `` is not the whole path of a socket; write it as `unix:/run/app.sock`, at most 107 bytes",
+        ),
+        (
+            servers("[\"unix:/a\", \"unix:/a\"]"),
+            "2:23: upstream.x.servers[1]: `unix:/a` is listed twice; `upstream.x.servers[0]` is the same",
+        ),
+        (
+            servers("[\"unix:/a\"]\nhealth_check = { port = 80 }"),
+            "3:16: upstream.x.health_check: `unix:/a` has no port; leave `port` out",
+        ),
+        (
             upstream("health_check = { type = \"rpc\" }"),
             "3:25: upstream.x.health_check.type: expected one of `\"http\"`, `\"tcp\"`, `\"grpc\"`, found `\"rpc\"`; did you mean `grpc`?",
         ),
@@ -678,7 +698,6 @@ fn values_of_later_versions_are_refused() {
             "servers[0]: ",
             names,
         ),
-        ("servers = [\"unix:/run/app.sock\"]", "servers[0]: ", names),
         (
             "servers = [{ address = \"10.0.0.1:80\", backup = true }]",
             "servers[0].backup: ",

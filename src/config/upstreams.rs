@@ -16,7 +16,7 @@ use super::{
     Balance, GrpcCheck, HealthCheck, HealthCheckKind, HostHeader, HttpCheck, Keepalive, OnAllDown,
     ServerConfig, Upstream,
 };
-use crate::units::Weight;
+use crate::units::{ServerAddr, Weight};
 
 impl Default for Keepalive {
     fn default() -> Self {
@@ -56,7 +56,11 @@ pub(super) fn upstream(entry: &Entry<'_>) -> Option<Upstream> {
                 choice(value, &all_down, &[])
             }),
             keepalive: table.or("keepalive", Keepalive::default(), keepalive),
-            health_check: table.or("health_check", None, |value| or_off(value, health_check)),
+            health_check: table.or("health_check", None, |value| {
+                let check = or_off(value, health_check);
+                refuse_port_of_socket(value, check.as_ref(), servers.as_deref());
+                check
+            }),
             servers: servers?,
         })
     })
@@ -95,7 +99,7 @@ fn servers(value: &Value<'_>) -> Vec<ServerConfig> {
         let Some(server) = server(&item) else {
             continue;
         };
-        match seen.insert(server.address, item.path.clone()) {
+        match seen.insert(server.address.clone(), item.path.clone()) {
             None => servers.push(server),
             Some(first) => {
                 let message = format!(
@@ -160,6 +164,20 @@ fn keepalive(value: &Value<'_>) -> Option<Keepalive> {
             max_age: table.or("max_age", defaults.max_age, duration),
         })
     })
+}
+
+/// A unix socket has no second port that could be asked instead.
+fn refuse_port_of_socket(
+    value: &Value<'_>,
+    check: Option<&Option<HealthCheck>>,
+    servers: Option<&[ServerConfig]>,
+) {
+    let mut servers = servers.unwrap_or_default().iter();
+    let socket = servers.find(|server| matches!(server.address, ServerAddr::Unix(_)));
+    if let (Some(Some(HealthCheck { port: Some(_), .. })), Some(socket)) = (check, socket) {
+        let message = format!("`{}` has no port; leave `port` out", socket.address);
+        value.invalid(message);
+    }
 }
 
 impl HealthCheck {

@@ -127,11 +127,12 @@ impl Listener {
 
 impl Upstream {
     fn of(control: &Control, upstream: &crate::state::Upstream) -> Self {
-        let servers = upstream.servers.iter().map(|(server, _)| {
+        let servers = upstream.servers.iter().map(|member| {
+            let server = &member.server;
             let health = server.health();
             let totals = control
                 .metrics
-                .server_totals(&upstream.name, server.address);
+                .server_totals(&upstream.name, &server.address);
             let quantile = |share| {
                 totals
                     .response

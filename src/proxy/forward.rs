@@ -131,7 +131,7 @@ impl Forward<'_> {
                         return Err((
                             record,
                             ProxyError::ConnectFailed {
-                                server: server.server.address,
+                                server: server.server.address.clone(),
                                 source,
                             },
                         ));
@@ -166,7 +166,7 @@ impl Forward<'_> {
                     return Err((
                         record,
                         ProxyError::Exchange {
-                            server: server.server.address,
+                            server: server.server.address.clone(),
                             source,
                         },
                     ));
@@ -240,8 +240,11 @@ impl Forward<'_> {
                 let began = Instant::now();
                 let limit = self.upstream.upstream.connect_timeout;
                 // Boxed: seldom needed, and its state would make every request's larger.
-                let connecting =
-                    Box::pin(connect(server.server.address, &self.proxy.deadlines, limit));
+                let connecting = Box::pin(connect(
+                    &server.server.address,
+                    &self.proxy.deadlines,
+                    limit,
+                ));
                 let connection = within(route_deadline, connecting)
                     .await?
                     .map_err(Failure::Connect)?;
@@ -259,7 +262,7 @@ impl Forward<'_> {
                 listener: self.listener,
                 route: self.route,
                 upstream: &self.upstream.upstream,
-                server: server.server.address,
+                server: &server.server.address,
                 target: self.target,
                 body: upload.as_ref().map(Upload::length),
                 upgrade,

@@ -197,7 +197,7 @@ impl Metrics {
     pub(super) fn write_upstreams(&self, page: &mut Page, names: &Names) {
         let source = lock(&self.servers).clone();
         let mut now = source.map_or_else(Vec::new, |source| source());
-        now.sort_by(|a, b| (&a.upstream, a.server).cmp(&(&b.upstream, b.server)));
+        now.sort_by(|a, b| (&a.upstream, &a.server).cmp(&(&b.upstream, &b.server)));
         page.gauges(
             "weir_server_requests_in_flight",
             "Requests that a server has not answered yet.",

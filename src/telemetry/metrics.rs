@@ -54,10 +54,10 @@ impl Names {
         self.upstreams.insert(upstream.clone());
     }
 
-    pub(crate) fn server(&mut self, upstream: &UpstreamName, server: ServerAddr) {
+    pub(crate) fn server(&mut self, upstream: &UpstreamName, server: &ServerAddr) {
         self.servers.insert(ServerKey {
             upstream: upstream.clone(),
-            server,
+            server: server.clone(),
         });
     }
 }
@@ -180,11 +180,11 @@ impl Metrics {
     pub(crate) fn server_totals(
         &self,
         upstream: &UpstreamName,
-        server: ServerAddr,
+        server: &ServerAddr,
     ) -> ServerTotals {
         let key = ServerKey {
             upstream: upstream.clone(),
-            server,
+            server: server.clone(),
         };
         let mut totals = ServerTotals::default();
         for shard in self
@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     fn server() -> ServerAddr {
-        ServerAddr("127.0.0.1:3000".parse().unwrap())
+        ServerAddr::Ip("127.0.0.1:3000".parse().unwrap())
     }
 
     fn names() -> Names {
@@ -245,7 +245,7 @@ mod tests {
         names.route(&"web".into(), &"site".into(), Some(&"app".into()));
         names.route(&"web".into(), &"old".into(), None);
         names.upstream(&"app".into());
-        names.server(&"app".into(), server());
+        names.server(&"app".into(), &server());
         names
     }
 
@@ -361,11 +361,11 @@ mod tests {
             listener.refused(RefusedReason::NoRoute);
             listener.received.add(10);
             worker
-                .server(&"app".into(), server())
+                .server(&"app".into(), &server())
                 .ended(Outcome::Timeout);
-            worker.server(&"app".into(), server()).ended(Outcome::Ok);
+            worker.server(&"app".into(), &server()).ended(Outcome::Ok);
             worker
-                .server(&"app".into(), server())
+                .server(&"app".into(), &server())
                 .response
                 .observe(Duration::from_millis(3));
             worker.upstream(&"app".into()).retried(RetryReason::Stale);
@@ -422,7 +422,7 @@ mod tests {
         }
         assert_eq!(metrics.connections(&"web".into()), 3);
         assert_eq!(metrics.worker_connections(), [5, 5]);
-        let totals = metrics.server_totals(&"app".into(), server());
+        let totals = metrics.server_totals(&"app".into(), &server());
         assert_eq!(
             (totals.requests, totals.failures, totals.response.count()),
             (4, 2, 2)

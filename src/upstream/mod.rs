@@ -5,3 +5,4 @@ pub(crate) mod health;
 pub(crate) mod http1;
 pub(crate) mod pool;
 pub(crate) mod server;
+pub(crate) mod stream;

@@ -29,6 +29,7 @@ mod routing;
 mod slow_clients;
 mod streaming;
 mod tls;
+mod unix_sockets;
 mod upgrade;
 mod uploads;
 mod upstream_responses;

@@ -31,7 +31,7 @@ pub(crate) struct Line<'a> {
     pub(crate) route: Option<&'a str>,
     pub(crate) upstream: Option<&'a str>,
     /// The server of the last attempt.
-    pub(crate) server: Option<ServerAddr>,
+    pub(crate) server: Option<&'a ServerAddr>,
     pub(crate) attempts: u32,
     /// `None`: no connection was made for it.
     pub(crate) connect_seconds: Option<Duration>,
@@ -78,7 +78,10 @@ impl Line<'_> {
         optional(to, ",\"upstream\":\"", self.upstream.map(str::as_bytes));
         if let Some(server) = self.server {
             raw(to, ",\"server\":\"");
-            escape::socket(to, server.0);
+            match server {
+                ServerAddr::Ip(address) => escape::socket(to, *address),
+                ServerAddr::Unix(_) => escape::json(to, server.to_string().as_bytes(), LIMIT),
+            }
             raw(to, "\"");
         }
         number(to, ",\"attempts\":", u64::from(self.attempts));
@@ -131,6 +134,9 @@ impl Line<'_> {
 
     #[cfg(test)]
     pub(super) fn example() -> Self {
+        use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+        static SERVER: ServerAddr =
+            ServerAddr::Ip(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3000));
         Self {
             time: std::time::UNIX_EPOCH + Duration::from_millis(1_795_355_736_045),
             request_id: b"0123456789abcdef0123456789abcdef",
@@ -146,7 +152,7 @@ impl Line<'_> {
             seconds: Duration::from_micros(1_500),
             route: Some("site"),
             upstream: Some("app"),
-            server: Some(ServerAddr(([127, 0, 0, 1], 3000).into())),
+            server: Some(&SERVER),
             attempts: 1,
             connect_seconds: None,
             first_byte_seconds: Some(Duration::from_millis(1)),

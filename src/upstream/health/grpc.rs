@@ -12,17 +12,13 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
 
 use super::{AbortOnDrop, MAX_BODY, USER_AGENT};
 use crate::config::GrpcCheck;
+use crate::upstream::stream::Stream;
 
 /// Asks on `stream`. `server` is the `:authority` where the config has no `host`.
-pub(super) async fn probe(
-    check: &GrpcCheck,
-    stream: TcpStream,
-    server: &str,
-) -> Result<(), String> {
+pub(super) async fn probe(check: &GrpcCheck, stream: Stream, server: &str) -> Result<(), String> {
     let request = request(check, server).ok_or("the check's request is invalid")?;
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
         .await

@@ -4,17 +4,13 @@ use http::{HeaderValue, Request, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::{AbortOnDrop, MAX_BODY, USER_AGENT};
 use crate::config::HttpCheck;
+use crate::upstream::stream::Stream;
 
 /// Asks on `stream`. `server` is what the `Host` says where the config does not.
-pub(super) async fn probe(
-    check: &HttpCheck,
-    stream: TcpStream,
-    server: &str,
-) -> Result<(), String> {
+pub(super) async fn probe(check: &HttpCheck, stream: Stream, server: &str) -> Result<(), String> {
     let host = match &check.host {
         Some(host) => host.clone(),
         None => HeaderValue::try_from(server).map_err(|_| "bad host".to_owned())?,

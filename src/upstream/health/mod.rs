@@ -4,15 +4,14 @@ mod grpc;
 mod http;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::server::{HealthState, Server};
+use super::stream::Stream;
 use crate::config::{HealthCheck, HealthCheckKind};
 use crate::units::{ServerAddr, UpstreamName};
 
@@ -44,7 +43,7 @@ impl Probers {
     ) {
         let mut before = std::mem::take(&mut self.0);
         for (check, server) in servers {
-            let identity = (server.upstream.clone(), server.address);
+            let identity = (server.upstream.clone(), server.address.clone());
             let prober = before
                 .remove(&identity)
                 .filter(|prober| prober.check == *check)
@@ -61,7 +60,7 @@ impl Probers {
 async fn keep_probing(check: HealthCheck, server: Arc<Server>) {
     let mut jitter = Jitter::new(&server);
     loop {
-        let result = match timeout(check.timeout, probe(&check, server.address)).await {
+        let result = match timeout(check.timeout, probe(&check, &server.address)).await {
             Ok(result) => result,
             Err(_) => Err(format!(
                 "timed out after {}",
@@ -102,7 +101,7 @@ struct Jitter(u64);
 impl Jitter {
     fn new(server: &Server) -> Self {
         use std::hash::{BuildHasher, RandomState};
-        Self(RandomState::new().hash_one(server.address) | 1)
+        Self(RandomState::new().hash_one(&server.address) | 1)
     }
 
     fn spread(&mut self, interval: Duration) -> Duration {
@@ -115,19 +114,18 @@ impl Jitter {
 }
 
 /// One check. The error is its reason, in few words.
-async fn probe(check: &HealthCheck, server: ServerAddr) -> Result<(), String> {
-    let address = SocketAddr::new(server.0.ip(), check.port.unwrap_or(server.0.port()));
-    let stream = TcpStream::connect(address)
+async fn probe(check: &HealthCheck, server: &ServerAddr) -> Result<(), String> {
+    let mut server = server.clone();
+    if let (ServerAddr::Ip(address), Some(port)) = (&mut server, check.port) {
+        address.set_port(port);
+    }
+    let stream = Stream::connect(&server)
         .await
         .map_err(|error| reason(&error))?;
     match &check.kind {
         HealthCheckKind::Tcp => Ok(()),
-        HealthCheckKind::Http(expected) => {
-            http::probe(expected, stream, &address.to_string()).await
-        }
-        HealthCheckKind::Grpc(expected) => {
-            grpc::probe(expected, stream, &address.to_string()).await
-        }
+        HealthCheckKind::Http(expected) => http::probe(expected, stream, &server.host()).await,
+        HealthCheckKind::Grpc(expected) => grpc::probe(expected, stream, &server.host()).await,
     }
 }
 
@@ -143,6 +141,8 @@ impl Drop for AbortOnDrop {
 fn reason(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        std::io::ErrorKind::NotFound => "no such socket".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         std::io::ErrorKind::HostUnreachable => "host unreachable".to_owned(),
         std::io::ErrorKind::NetworkUnreachable => "network unreachable".to_owned(),
         std::io::ErrorKind::TimedOut => "connecting timed out".to_owned(),
@@ -158,7 +158,7 @@ mod tests {
     fn jitter_stays_within_a_tenth() {
         let server = Server::new(
             UpstreamName::from("app"),
-            ServerAddr("127.0.0.1:1".parse().unwrap()),
+            ServerAddr::Ip("127.0.0.1:1".parse().unwrap()),
             true,
             SystemTime::now(),
         );

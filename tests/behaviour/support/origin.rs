@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
@@ -202,7 +202,7 @@ pub fn ok(body: impl AsRef<[u8]>) -> Vec<u8> {
 
 /// Reads one request; `None` at the end of the stream. `buffer` keeps what came behind it.
 pub async fn read_request(
-    stream: &mut TcpStream,
+    stream: &mut (impl AsyncRead + Unpin),
     buffer: &mut Vec<u8>,
 ) -> Option<(String, Vec<u8>)> {
     let end = loop {
