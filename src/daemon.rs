@@ -61,6 +61,7 @@ impl Daemon {
         metrics.set_access_log_dropped(access.dropped_lines());
         let around = Surroundings {
             previous: None,
+            found: &|_, _| Vec::new(),
             workers,
             max_files,
             tls: &tls::settings,

@@ -18,8 +18,9 @@ use crate::config::{
 use crate::deadline::Ticks;
 use crate::route::Table;
 use crate::telemetry::metrics::Names;
-use crate::units::{ListenName, RouteName, ServerAddr, UpstreamName};
+use crate::units::{ListenName, RouteName, ServerAddr, ServerName, UpstreamName};
 use crate::upstream::pool::PoolLimits;
+use crate::upstream::resolve::{Found, resolved};
 use crate::upstream::server::Server;
 
 /// The label of requests that no route matches.
@@ -114,12 +115,17 @@ pub(crate) struct Upstream {
 pub(crate) struct Member {
     pub(crate) server: Arc<Server>,
     pub(crate) weight: u32,
+    /// Gets traffic only where no other does. Not looked at yet.
+    #[expect(dead_code, reason = "known for SRV records, whose priorities say it")]
+    pub(crate) backup: bool,
 }
 
 /// What a build needs beside the config.
 pub(crate) struct Surroundings<'p> {
     /// What runs now, if anything does.
     pub(crate) previous: Option<&'p State>,
+    /// What a name among the servers of an upstream stands for now.
+    pub(crate) found: &'p dyn Fn(&UpstreamName, &ServerName) -> Vec<Found>,
     /// Workers among which limits are shared out.
     pub(crate) workers: usize,
     /// The limit of open files, from which `max_connections = "auto"` follows.
@@ -132,15 +138,7 @@ pub(crate) struct Surroundings<'p> {
 impl State {
     /// Compiles `config`. Cannot fail: a `Config` is valid.
     pub(crate) fn build(config: Arc<Config>, around: &Surroundings<'_>) -> Self {
-        let servers = around
-            .previous
-            .map(Self::servers_by_identity)
-            .unwrap_or_default();
-        let upstreams: Vec<_> = config
-            .upstreams
-            .iter()
-            .map(|upstream| Arc::new(Upstream::build(upstream, &servers, around)))
-            .collect();
+        let upstreams = Upstream::build_all(&config, around);
         let upstream_numbers: HashMap<_, _> = config
             .upstreams
             .iter()
@@ -159,6 +157,17 @@ impl State {
             upstreams,
             loaded_at: around.now,
             config,
+        }
+    }
+
+    /// The same config with what its names stand for now.
+    pub(crate) fn with_servers(&self, around: &Surroundings<'_>) -> Self {
+        Self {
+            listeners: self.listeners.clone(),
+            routes: self.routes.clone(),
+            upstreams: Upstream::build_all(&self.config, around),
+            config: Arc::clone(&self.config),
+            loaded_at: self.loaded_at,
         }
     }
 
@@ -211,6 +220,14 @@ impl State {
         }
         for upstream in &self.upstreams {
             names.upstream(&upstream.name);
+        }
+        for upstream in &self.config.upstreams {
+            let is_name = |server: &config::ServerConfig| {
+                matches!(server.place, config::ServerPlace::Name(_))
+            };
+            if upstream.servers.iter().any(is_name) {
+                names.resolving(&upstream.name);
+            }
         }
         for (upstream, server) in self.servers() {
             names.server(&upstream.name, &server.address);
@@ -357,22 +374,38 @@ impl Route {
 }
 
 impl Upstream {
+    fn build_all(config: &Config, around: &Surroundings<'_>) -> Vec<Arc<Self>> {
+        let known = around
+            .previous
+            .map(State::servers_by_identity)
+            .unwrap_or_default();
+        let upstreams = config.upstreams.iter();
+        upstreams
+            .map(|upstream| Arc::new(Self::build(upstream, &known, around)))
+            .collect()
+    }
+
     fn build(
         upstream: &config::Upstream,
         known: &HashMap<(UpstreamName, ServerAddr), Arc<Server>>,
         around: &Surroundings<'_>,
     ) -> Self {
         let probed = upstream.health_check.is_some();
-        let servers = upstream.servers.iter().map(|server| {
-            let identity = (upstream.name.clone(), server.address.clone());
-            let known = known.get(&identity).cloned();
-            let (name, address) = identity;
-            Member {
-                server: known
-                    .unwrap_or_else(|| Arc::new(Server::new(name, address, probed, around.now))),
-                weight: server.weight.0.get(),
-            }
-        });
+        let found = |name: &ServerName| (around.found)(&upstream.name, name);
+        let servers = resolved(&upstream.servers, found)
+            .into_iter()
+            .map(|server| {
+                let identity = (upstream.name.clone(), server.address);
+                let known = known.get(&identity).cloned();
+                let (name, address) = identity;
+                Member {
+                    server: known.unwrap_or_else(|| {
+                        Arc::new(Server::new(name, address, probed, around.now))
+                    }),
+                    weight: server.weight,
+                    backup: server.backup,
+                }
+            });
         Self {
             name: upstream.name.clone(),
             servers: servers.collect(),

@@ -25,6 +25,8 @@ pub struct Weight(pub NonZeroU32);
 impl Weight {
     /// The weight of whatever states none.
     pub const ONE: Self = Self(NonZeroU32::MIN);
+    /// The largest. Keeps sums over all servers far from overflow.
+    pub(crate) const MAX: u32 = 1_000_000;
 }
 
 impl From<Weight> for u64 {
@@ -87,6 +89,24 @@ impl ServerAddr {
         match self {
             Self::Ip(address) => address.to_string().into(),
             Self::Unix(_) => "localhost".into(),
+        }
+    }
+}
+
+/// A name that DNS makes servers of. Lower case; a dot at its end says that no search domain belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ServerName {
+    /// `app.internal:3000`: each of its addresses is a server on that port.
+    Host { name: Arc<str>, port: u16 },
+    /// `srv+_http._tcp.app.internal`: its SRV records tell hosts, ports and weights (RFC 2782).
+    Service(Arc<str>),
+}
+
+impl fmt::Display for ServerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host { name, port } => write!(f, "{name}:{port}"),
+            Self::Service(name) => write!(f, "srv+{name}"),
         }
     }
 }

@@ -25,6 +25,7 @@ mod upstreams;
 mod value;
 mod values;
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -35,7 +36,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 use rustls::sign::CertifiedKey;
 
-use crate::units::{ByteSize, ListenName, RouteName, ServerAddr, UpstreamName, Weight};
+use crate::units::{ByteSize, ListenName, RouteName, ServerAddr, ServerName, UpstreamName, Weight};
 
 pub use error::{LoadError, Problem, Report, Severity};
 pub use file::{find, load, parse};
@@ -66,6 +67,8 @@ pub struct Process {
     pub drain: Duration,
     /// How long to keep serving with `/readyz` at 503 before draining. Default off.
     pub shutdown_delay: Option<Duration>,
+    /// The DNS server to ask. `None` ("system"): those of `/etc/resolv.conf`.
+    pub resolver: Option<SocketAddr>,
 }
 
 /// `[admin]`
@@ -297,7 +300,7 @@ impl FieldEdits {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
     pub name: UpstreamName,
-    /// At least one, no address twice.
+    /// At least one, no place twice.
     pub servers: Vec<ServerConfig>,
     pub balance: Balance,
     pub host_header: HostHeader,
@@ -312,8 +315,26 @@ pub struct Upstream {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
-    pub address: ServerAddr,
+    pub place: ServerPlace,
+    /// Of each server, where a name stands for several.
     pub weight: Weight,
+}
+
+/// Where servers are found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ServerPlace {
+    Address(ServerAddr),
+    /// All that DNS has for it.
+    Name(ServerName),
+}
+
+impl fmt::Display for ServerPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

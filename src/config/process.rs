@@ -1,5 +1,6 @@
 //! `[process]`, `[admin]` and `[log]`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ impl Default for Process {
             workers: None,
             drain: Duration::from_secs(25),
             shutdown_delay: None,
+            resolver: None,
         }
     }
 }
@@ -60,8 +62,16 @@ pub(super) fn process(value: &Value<'_>) -> Option<Process> {
                 .and_then(|workers| workers.try_into().ok()),
             drain: table.or("drain", defaults.drain, duration),
             shutdown_delay: table.or("shutdown_delay", defaults.shutdown_delay, duration_or_off),
+            resolver: table.or("resolver", defaults.resolver, resolver),
         })
     })
+}
+
+fn resolver(value: &Value<'_>) -> Option<Option<SocketAddr>> {
+    match string(value, "`\"system\"` or the address of a DNS server")? {
+        "system" => Some(None),
+        _ => addresses::dns_server(value).map(Some),
+    }
 }
 
 pub(super) fn admin<'t>(value: &Value<'t>, context: &Context<'t>) -> Option<Admin> {

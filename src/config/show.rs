@@ -42,6 +42,7 @@ fn process(out: &mut Toml, process: &Process) {
         "shutdown_delay",
         or("off", process.shutdown_delay.map(duration)),
     );
+    out.key("resolver", or("system", process.resolver.map(text)));
 }
 
 fn admin(out: &mut Toml, admin: &Admin) {
@@ -244,7 +245,7 @@ fn upstream(out: &mut Toml, upstream: &Upstream) {
     let server = |server: &super::ServerConfig| {
         format!(
             "{{ address = {}, weight = {} }}",
-            text(&server.address),
+            text(&server.place),
             server.weight.0
         )
     };

@@ -95,6 +95,7 @@ const EVERYTHING: &str = r#"
 workers = 3
 drain = "1500ms"
 shutdown_delay = "5s"
+resolver = "[fd00::53]"
 [admin]
 address = "unix:/run/weir.sock"
 probes = ":9901"
@@ -164,6 +165,8 @@ health_check = { type = "grpc", path = "/my.Service", host = "rpc.example.com", 
 [upstream.rpcs]
 servers = ["unix:/run/app \"1\".sock", { address = "unix:/run/2.sock", weight = 3 }]
 health_check.type = "grpc"
+[upstream.named]
+servers = ["App.internal:3000", "app.internal.:3000", { address = "srv+_http._tcp.app.internal", weight = 2 }]
 "#;
 
 #[test]
@@ -198,7 +201,7 @@ fn every_key_lands_in_the_configuration() {
     assert_eq!(route.max_body, None);
     assert_eq!(config.routes[1].listen.len(), 2);
     let app = &config.upstreams[0];
-    assert_eq!(app.servers[0].address.to_string(), "127.0.0.1:3000");
+    assert_eq!(app.servers[0].place.to_string(), "127.0.0.1:3000");
     assert_eq!(u64::from(app.servers[1].weight), 5);
     assert_eq!(app.on_all_down, OnAllDown::Refuse);
     let check = config.upstreams[1].health_check.as_ref().unwrap();
@@ -211,6 +214,18 @@ fn every_key_lands_in_the_configuration() {
         }
     };
     assert_eq!([service(2), service(3)], ["my.Service", ""]);
+    let places = config.upstreams[4].servers.iter();
+    let places: Vec<_> = places.map(|server| server.place.to_string()).collect();
+    assert_eq!(
+        places,
+        [
+            "app.internal:3000",
+            "app.internal.:3000",
+            "srv+_http._tcp.app.internal"
+        ]
+    );
+    let resolver = config.process.resolver.unwrap();
+    assert_eq!(resolver.to_string(), "[fd00::53]:53");
 }
 
 #[test]
@@ -567,6 +582,57 @@ fn each_mistake_is_answered_with_where_what_and_what_to_do() {
             "2:12: upstream.x.servers[0]: `` is not the whole path of a socket; write it as `unix:/run/app.sock`, at most 107 bytes",
         ),
         (
+            servers("[\"app.internal\"]"),
+            "2:12: upstream.x.servers[0]: `app.internal` has no port; write `app.internal:8080`",
+        ),
+        (
+            servers("[\"app.internal:0\"]"),
+            "2:12: upstream.x.servers[0]: `0` is not a port; ports are 1 to 65535",
+        ),
+        (
+            servers("[\"http://app.internal:80/\"]"),
+            "2:12: upstream.x.servers[0]: `http://app.internal:80/` has a scheme, which servers do not; write `app.internal:80`",
+        ),
+        (
+            servers("[\"app..internal:80\"]"),
+            "2:12: upstream.x.servers[0]: `app..internal:80` is not an address; write it as `10.0.0.7:8080`",
+        ),
+        (
+            servers(&format!("[\"{}.internal:80\"]", "a".repeat(64))),
+            &format!(
+                "2:12: upstream.x.servers[0]: `{}` is longer than the 63 characters of a label",
+                "a".repeat(64)
+            ),
+        ),
+        (
+            servers(&format!("[\"srv+{}internal\"]", "a.".repeat(128))),
+            "2:12: upstream.x.servers[0]: a host name has at most 253 characters",
+        ),
+        (
+            servers("[\"srv+_http._tcp.app.internal:80\"]"),
+            "2:12: upstream.x.servers[0]: `_http._tcp.app.internal:80` has a port, which SRV records tell; write `srv+_http._tcp.app.internal`",
+        ),
+        (
+            servers("[\"srv+10.0.0.1\"]"),
+            "2:12: upstream.x.servers[0]: `10.0.0.1` is an address, not a name",
+        ),
+        (
+            servers("[\"srv+a b\"]"),
+            "2:12: upstream.x.servers[0]: `a b`: the host has a character that no host name has",
+        ),
+        (
+            servers("[\"App.internal:80\", \"app.internal:80\"]"),
+            "2:31: upstream.x.servers[1]: `app.internal:80` is listed twice; `upstream.x.servers[0]` is the same",
+        ),
+        (
+            with("[process]\nresolver = \"dns.internal\""),
+            "2:12: process.resolver: `dns.internal` is not the IP address of a DNS server; write it as `10.0.0.53` or `127.0.0.1:5353`",
+        ),
+        (
+            with("[process]\nresolver = \"10.0.0.53:99999\""),
+            "2:12: process.resolver: `99999` is not a port; ports are 1 to 65535",
+        ),
+        (
             servers("[\"unix:/a\", \"unix:/a\"]"),
             "2:23: upstream.x.servers[1]: `unix:/a` is listed twice; `upstream.x.servers[0]` is the same",
         ),
@@ -690,14 +756,7 @@ fn keys_of_later_versions_are_refused_by_name_unless_they_are_off() {
 
 #[test]
 fn values_of_later_versions_are_refused() {
-    let names = "names as servers are not supported yet; write an address as `10.0.0.7:8080`";
     let cases = [
-        ("servers = [\"app.internal:80\"]", "servers[0]: ", names),
-        (
-            "servers = [\"srv+_http._tcp.app.internal\"]",
-            "servers[0]: ",
-            names,
-        ),
         (
             "servers = [{ address = \"10.0.0.1:80\", backup = true }]",
             "servers[0].backup: ",

@@ -14,7 +14,7 @@ use super::value::{Entry, Table, Value, found, off, plain};
 use super::values::{choice, duration, integer, method, or_off, string};
 use super::{
     Balance, GrpcCheck, HealthCheck, HealthCheckKind, HostHeader, HttpCheck, Keepalive, OnAllDown,
-    ServerConfig, Upstream,
+    ServerConfig, ServerPlace, Upstream,
 };
 use crate::units::{ServerAddr, Weight};
 
@@ -99,13 +99,10 @@ fn servers(value: &Value<'_>) -> Vec<ServerConfig> {
         let Some(server) = server(&item) else {
             continue;
         };
-        match seen.insert(server.address.clone(), item.path.clone()) {
+        match seen.insert(server.place.clone(), item.path.clone()) {
             None => servers.push(server),
             Some(first) => {
-                let message = format!(
-                    "`{}` is listed twice; `{first}` is the same",
-                    server.address
-                );
+                let message = format!("`{}` is listed twice; `{first}` is the same", server.place);
                 item.problem("duplicate", message, None);
             }
         }
@@ -120,7 +117,7 @@ fn server(value: &Value<'_>) -> Option<ServerConfig> {
             return None;
         }
         return Some(ServerConfig {
-            address: addresses::server(value)?,
+            place: addresses::server(value)?,
             weight: Weight::ONE,
         });
     }
@@ -132,15 +129,15 @@ fn server(value: &Value<'_>) -> Option<ServerConfig> {
             .and_then(|value| addresses::server(&value));
         let weight = table.or("weight", Weight::ONE, weight);
         Some(ServerConfig {
-            address: address?,
+            place: address?,
             weight,
         })
     })
 }
 
-/// A positive integer. The bound keeps sums over all servers far from overflow.
+/// A positive integer.
 pub(super) fn weight(value: &Value<'_>) -> Option<Weight> {
-    integer::<u32>(value, 1..=1_000_000)
+    integer::<u32>(value, 1..=i64::from(Weight::MAX))
         .and_then(NonZeroU32::new)
         .map(Weight)
 }
@@ -173,9 +170,10 @@ fn refuse_port_of_socket(
     servers: Option<&[ServerConfig]>,
 ) {
     let mut servers = servers.unwrap_or_default().iter();
-    let socket = servers.find(|server| matches!(server.address, ServerAddr::Unix(_)));
+    let is_socket = |place| matches!(place, &ServerPlace::Address(ServerAddr::Unix(_)));
+    let socket = servers.find(|server| is_socket(&server.place));
     if let (Some(Some(HealthCheck { port: Some(_), .. })), Some(socket)) = (check, socket) {
-        let message = format!("`{}` has no port; leave `port` out", socket.address);
+        let message = format!("`{}` has no port; leave `port` out", socket.place);
         value.invalid(message);
     }
 }

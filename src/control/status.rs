@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use super::core::Control;
 use crate::telemetry::labels::ReloadResult;
+use crate::units::ServerName;
+use crate::upstream::resolve::Resolution;
 
 #[derive(Serialize)]
 pub(crate) struct Status {
@@ -48,6 +50,22 @@ struct Listener {
 struct Upstream {
     name: String,
     servers: Vec<Server>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<Name>,
+}
+
+/// A name among the servers.
+#[derive(Serialize)]
+struct Name {
+    name: String,
+    /// Those in use.
+    addresses: Vec<String>,
+    /// When they were answered.
+    resolved_at: Option<String>,
+    /// When that answer's time is over.
+    expires: Option<String>,
+    /// Why the last attempt failed; null after one that did not.
+    error: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -104,7 +122,8 @@ impl Status {
             upstreams: state
                 .upstreams
                 .iter()
-                .map(|upstream| Upstream::of(control, upstream))
+                .zip(&state.config.upstreams)
+                .map(|(upstream, config)| Upstream::of(control, upstream, config))
                 .collect(),
         }
     }
@@ -126,7 +145,12 @@ impl Listener {
 }
 
 impl Upstream {
-    fn of(control: &Control, upstream: &crate::state::Upstream) -> Self {
+    fn of(
+        control: &Control,
+        upstream: &crate::state::Upstream,
+        config: &crate::config::Upstream,
+    ) -> Self {
+        let names = control.names.of(config).into_iter();
         let servers = upstream.servers.iter().map(|member| {
             let server = &member.server;
             let health = server.health();
@@ -156,6 +180,22 @@ impl Upstream {
         Self {
             name: upstream.name.to_string(),
             servers: servers.collect(),
+            names: names
+                .map(|(name, resolution)| Name::of(&name, resolution))
+                .collect(),
+        }
+    }
+}
+
+impl Name {
+    fn of(name: &ServerName, resolution: Resolution) -> Self {
+        let addresses = resolution.servers().iter();
+        Self {
+            name: name.to_string(),
+            addresses: addresses.map(|found| found.address.to_string()).collect(),
+            resolved_at: resolution.resolved_at.map(time),
+            expires: resolution.expires.map(time),
+            error: resolution.error,
         }
     }
 }

@@ -128,6 +128,7 @@ impl ReceivedRequest {
         let access = AccessLog::start(&config.log).ok()?;
         let around = Surroundings {
             previous: None,
+            found: &|_, _| Vec::new(),
             workers: 1,
             max_files: 1024,
             tls: &tls::settings,

@@ -4,14 +4,14 @@
 //! and no longer than their names are in the config. Label values are names of the config and the enums of
 //! [`labels`](super::labels), never what a client sent.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::exposition::Page;
-use super::labels::{Outcome, ReloadResult};
+use super::labels::{Outcome, ReloadResult, Resolving};
 use super::process;
 use super::shard::HistogramSnapshot;
 use super::worker::{RouteKey, ServerKey, WorkerMetrics};
@@ -28,6 +28,8 @@ pub(crate) struct Names {
     pub(super) route_names: BTreeSet<RouteName>,
     pub(super) upstreams: BTreeSet<UpstreamName>,
     pub(super) servers: BTreeSet<ServerKey>,
+    /// Upstreams with names among their servers.
+    pub(super) resolving: BTreeSet<UpstreamName>,
 }
 
 impl Names {
@@ -52,6 +54,11 @@ impl Names {
 
     pub(crate) fn upstream(&mut self, upstream: &UpstreamName) {
         self.upstreams.insert(upstream.clone());
+    }
+
+    /// Its servers have names.
+    pub(crate) fn resolving(&mut self, upstream: &UpstreamName) {
+        self.resolving.insert(upstream.clone());
     }
 
     pub(crate) fn server(&mut self, upstream: &UpstreamName, server: &ServerAddr) {
@@ -90,6 +97,7 @@ pub(crate) struct Metrics {
     names: Mutex<Arc<Names>>,
     pub(super) config: Mutex<RunningConfig>,
     pub(super) reloads: [AtomicU64; ReloadResult::COUNT],
+    pub(super) resolutions: Mutex<BTreeMap<UpstreamName, [u64; Resolving::COUNT]>>,
     pub(super) servers: Mutex<Option<Arc<ServerSource>>>,
     pub(super) access_log_dropped: Mutex<Arc<AtomicU64>>,
 }
@@ -108,6 +116,7 @@ impl Metrics {
             names: Mutex::default(),
             config: Mutex::default(),
             reloads: Default::default(),
+            resolutions: Mutex::default(),
             servers: Mutex::default(),
             access_log_dropped: Mutex::default(),
         }
@@ -132,6 +141,7 @@ impl Metrics {
         for worker in &self.workers {
             worker.retain(&names);
         }
+        lock(&self.resolutions).retain(|upstream, _| names.resolving.contains(upstream));
     }
 
     /// Says which config is running, after a start, a reload or a rollback.
@@ -148,6 +158,12 @@ impl Metrics {
     /// Counts a reload, and nothing else.
     pub(crate) fn reloaded(&self, result: ReloadResult) {
         self.reloads[result as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts that DNS was asked for a server of an upstream.
+    pub(crate) fn resolved(&self, upstream: &UpstreamName, result: Resolving) {
+        let mut resolutions = lock(&self.resolutions);
+        resolutions.entry(upstream.clone()).or_default()[result as usize] += 1;
     }
 
     /// Where to ask for the state of the servers.

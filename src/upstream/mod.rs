@@ -4,5 +4,6 @@ pub(crate) mod connect;
 pub(crate) mod health;
 pub(crate) mod http1;
 pub(crate) mod pool;
+pub(crate) mod resolve;
 pub(crate) mod server;
 pub(crate) mod stream;

@@ -23,6 +23,7 @@ mod http2_clients;
 mod limits;
 mod malformed_requests;
 mod metrics;
+mod names;
 mod reload;
 mod reuse;
 mod routing;
