@@ -197,6 +197,26 @@ async fn the_last_addresses_stay_while_dns_fails() {
 }
 
 #[tokio::test]
+async fn a_dns_server_that_was_gone_is_asked_again() {
+    let (dns, [a, b]) = (Dns::start().await, origins().await);
+    dns.has("app.test", &ips(&[&a]), 1);
+    let weir = Weir::start(&config(&dns, &name(&a), "")).await;
+    let address = dns.address;
+    dns.stop().await;
+    let failed = eventually(
+        async || named(&weir).await,
+        |name| name["error"].is_string(),
+    )
+    .await;
+    assert_eq!(failed["addresses"].as_array().unwrap().len(), 1, "{failed}");
+    assert_eq!(weir.get("/").await.text(), "127.0.0.1");
+    let dns = Dns::at(address).await;
+    dns.has("app.test", &ips(&[&b]), 1);
+    until_answers_are(&weir, &["127.0.0.2"]).await;
+    assert_eq!(named(&weir).await["error"], Value::Null);
+}
+
+#[tokio::test]
 async fn a_name_that_does_not_resolve_is_a_503_until_it_does() {
     let (dns, [a]) = (Dns::start().await, origins().await);
     let weir = Weir::start(&config(&dns, &name(&a), "")).await;

@@ -31,6 +31,9 @@ use crate::units::ServerName;
 
 /// How long one attempt may take, over all its questions.
 const ATTEMPT: Duration = Duration::from_secs(10);
+/// How long a question waits before it is sent again, where `resolv.conf` does not say less: a datagram that is lost must
+/// not make a start miss its answers.
+const QUESTION: Duration = Duration::from_millis(1500);
 /// How long an entry of `/etc/hosts` holds: nothing tells when the file changes.
 const HOSTS_TTL: Duration = Duration::from_secs(5);
 /// Failures in a row after which nothing of the connections to the DNS servers is kept.
@@ -156,6 +159,7 @@ impl System {
         let ndots = options.ndots;
         options.use_hosts_file = ResolveHosts::Never;
         options.cache_size = 0;
+        options.timeout = options.timeout.min(QUESTION);
         let mut builder =
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         *builder.options_mut() = options;

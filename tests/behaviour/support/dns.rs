@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 const A: u16 = 1;
 const AAAA: u16 = 28;
@@ -33,12 +33,16 @@ struct Zone {
 pub struct Dns {
     pub address: SocketAddr,
     zone: Arc<Mutex<Zone>>,
-    task: AbortHandle,
+    task: JoinHandle<()>,
 }
 
 impl Dns {
     pub async fn start() -> Self {
-        let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        Self::at(([127, 0, 0, 1], 0).into()).await
+    }
+
+    pub async fn at(address: SocketAddr) -> Self {
+        let socket = Arc::new(UdpSocket::bind(address).await.unwrap());
         let zone: Arc<Mutex<Zone>> = Arc::default();
         let known = Arc::clone(&zone);
         let address = socket.local_addr().unwrap();
@@ -54,13 +58,18 @@ impl Dns {
                     let _ = socket.send_to(&answer, from).await;
                 });
             }
-        })
-        .abort_handle();
+        });
         Self {
             address,
             zone,
             task,
         }
+    }
+
+    /// Ends it; its address is free when this returns.
+    pub async fn stop(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
     }
 
     /// The addresses of a name.
