@@ -9,6 +9,7 @@
 //! - Where only one of A and AAAA is answered, the addresses of the other family stay as they were, for five minutes.
 
 pub(crate) mod dns;
+mod questions;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
