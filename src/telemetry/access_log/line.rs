@@ -310,6 +310,17 @@ mod tests {
         prop::collection::vec(prop_oneof![any::<u8>(), tricky], 0..300)
     }
 
+    #[test]
+    fn the_path_of_a_socket_is_escaped() {
+        let server = ServerAddr::Unix(std::path::Path::new("/run/\"a\"\n.sock").into());
+        let socket = Line {
+            server: Some(&server),
+            ..Line::example()
+        };
+        let value: Value = serde_json::from_str(&line(&socket, AccessFormat::Json)).unwrap();
+        assert_eq!(value["server"], "unix:/run/\"a\"\n.sock");
+    }
+
     proptest! {
         #[test]
         fn whatever_a_client_sends_is_one_line_of_json(
