@@ -63,6 +63,7 @@ impl Daemon {
         let clock = Clock::start();
         let around = Surroundings {
             previous: None,
+            found: &|_, _| Vec::new(),
             workers,
             max_files,
             tls: &tls::settings,
@@ -76,7 +77,7 @@ impl Daemon {
         metrics.set_servers(Arc::new(move || {
             let now = |(_, server): (_, &Arc<crate::upstream::server::Server>)| ServerNow {
                 upstream: server.upstream.clone(),
-                server: server.address,
+                server: server.address.clone(),
                 up: server.accepts_traffic(),
                 in_flight: server.in_flight(),
                 queued: server.group.queue.length(),

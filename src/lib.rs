@@ -5,11 +5,11 @@
 //! ```text
 //! 8  main.rs, cli/      one file per command: load config, start, await a signal, exit code
 //! 7  daemon.rs          the public face: start, reload, stop
-//! 6  control/           reload, watch, admin address, sockets
+//! 6  control/           reload, watch, names, admin address, sockets
 //! 5  listen/            sockets, TLS, client connections, worker threads, draining
 //! 4  proxy/             the journey of a request; the only place where the capabilities meet
 //! 3  state.rs           what a config becomes while running
-//! 2  route/ upstream/   which route; servers, pools, our HTTP/1 codec, health checks
+//! 2  route/ upstream/   which route; servers, their names, pools, our HTTP/1 codec, health checks
 //! 1  config/ balance/ telemetry/ deadline.rs
 //! 0  semantics/ units.rs   pure rules of HTTP; newtypes
 //! ```

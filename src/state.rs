@@ -20,10 +20,11 @@ use crate::deadline::{Clock, Ticks};
 use crate::route::Table;
 use crate::semantics::methods::Methods;
 use crate::telemetry::metrics::Names;
-use crate::units::{ByteSize, ListenName, RouteName, ServerAddr, Share, UpstreamName};
+use crate::units::{ByteSize, ListenName, RouteName, ServerAddr, ServerName, Share, UpstreamName};
 use crate::upstream::ejection::Rules;
 use crate::upstream::group::{Ejections, Group};
 use crate::upstream::pool::PoolLimits;
+use crate::upstream::resolve::{Found, resolved};
 use crate::upstream::server::Server;
 
 /// The label of requests that no route matches.
@@ -157,6 +158,8 @@ pub(crate) struct Retries {
 pub(crate) struct Surroundings<'p> {
     /// What runs now, if anything does.
     pub(crate) previous: Option<&'p State>,
+    /// What a name among the servers of an upstream stands for now.
+    pub(crate) found: &'p dyn Fn(&UpstreamName, &ServerName) -> Vec<Found>,
     /// Workers among which limits are shared out.
     pub(crate) workers: usize,
     /// The limit of open files, from which `max_connections = "auto"` follows.
@@ -170,20 +173,7 @@ pub(crate) struct Surroundings<'p> {
 impl State {
     /// Compiles `config`. Cannot fail: a `Config` is valid.
     pub(crate) fn build(config: Arc<Config>, around: &Surroundings<'_>) -> Self {
-        let known: HashMap<_, _> = around
-            .previous
-            .into_iter()
-            .flat_map(|previous| &previous.upstreams)
-            .map(|upstream| (&upstream.name, upstream))
-            .collect();
-        let upstreams: Vec<_> = config
-            .upstreams
-            .iter()
-            .map(|upstream| {
-                let before = known.get(&upstream.name).copied();
-                Arc::new(Upstream::build(upstream, before, around))
-            })
-            .collect();
+        let upstreams = Upstream::build_all(&config, around);
         let upstream_numbers: HashMap<_, _> = config
             .upstreams
             .iter()
@@ -202,6 +192,17 @@ impl State {
             upstreams,
             loaded_at: around.now,
             config,
+        }
+    }
+
+    /// The same config with what its names stand for now.
+    pub(crate) fn with_servers(&self, around: &Surroundings<'_>) -> Self {
+        Self {
+            listeners: self.listeners.clone(),
+            routes: self.routes.clone(),
+            upstreams: Upstream::build_all(&self.config, around),
+            config: Arc::clone(&self.config),
+            loaded_at: self.loaded_at,
         }
     }
 
@@ -255,8 +256,16 @@ impl State {
         for upstream in &self.upstreams {
             names.upstream(&upstream.name);
         }
+        for upstream in &self.config.upstreams {
+            let is_name = |server: &config::ServerConfig| {
+                matches!(server.place, config::ServerPlace::Name(_))
+            };
+            if upstream.servers.iter().any(is_name) {
+                names.resolving(&upstream.name);
+            }
+        }
         for (upstream, server) in self.servers() {
-            names.server(&upstream.name, server.address);
+            names.server(&upstream.name, &server.address);
         }
         names
     }
@@ -392,44 +401,63 @@ impl Route {
 }
 
 impl Upstream {
+    fn build_all(config: &Config, around: &Surroundings<'_>) -> Vec<Arc<Self>> {
+        let known: HashMap<_, _> = around
+            .previous
+            .into_iter()
+            .flat_map(|previous| &previous.upstreams)
+            .map(|upstream| (&upstream.name, upstream))
+            .collect();
+        let upstreams = config.upstreams.iter();
+        upstreams
+            .map(|upstream| {
+                let before = known.get(&upstream.name).copied();
+                Arc::new(Self::build(upstream, before, around))
+            })
+            .collect()
+    }
+
     fn build(
         upstream: &config::Upstream,
         before: Option<&Arc<Self>>,
         around: &Surroundings<'_>,
     ) -> Self {
-        let known: HashMap<ServerAddr, &Arc<Server>> = before
+        let known: HashMap<&ServerAddr, &Arc<Server>> = before
             .into_iter()
             .flat_map(|before| &before.servers)
-            .map(|member| (member.server.address, &member.server))
+            .map(|member| (&member.server.address, &member.server))
             .collect();
+        let is_new = known.is_empty();
         let group = before.map_or_else(
             || Arc::new(Group::new(around.clock)),
             |before| Arc::clone(&before.group),
         );
         let probed = upstream.health_check.is_some();
-        let servers = upstream.servers.iter().map(|server| {
-            let made = || {
-                let made = Server::new(
-                    upstream.name.clone(),
-                    server.address,
-                    Arc::clone(&group),
-                    probed,
-                    around.now,
-                );
-                // The others are warm and carry the load.
-                if !known.is_empty() {
-                    made.grow();
+        let found = |name: &ServerName| (around.found)(&upstream.name, name);
+        let servers = resolved(&upstream.servers, found)
+            .into_iter()
+            .map(|server| {
+                let limit = server.limit.unwrap_or(upstream.max_in_flight);
+                let known = known.get(&server.address).copied().map(Arc::clone);
+                let made = || {
+                    let name = upstream.name.clone();
+                    let made =
+                        Server::new(name, server.address, Arc::clone(&group), probed, around.now);
+                    made.set_limit(limit);
+                    made.set_backup(server.backup);
+                    // The others are warm and carry the load.
+                    if !is_new {
+                        made.grow();
+                    }
+                    Arc::new(made)
+                };
+                Member {
+                    server: known.unwrap_or_else(made),
+                    weight: server.weight,
+                    backup: server.backup,
+                    limit,
                 }
-                Arc::new(made)
-            };
-            let known = known.get(&server.address).copied().map(Arc::clone);
-            Member {
-                server: known.unwrap_or_else(made),
-                weight: server.weight.0.get(),
-                backup: server.backup,
-                limit: server.max_in_flight.unwrap_or(upstream.max_in_flight),
-            }
-        });
+            });
         let mut servers: Vec<_> = servers.collect();
         servers.sort_by_key(|member| member.backup);
         let retry = upstream.retry.as_ref();

@@ -1,8 +1,10 @@
 //! Newtypes for what would otherwise be bare strings and numbers. Parsed at the edge; an invalid one cannot exist.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::sync::Arc;
 
 /// A number of bytes.
@@ -23,6 +25,8 @@ pub struct Weight(pub NonZeroU32);
 impl Weight {
     /// The weight of whatever states none.
     pub const ONE: Self = Self(NonZeroU32::MIN);
+    /// The largest. Keeps sums over all servers far from overflow.
+    pub(crate) const MAX: u32 = 1_000_000;
 }
 
 impl From<Weight> for u64 {
@@ -110,12 +114,53 @@ name! {
     UpstreamName
 }
 
-/// Where a server listens, as `host:port`. Identity of a server inside its upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServerAddr(pub SocketAddr);
+/// Where a server listens, as `host:port` or `unix:/path`. Identity of a server inside its upstream.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ServerAddr {
+    Ip(SocketAddr),
+    /// The path of a unix socket.
+    Unix(Arc<Path>),
+}
+
+impl ServerAddr {
+    /// What a `Host` says of it. A path is no host, so that of a unix socket is the machine itself.
+    pub(crate) fn host(&self) -> Cow<'static, str> {
+        match self {
+            Self::Ip(address) => address.to_string().into(),
+            Self::Unix(_) => "localhost".into(),
+        }
+    }
+}
+
+/// A name that DNS makes servers of. Lower case; a dot at its end says that no search domain belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ServerName {
+    /// `app.internal:3000`: each of its addresses is a server on that port.
+    Host { name: Arc<str>, port: u16 },
+    /// `srv+_http._tcp.app.internal`: its SRV records tell hosts, ports and weights (RFC 2782).
+    Service(Arc<str>),
+}
+
+impl fmt::Display for ServerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host { name, port } => write!(f, "{name}:{port}"),
+            Self::Service(name) => write!(f, "srv+{name}"),
+        }
+    }
+}
+
+impl From<SocketAddr> for ServerAddr {
+    fn from(address: SocketAddr) -> Self {
+        Self::Ip(address)
+    }
+}
 
 impl fmt::Display for ServerAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
     }
 }

@@ -93,6 +93,15 @@ fn table(status: &Value) -> String {
                 text(&server["reason"])
             );
         }
+        for name in items(&upstream["names"]) {
+            if let Some(error) = name["error"].as_str() {
+                let _ = writeln!(
+                    out,
+                    "  name {} IS NOT RESOLVED: {error}",
+                    text(&name["name"])
+                );
+            }
+        }
     }
     out
 }
@@ -103,4 +112,18 @@ fn items(value: &Value) -> &[Value] {
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_without_an_answer_is_told() {
+        let name = |error: Value| serde_json::json!({ "name": "app.internal:80", "error": error });
+        let status = |error| serde_json::json!({ "upstreams": [{ "name": "app", "servers": [], "names": [name(error)] }] });
+        let told = "  name app.internal:80 IS NOT RESOLVED: no such name\n";
+        assert!(table(&status("no such name".into())).contains(told));
+        assert!(!table(&status(Value::Null)).contains("app.internal"));
+    }
 }

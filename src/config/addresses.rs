@@ -1,15 +1,17 @@
 //! Addresses as operators write them: to listen on, of servers, of peers, of hosts.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
 
 use http::HeaderValue;
 use ipnet::IpNet;
 
 use super::value::{Value, plain};
 use super::values::string;
-use super::{HostPattern, ListenAddress};
+use super::{HostPattern, ListenAddress, ServerPlace};
 use crate::semantics::host;
-use crate::units::ServerAddr;
+use crate::units::{ServerAddr, ServerName};
 
 /// `":8080"`, `"127.0.0.1:8080"`, `"[::1]:8080"`, `"localhost:8080"`.
 pub(super) fn listen(value: &Value<'_>) -> Option<ListenAddress> {
@@ -34,7 +36,7 @@ pub(super) fn listen(value: &Value<'_>) -> Option<ListenAddress> {
             );
             None
         }
-        Err(Bad::Name(name)) => {
+        Err(Bad::Name(name, _)) => {
             let help = "write an IP address, or `:PORT` for all of the machine's";
             value.invalid_but(format!("`{name}` is not an IP address"), help);
             None
@@ -43,20 +45,15 @@ pub(super) fn listen(value: &Value<'_>) -> Option<ListenAddress> {
     }
 }
 
-/// `"10.0.0.7:8080"`, `"[fd00::7]:8080"`, `"localhost:8080"`.
-pub(super) fn server(value: &Value<'_>) -> Option<ServerAddr> {
+/// `"10.0.0.7:8080"`, `"[fd00::7]:8080"`, `"localhost:8080"`, `"app.internal:8080"`, `"srv+_http._tcp.app.internal"`,
+/// `"unix:/run/app.sock"`.
+pub(super) fn server(value: &Value<'_>) -> Option<ServerPlace> {
     let text = string(value, "an address such as `\"10.0.0.7:8080\"`")?;
-    let names = |value: &Value<'_>| {
-        let message = "names as servers are not supported yet";
-        value.problem(
-            "not-supported-yet",
-            message,
-            Some("write an address as `10.0.0.7:8080`".into()),
-        );
-        None
-    };
-    if text.starts_with("srv+") || text.starts_with("unix:") {
-        return names(value);
+    if let Some(name) = text.strip_prefix("srv+") {
+        return service(value, name).map(ServerPlace::Name);
+    }
+    if let Some(path) = text.strip_prefix("unix:") {
+        return unix(value, path).map(ServerPlace::Address);
     }
     if let Some((_, rest)) = text.split_once("://") {
         let rest = rest.split('/').next().unwrap_or_default();
@@ -66,17 +63,101 @@ pub(super) fn server(value: &Value<'_>) -> Option<ServerAddr> {
     }
     match parse(text) {
         Ok(socket) if socket.port() == 0 => bad_port(value, "0"),
-        Ok(socket) => Some(ServerAddr(socket)),
-        Err(Bad::Name(_)) => names(value),
+        Ok(socket) => Some(ServerPlace::Address(ServerAddr::Ip(socket))),
+        Err(Bad::Name(_, 0)) => bad_port(value, "0"),
+        Err(Bad::Name(name, port)) => {
+            let name = dns_name(value, &name)?;
+            Some(ServerPlace::Name(ServerName::Host { name, port }))
+        }
         Err(bad) => explain(value, bad),
     }
+}
+
+/// The name behind `srv+`.
+fn service(value: &Value<'_>, name: &str) -> Option<ServerName> {
+    match host::parse(name) {
+        Err(bad) => value.invalid(format!("`{}`: {bad}", plain(name))),
+        Ok(host) if host.port.is_some() => value.invalid_but(
+            format!("`{}` has a port, which SRV records tell", plain(name)),
+            format!("write `srv+{}`", host.name),
+        ),
+        Ok(_) if looks_like_ipv4(name) || name.starts_with('[') => {
+            value.invalid(format!("`{}` is an address, not a name", plain(name)));
+        }
+        Ok(_) => return dns_name(value, name).map(ServerName::Service),
+    }
+    None
+}
+
+/// Lower case. What DNS cannot hold is refused here (RFC 1035 §2.3.4), so that no name fails for that later.
+fn dns_name(value: &Value<'_>, name: &str) -> Option<Arc<str>> {
+    let relative = name.strip_suffix('.').unwrap_or(name);
+    if relative.len() > LONGEST_HOST {
+        value.invalid("a host name has at most 253 characters");
+        return None;
+    }
+    if let Some(long) = relative.split('.').find(|label| label.len() > 63) {
+        let message = format!(
+            "`{}` is longer than the 63 characters of a label",
+            plain(long)
+        );
+        value.invalid(message);
+        return None;
+    }
+    Some(name.to_ascii_lowercase().into())
+}
+
+/// `"127.0.0.1:5353"`; port 53 where there is none.
+pub(super) fn dns_server(value: &Value<'_>) -> Option<SocketAddr> {
+    let text = string(value, "an address such as `\"10.0.0.53\"`")?;
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'))
+        .unwrap_or(text);
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        return Some((address, 53).into());
+    }
+    match parse(text) {
+        Ok(socket) if socket.port() == 0 => bad_port(value, "0"),
+        Ok(socket) => Some(socket),
+        Err(Bad::Port(port)) => bad_port(value, &port),
+        Err(_) => {
+            value.invalid_but(
+                format!("`{}` is not the IP address of a DNS server", plain(text)),
+                "write it as `10.0.0.53` or `127.0.0.1:5353`",
+            );
+            None
+        }
+    }
+}
+
+/// The path of a unix socket. Absolute: where a process was started says nothing about its servers.
+fn unix(value: &Value<'_>, path: &str) -> Option<ServerAddr> {
+    if path.starts_with('/') && !path.starts_with("//") && is_socket_path(path) {
+        return Some(ServerAddr::Unix(Path::new(path).into()));
+    }
+    let message = format!("`{}` is not the whole path of a socket", plain(path));
+    let help = match path.trim_start_matches('/') {
+        rest if !rest.is_empty() && is_socket_path(rest) => {
+            format!("write `unix:/{}`", plain(rest))
+        }
+        _ => "write it as `unix:/run/app.sock`, at most 107 bytes".to_owned(),
+    };
+    value.invalid_but(message, help);
+    None
+}
+
+/// What the kernel takes as the path of a socket: `sun_path` of Linux has 108 bytes, one of them the NUL.
+pub(super) fn is_socket_path(path: &str) -> bool {
+    !path.is_empty() && path.len() <= 107 && !path.contains('\0')
 }
 
 enum Bad {
     /// The address, as it goes before a `:`.
     NoPort(String),
     Port(String),
-    Name(String),
+    /// As written, and the port.
+    Name(String, u16),
     Other(String),
 }
 
@@ -106,8 +187,8 @@ fn parse(text: &str) -> Result<SocketAddr, Bad> {
     match (parse_port(port), known) {
         (Some(port), _) if address == "localhost" => Ok((Ipv4Addr::LOCALHOST, port).into()),
         (None, _) if host::parse(address).is_ok() => Err(Bad::Port(plain(port))),
-        (Some(_), false) if host::parse(address).is_ok() && !looks_like_ipv4(address) => {
-            Err(Bad::Name(plain(address)))
+        (Some(port), false) if host::parse(address).is_ok() && !looks_like_ipv4(address) => {
+            Err(Bad::Name(plain(address), port))
         }
         _ => Err(Bad::Other(plain(text))),
     }
@@ -129,7 +210,7 @@ fn explain<T>(value: &Value<'_>, bad: Bad) -> Option<T> {
             );
         }
         Bad::Port(port) => return bad_port(value, &port),
-        Bad::Name(text) | Bad::Other(text) => {
+        Bad::Name(text, _) | Bad::Other(text) => {
             value.invalid_but(
                 format!("`{text}` is not an address"),
                 "write it as `10.0.0.7:8080`",

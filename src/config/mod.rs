@@ -26,6 +26,7 @@ mod upstreams;
 mod value;
 mod values;
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -36,7 +37,9 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 use rustls::sign::CertifiedKey;
 
-use crate::units::{ByteSize, ListenName, RouteName, ServerAddr, Share, UpstreamName, Weight};
+use crate::units::{
+    ByteSize, ListenName, RouteName, ServerAddr, ServerName, Share, UpstreamName, Weight,
+};
 
 pub use error::{LoadError, Problem, Report, Severity};
 pub use file::{find, load, parse};
@@ -67,6 +70,8 @@ pub struct Process {
     pub drain: Duration,
     /// How long to keep serving with `/readyz` at 503 before draining. Default off.
     pub shutdown_delay: Option<Duration>,
+    /// The DNS server to ask. `None` ("system"): those of `/etc/resolv.conf`.
+    pub resolver: Option<SocketAddr>,
 }
 
 /// `[admin]`
@@ -300,7 +305,7 @@ impl FieldEdits {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
     pub name: UpstreamName,
-    /// At least one, no address twice.
+    /// At least one, no place twice.
     pub servers: Vec<ServerConfig>,
     pub balance: Balance,
     pub host_header: HostHeader,
@@ -326,11 +331,29 @@ pub struct Upstream {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
-    pub address: ServerAddr,
+    pub place: ServerPlace,
+    /// Of each server, where a name stands for several.
     pub weight: Weight,
     pub backup: bool,
     /// In place of the upstream's; `Some(None)`: off.
     pub max_in_flight: Option<Option<u32>>,
+}
+
+/// Where servers are found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ServerPlace {
+    Address(ServerAddr),
+    /// All that DNS has for it.
+    Name(ServerName),
+}
+
+impl fmt::Display for ServerPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
 }
 
 /// `queue = { size = 1000, timeout = "5s" }`; "off" is a size of 0.
@@ -398,16 +421,31 @@ pub struct HealthCheck {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HealthCheckKind {
     Tcp,
-    Http {
-        path: String,
-        method: Method,
-        /// `None`: the server's address.
-        host: Option<HeaderValue>,
-        headers: Vec<(HeaderName, HeaderValue)>,
-        /// Inclusive ranges.
-        status: Vec<(u16, u16)>,
-        body: Option<String>,
-    },
+    Http(HttpCheck),
+    Grpc(GrpcCheck),
+}
+
+/// What a check with `type = "http"` asks and expects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpCheck {
+    pub path: String,
+    pub method: Method,
+    /// `None`: the server's address.
+    pub host: Option<HeaderValue>,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Inclusive ranges.
+    pub status: Vec<(u16, u16)>,
+    pub body: Option<String>,
+}
+
+/// What a check with `type = "grpc"` asks of the server's health service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrpcCheck {
+    /// Empty: the server as a whole. Written as `path`, with a slash before it.
+    pub service: String,
+    /// `None`: the server's address.
+    pub host: Option<HeaderValue>,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// `[upstream.NAME.ejection]`

@@ -1,5 +1,6 @@
 //! `[process]`, `[admin]` and `[log]`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ impl Default for Process {
             workers: None,
             drain: Duration::from_secs(25),
             shutdown_delay: None,
+            resolver: None,
         }
     }
 }
@@ -60,8 +62,16 @@ pub(super) fn process(value: &Value<'_>) -> Option<Process> {
                 .and_then(|workers| workers.try_into().ok()),
             drain: table.or("drain", defaults.drain, duration),
             shutdown_delay: table.or("shutdown_delay", defaults.shutdown_delay, duration_or_off),
+            resolver: table.or("resolver", defaults.resolver, resolver),
         })
     })
+}
+
+fn resolver(value: &Value<'_>) -> Option<Option<SocketAddr>> {
+    match string(value, "`\"system\"` or the address of a DNS server")? {
+        "system" => Some(None),
+        _ => addresses::dns_server(value).map(Some),
+    }
 }
 
 pub(super) fn admin<'t>(value: &Value<'t>, context: &Context<'t>) -> Option<Admin> {
@@ -114,7 +124,7 @@ fn admin_address(value: &Value<'_>) -> Option<AdminAddress> {
     else {
         return addresses::listen(value).map(AdminAddress::Tcp);
     };
-    if path.is_empty() || path.len() > LONGEST_SOCKET_PATH || path.contains('\0') {
+    if !addresses::is_socket_path(path) {
         value.invalid_but(
             "not the path of a socket",
             "write it as `unix:/run/weir.sock`, at most 107 bytes",
@@ -195,6 +205,3 @@ fn access(value: &Value<'_>) -> Option<AccessLog> {
         path => Some(AccessLog::File(path.into())),
     }
 }
-
-/// `sun_path` of Linux has 108 bytes, one of them the NUL.
-const LONGEST_SOCKET_PATH: usize = 107;

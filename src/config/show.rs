@@ -43,6 +43,7 @@ fn process(out: &mut Toml, process: &Process) {
         "shutdown_delay",
         or("off", process.shutdown_delay.map(duration)),
     );
+    out.key("resolver", or("system", process.resolver.map(text)));
 }
 
 fn admin(out: &mut Toml, admin: &Admin) {
@@ -250,7 +251,7 @@ fn upstream(out: &mut Toml, upstream: &Upstream) {
         });
         format!(
             "{{ address = {}, weight = {}, backup = {}{} }}",
-            text(server.address),
+            text(&server.place),
             server.weight.0,
             server.backup,
             limit.unwrap_or_default()
@@ -344,25 +345,25 @@ fn health_check(out: &mut Toml, path: &str, check: &HealthCheck) {
     out.header(path);
     match &check.kind {
         HealthCheckKind::Tcp => out.key("type", text("tcp")),
-        HealthCheckKind::Http {
-            path,
-            method,
-            host,
-            headers,
-            status,
-            body,
-        } => {
+        HealthCheckKind::Http(http) => {
             out.key("type", text("http"));
-            out.key("path", text(path));
-            out.key("method", text(method));
-            out.key("host", or("off", host.as_ref().map(header_value)));
-            out.key("headers", fields(headers));
-            let ranges: Vec<_> = status
+            out.key("path", text(&http.path));
+            out.key("method", text(&http.method));
+            out.key("host", or("off", http.host.as_ref().map(header_value)));
+            out.key("headers", fields(&http.headers));
+            let ranges: Vec<_> = http
+                .status
                 .iter()
                 .map(|(low, high)| format!("{low}-{high}"))
                 .collect();
             out.key("status", text(ranges.join(", ")));
-            out.key("body", or("off", body.as_ref().map(text)));
+            out.key("body", or("off", http.body.as_ref().map(text)));
+        }
+        HealthCheckKind::Grpc(grpc) => {
+            out.key("type", text("grpc"));
+            out.key("path", text(format!("/{}", grpc.service)));
+            out.key("host", or("off", grpc.host.as_ref().map(header_value)));
+            out.key("headers", fields(&grpc.headers));
         }
     }
     out.key("port", or("off", check.port));

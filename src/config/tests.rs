@@ -95,6 +95,7 @@ const EVERYTHING: &str = r#"
 workers = 3
 drain = "1500ms"
 shutdown_delay = "5s"
+resolver = "[fd00::53]"
 [admin]
 address = "unix:/run/weir.sock"
 probes = ":9901"
@@ -171,6 +172,14 @@ health_check = { type = "tcp" }
 slow_start = "off"
 ejection = "off"
 retry = "off"
+[upstream.rpc]
+servers = ["10.0.0.1:2"]
+health_check = { type = "grpc", path = "/my.Service", host = "rpc.example.com", headers = { x-probe = "1" }, port = 82 }
+[upstream.rpcs]
+servers = ["unix:/run/app \"1\".sock", { address = "unix:/run/2.sock", weight = 3 }]
+health_check.type = "grpc"
+[upstream.named]
+servers = ["App.internal:3000", "app.internal.:3000", { address = "srv+_http._tcp.app.internal", weight = 2 }]
 "#;
 
 #[test]
@@ -206,7 +215,7 @@ fn every_key_lands_in_the_configuration() {
     assert_eq!(route.buffer_request, Some(ByteSize(65536)));
     assert_eq!(config.routes[1].listen.len(), 2);
     let app = &config.upstreams[0];
-    assert_eq!(app.servers[0].address.to_string(), "127.0.0.1:3000");
+    assert_eq!(app.servers[0].place.to_string(), "127.0.0.1:3000");
     assert_eq!(u64::from(app.servers[1].weight), 5);
     assert_eq!(app.on_all_down, OnAllDown::Refuse);
     assert_eq!(app.slow_start, Some(Duration::from_secs(30)));
@@ -233,6 +242,26 @@ fn every_key_lands_in_the_configuration() {
     assert_eq!(config.upstreams[1].balance, Balance::Hash(tenant));
     let check = config.upstreams[1].health_check.as_ref().unwrap();
     assert_eq!(check.kind, HealthCheckKind::Tcp);
+    let service = |upstream: usize| {
+        let check = config.upstreams[upstream].health_check.as_ref().unwrap();
+        match &check.kind {
+            HealthCheckKind::Grpc(check) => check.service.as_str(),
+            kind => panic!("{kind:?}"),
+        }
+    };
+    assert_eq!([service(2), service(3)], ["my.Service", ""]);
+    let places = config.upstreams[4].servers.iter();
+    let places: Vec<_> = places.map(|server| server.place.to_string()).collect();
+    assert_eq!(
+        places,
+        [
+            "app.internal:3000",
+            "app.internal.:3000",
+            "srv+_http._tcp.app.internal"
+        ]
+    );
+    let resolver = config.process.resolver.unwrap();
+    assert_eq!(resolver.to_string(), "[fd00::53]:53");
 }
 
 #[test]
@@ -663,6 +692,85 @@ fn each_mistake_is_answered_with_where_what_and_what_to_do() {
             "4:18: route.x.buffer_request: expected a size from 1B to 16MiB, found `1GiB`",
         ),
         (
+            upstream("health_check = { type = \"grpc\", status = 200 }"),
+            "3:33: upstream.x.health_check.status: `status` means nothing with `type = \"grpc\"`",
+        ),
+        (
+            servers("[\"unix:app.sock\"]"),
+            "2:12: upstream.x.servers[0]: `app.sock` is not the whole path of a socket; write `unix:/app.sock`",
+        ),
+        (
+            servers("[\"unix:///run/app.sock\"]"),
+            "2:12: upstream.x.servers[0]: `///run/app.sock` is not the whole path of a socket; write `unix:/run/app.sock`",
+        ),
+        (
+            servers("[\"unix:\"]"),
+            "2:12: upstream.x.servers[0]: `` is not the whole path of a socket; write it as `unix:/run/app.sock`, at most 107 bytes",
+        ),
+        (
+            servers("[\"app.internal\"]"),
+            "2:12: upstream.x.servers[0]: `app.internal` has no port; write `app.internal:8080`",
+        ),
+        (
+            servers("[\"app.internal:0\"]"),
+            "2:12: upstream.x.servers[0]: `0` is not a port; ports are 1 to 65535",
+        ),
+        (
+            servers("[\"http://app.internal:80/\"]"),
+            "2:12: upstream.x.servers[0]: `http://app.internal:80/` has a scheme, which servers do not; write `app.internal:80`",
+        ),
+        (
+            servers("[\"app..internal:80\"]"),
+            "2:12: upstream.x.servers[0]: `app..internal:80` is not an address; write it as `10.0.0.7:8080`",
+        ),
+        (
+            servers(&format!("[\"{}.internal:80\"]", "a".repeat(64))),
+            &format!(
+                "2:12: upstream.x.servers[0]: `{}` is longer than the 63 characters of a label",
+                "a".repeat(64)
+            ),
+        ),
+        (
+            servers(&format!("[\"srv+{}internal\"]", "a.".repeat(128))),
+            "2:12: upstream.x.servers[0]: a host name has at most 253 characters",
+        ),
+        (
+            servers("[\"srv+_http._tcp.app.internal:80\"]"),
+            "2:12: upstream.x.servers[0]: `_http._tcp.app.internal:80` has a port, which SRV records tell; write `srv+_http._tcp.app.internal`",
+        ),
+        (
+            servers("[\"srv+10.0.0.1\"]"),
+            "2:12: upstream.x.servers[0]: `10.0.0.1` is an address, not a name",
+        ),
+        (
+            servers("[\"srv+a b\"]"),
+            "2:12: upstream.x.servers[0]: `a b`: the host has a character that no host name has",
+        ),
+        (
+            servers("[\"App.internal:80\", \"app.internal:80\"]"),
+            "2:31: upstream.x.servers[1]: `app.internal:80` is listed twice; `upstream.x.servers[0]` is the same",
+        ),
+        (
+            with("[process]\nresolver = \"dns.internal\""),
+            "2:12: process.resolver: `dns.internal` is not the IP address of a DNS server; write it as `10.0.0.53` or `127.0.0.1:5353`",
+        ),
+        (
+            with("[process]\nresolver = \"10.0.0.53:99999\""),
+            "2:12: process.resolver: `99999` is not a port; ports are 1 to 65535",
+        ),
+        (
+            servers("[\"unix:/a\", \"unix:/a\"]"),
+            "2:23: upstream.x.servers[1]: `unix:/a` is listed twice; `upstream.x.servers[0]` is the same",
+        ),
+        (
+            servers("[\"unix:/a\"]\nhealth_check = { port = 80 }"),
+            "3:16: upstream.x.health_check: `unix:/a` has no port; leave `port` out",
+        ),
+        (
+            upstream("health_check = { type = \"rpc\" }"),
+            "3:25: upstream.x.health_check.type: expected one of `\"http\"`, `\"tcp\"`, `\"grpc\"`, found `\"rpc\"`; did you mean `grpc`?",
+        ),
+        (
             upstream("health_check = true"),
             "3:16: upstream.x.health_check: expected a path such as `\"/healthz\"`, a table, or `\"off\"`, found the boolean `true`",
         ),
@@ -766,24 +874,11 @@ fn keys_of_later_versions_are_refused_by_name_unless_they_are_off() {
 
 #[test]
 fn values_of_later_versions_are_refused() {
-    let names = "names as servers are not supported yet; write an address as `10.0.0.7:8080`";
     let cases = [
-        ("servers = [\"app.internal:80\"]", "servers[0]: ", names),
-        (
-            "servers = [\"srv+_http._tcp.app.internal\"]",
-            "servers[0]: ",
-            names,
-        ),
-        ("servers = [\"unix:/run/app.sock\"]", "servers[0]: ", names),
         (
             "servers = [\"10.0.0.1:80\"]\nprotocol = \"http2\"",
             "protocol: ",
             "`http2` is not supported yet; write one of `\"http1\"`",
-        ),
-        (
-            "servers = [\"10.0.0.1:80\"]\nhealth_check.type = \"grpc\"",
-            "health_check.type: ",
-            "`grpc` is not supported yet; write one of `\"http\"`, `\"tcp\"`",
         ),
         (
             "servers = [\"${APP}:80\"]",

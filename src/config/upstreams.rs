@@ -16,11 +16,11 @@ use super::values::{
     boolean, choice, duration, duration_or_off, header_name, integer, method, or_off, share, string,
 };
 use super::{
-    Balance, Ejection, HashKey, HealthCheck, HealthCheckKind, HostHeader, Keepalive, OnAllDown,
-    Queue, Retry, ServerConfig, Upstream,
+    Balance, Ejection, GrpcCheck, HashKey, HealthCheck, HealthCheckKind, HostHeader, HttpCheck,
+    Keepalive, OnAllDown, Queue, Retry, ServerConfig, ServerPlace, Upstream,
 };
 use crate::semantics::forwarded::is_token;
-use crate::units::Weight;
+use crate::units::{ServerAddr, Weight};
 
 impl Default for Keepalive {
     fn default() -> Self {
@@ -54,7 +54,11 @@ pub(super) fn upstream(entry: &Entry<'_>) -> Option<Upstream> {
                 choice(value, &all_down, &[])
             }),
             keepalive: table.or("keepalive", Keepalive::default(), keepalive),
-            health_check: table.or("health_check", None, |value| or_off(value, health_check)),
+            health_check: table.or("health_check", None, |value| {
+                let check = or_off(value, health_check);
+                refuse_port_of_socket(value, check.as_ref(), servers.as_deref());
+                check
+            }),
             ejection: table.or("ejection", Some(Ejection::default()), |value| {
                 or_off(value, ejection)
             }),
@@ -139,13 +143,10 @@ fn servers(value: &Value<'_>) -> Vec<ServerConfig> {
         let Some(server) = server(&item) else {
             continue;
         };
-        match seen.insert(server.address, item.path.clone()) {
+        match seen.insert(server.place.clone(), item.path.clone()) {
             None => servers.push(server),
             Some(first) => {
-                let message = format!(
-                    "`{}` is listed twice; `{first}` is the same",
-                    server.address
-                );
+                let message = format!("`{}` is listed twice; `{first}` is the same", server.place);
                 item.problem("duplicate", message, None);
             }
         }
@@ -166,7 +167,7 @@ fn server(value: &Value<'_>) -> Option<ServerConfig> {
             return None;
         }
         return Some(ServerConfig {
-            address: addresses::server(value)?,
+            place: addresses::server(value)?,
             weight: Weight::ONE,
             backup: false,
             max_in_flight: None,
@@ -181,7 +182,7 @@ fn server(value: &Value<'_>) -> Option<ServerConfig> {
         let limit = table.get("max_in_flight");
         let limit = limit.map(|value| max_in_flight(&value).unwrap_or_default());
         Some(ServerConfig {
-            address: address?,
+            place: address?,
             weight,
             backup,
             max_in_flight: limit,
@@ -220,9 +221,9 @@ fn queue(value: &Value<'_>) -> Option<Queue> {
     })
 }
 
-/// A positive integer. The bound keeps sums over all servers far from overflow.
+/// A positive integer.
 pub(super) fn weight(value: &Value<'_>) -> Option<Weight> {
-    integer::<u32>(value, 1..=1_000_000)
+    integer::<u32>(value, 1..=i64::from(Weight::MAX))
         .and_then(NonZeroU32::new)
         .map(Weight)
 }
@@ -248,6 +249,21 @@ fn keepalive(value: &Value<'_>) -> Option<Keepalive> {
     })
 }
 
+/// A unix socket has no second port that could be asked instead.
+fn refuse_port_of_socket(
+    value: &Value<'_>,
+    check: Option<&Option<HealthCheck>>,
+    servers: Option<&[ServerConfig]>,
+) {
+    let mut servers = servers.unwrap_or_default().iter();
+    let is_socket = |place| matches!(place, &ServerPlace::Address(ServerAddr::Unix(_)));
+    let socket = servers.find(|server| is_socket(&server.place));
+    if let (Some(Some(HealthCheck { port: Some(_), .. })), Some(socket)) = (check, socket) {
+        let message = format!("`{}` has no port; leave `port` out", socket.place);
+        value.invalid(message);
+    }
+}
+
 impl HealthCheck {
     fn of(kind: HealthCheckKind) -> Self {
         Self {
@@ -265,13 +281,11 @@ impl HealthCheck {
 /// The long form, or a path alone.
 fn health_check(value: &Value<'_>) -> Option<HealthCheck> {
     match value.inner {
-        DeValue::String(_) => Some(HealthCheck::of(http(probe_path(value)?))),
+        DeValue::String(_) => Some(HealthCheck::of(HealthCheckKind::Http(HttpCheck::at(
+            probe_path(value)?,
+        )))),
         DeValue::Table(_) => value.table(|table| {
-            let kind = table.get("type").map_or(Some(true), |value| {
-                choice(&value, &[("http", true), ("tcp", false)], &["grpc"])
-            });
-            let kind = http_check(table, kind == Some(false));
-            let defaults = HealthCheck::of(kind);
+            let defaults = HealthCheck::of(kind(table));
             Some(HealthCheck {
                 port: table.or("port", None, |value| {
                     or_off(value, |value| integer(value, 1..=65535))
@@ -291,52 +305,73 @@ fn health_check(value: &Value<'_>) -> Option<HealthCheck> {
     }
 }
 
-/// What a probe over HTTP asks and expects where nothing else is said.
-fn http(path: String) -> HealthCheckKind {
-    let (method, host, headers, status, body) =
-        (Method::GET, None, Vec::new(), vec![(200, 399)], None);
-    HealthCheckKind::Http {
-        path,
-        method,
-        host,
-        headers,
-        status,
-        body,
+impl HttpCheck {
+    /// What a probe asks and expects where nothing else is said.
+    fn at(path: String) -> Self {
+        Self {
+            path,
+            method: Method::GET,
+            host: None,
+            headers: Vec::new(),
+            status: vec![(200, 399)],
+            body: None,
+        }
     }
 }
 
-fn http_check(table: &Table<'_>, tcp: bool) -> HealthCheckKind {
-    let path = table.or("path", "/".into(), probe_path);
-    let method = table.or("method", Method::GET, method);
+/// `type` and the keys that depend on it.
+fn kind(table: &Table<'_>) -> HealthCheckKind {
+    let http = HttpCheck::at("/".into());
+    let path = table.or("path", http.path, probe_path);
+    let method = table.or("method", http.method, method);
     let host = table.or("host", None, |value| or_off(value, addresses::host_value));
     let headers = table.or("headers", Vec::new(), |value| {
         Some(field_values(value, "`host` of the health check"))
     });
-    let status = table.or("status", vec![(200, 399)], statuses);
+    let status = table.or("status", http.status, statuses);
     let body = table.or("body", None, |value| {
         or_off(value, |value| string(value, "a string").map(str::to_owned))
     });
-    if !tcp {
-        return HealthCheckKind::Http {
-            path,
-            method,
-            host,
-            headers,
-            status,
-            body,
-        };
-    }
-    for key in ["path", "method", "host", "headers", "status", "body"] {
-        if let Some(name) = table.key(key) {
-            name.problem(
-                "invalid-value",
-                format!("`{key}` means nothing with `type = \"tcp\"`"),
-                None,
-            );
+    let names = [("http", "http"), ("tcp", "tcp"), ("grpc", "grpc")];
+    let named = table
+        .get("type")
+        .and_then(|value| choice(&value, &names, &[]));
+    let (kind, without): (_, &[&str]) = match named {
+        Some("tcp") => (HealthCheckKind::Tcp, &HTTP_KEYS),
+        Some("grpc") => {
+            let service = path.trim_start_matches('/').to_owned();
+            let check = GrpcCheck {
+                service,
+                host,
+                headers,
+            };
+            (HealthCheckKind::Grpc(check), &["method", "status", "body"])
         }
+        _ => {
+            let check = HttpCheck {
+                path,
+                method,
+                host,
+                headers,
+                status,
+                body,
+            };
+            (HealthCheckKind::Http(check), &[])
+        }
+    };
+    for name in without.iter().filter_map(|key| table.key(key)) {
+        let message = format!(
+            "`{}` means nothing with `type = \"{}\"`",
+            name.text,
+            named.unwrap_or_default()
+        );
+        name.problem("invalid-value", message, None);
     }
-    HealthCheckKind::Tcp
+    kind
 }
+
+/// What only a probe over HTTP has.
+const HTTP_KEYS: [&str; 6] = ["path", "method", "host", "headers", "status", "body"];
 
 /// A path, perhaps with a query. Sent as written.
 fn probe_path(value: &Value<'_>) -> Option<String> {

@@ -4,11 +4,12 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
+use super::names::{Asked, Key, Names};
 use super::sockets::{BindError, Sockets, Step};
 use crate::config::{Config, LoadError, LogFormat};
 use crate::listen::tls;
@@ -18,11 +19,14 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::labels::ReloadResult;
 use crate::telemetry::logging::LogHandle;
 use crate::telemetry::metrics::Metrics;
+use crate::units::{ServerName, UpstreamName};
 use crate::upstream::health::Probers;
+use crate::upstream::resolve::dns::Dns;
+use crate::upstream::resolve::{Answer, Found, Unresolved};
 use crate::upstream::server::HealthState;
 
-/// How long `/readyz` waits for the first results of health checks.
-const FIRST_RESULTS: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long `/readyz` waits for the first results of health checks and the first answers of DNS.
+const FIRST_RESULTS: Duration = Duration::from_secs(10);
 
 /// Why a config was not taken. The one before runs on.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +56,7 @@ pub(crate) struct Control {
     /// Locked by whoever changes what runs: two never do at once.
     sockets: Mutex<Sockets>,
     probers: Mutex<Probers>,
+    pub(crate) names: Names,
     last: Mutex<LastReload>,
     phase: AtomicU8,
 }
@@ -96,6 +101,7 @@ impl Control {
             started: Instant::now(),
             sockets: Mutex::default(),
             probers: Mutex::default(),
+            names: Names::default(),
             last: Mutex::new(LastReload {
                 result: ReloadResult::Ok,
                 at: SystemTime::now(),
@@ -107,9 +113,13 @@ impl Control {
 
     /// Takes up a config: everything or nothing. Blocking for as long as it takes to build the state; returns once every
     /// worker serves by it.
-    pub(crate) async fn take(&self, config: Config) -> Result<NeedsRestart, ReloadError> {
+    pub(crate) async fn take(
+        self: &Arc<Self>,
+        config: Config,
+    ) -> Result<NeedsRestart, ReloadError> {
         let needs_restart = self.needs_restart(&config);
-        let done = self.take_up(config)?;
+        let asked = self.names.ask(&config).await;
+        let done = self.take_up(config, asked)?;
         for worker in done {
             // A worker that is gone has nothing to take up.
             let _ = worker.await;
@@ -117,7 +127,11 @@ impl Control {
         Ok(needs_restart)
     }
 
-    fn take_up(&self, config: Config) -> Result<Vec<oneshot::Receiver<()>>, ReloadError> {
+    fn take_up(
+        self: &Arc<Self>,
+        config: Config,
+        asked: Asked,
+    ) -> Result<Vec<oneshot::Receiver<()>>, ReloadError> {
         let mut sockets = lock(&self.sockets);
         if self.phase() == Phase::Stopping {
             return Err(ReloadError::Stopping);
@@ -126,22 +140,54 @@ impl Control {
         self.access
             .reconfigure(&config.log)
             .map_err(ReloadError::AccessLog)?;
+        self.names.take(&config, asked, &self.metrics);
         let previous = self.published.state();
+        let found = |upstream: &_, name: &_| self.names.found(upstream, name);
         let state = Arc::new(State::build(
             Arc::new(config),
-            &self.surroundings(Some(&previous)),
+            &self.surroundings(Some(&previous), &found),
         ));
-        self.metrics.declare(state.names());
-        self.published.publish(Arc::clone(&state));
+        self.publish(&state);
+        self.names.keep_asking(self);
         self.metrics
             .config_running(&state.config.hash, state.loaded_at);
         if let Some((log, _)) = &self.log {
             log.set_level(state.config.log.level);
         }
-        self.probe(&state);
         self.tell_sockets(sockets.commit(change), &state);
         self.retire_listeners(&previous, &state);
         Ok(self.tell_to_take_up())
+    }
+
+    /// Takes what `dns` said of a name. Where that changes servers, the config runs on with others: no reload, and nothing
+    /// but its upstreams is made anew. Returns when to ask again; `None`: never.
+    pub(crate) fn answered(
+        &self,
+        dns: &Arc<Dns>,
+        key: &Key,
+        outcome: Result<Answer, Unresolved>,
+    ) -> Option<Duration> {
+        let _no_reload = lock(&self.sockets);
+        if self.phase() == Phase::Stopping {
+            return None;
+        }
+        let (changed, wait) = self.names.answered(dns, key, outcome, &self.metrics)?;
+        if changed {
+            let previous = self.published.state();
+            let found = |upstream: &_, name: &_| self.names.found(upstream, name);
+            let state = previous.with_servers(&self.surroundings(Some(&previous), &found));
+            self.publish(&Arc::new(state));
+            // Nobody waits for it.
+            drop(self.tell_to_take_up());
+        }
+        Some(wait)
+    }
+
+    /// From here on `state` is what runs.
+    fn publish(&self, state: &Arc<State>) {
+        self.metrics.declare(state.names());
+        self.published.publish(Arc::clone(state));
+        self.probe(state);
     }
 
     fn needs_restart(&self, config: &Config) -> NeedsRestart {
@@ -182,9 +228,14 @@ impl Control {
     }
 
     /// What a state is built in.
-    fn surroundings<'p>(&self, previous: Option<&'p State>) -> Surroundings<'p> {
+    fn surroundings<'p>(
+        &self,
+        previous: Option<&'p State>,
+        found: &'p dyn Fn(&UpstreamName, &ServerName) -> Vec<Found>,
+    ) -> Surroundings<'p> {
         Surroundings {
             previous,
+            found,
             workers: self.workers.len(),
             max_files: self.max_files,
             tls: &tls::settings,
@@ -328,6 +379,7 @@ impl Control {
                 .map(|(_, server)| server.health());
             probed
                 .all(|health| health.last_passed.is_some() || health.state != HealthState::Starting)
+                && self.names.all_tried()
         };
         self.phase() == Phase::Running && (self.started.elapsed() >= FIRST_RESULTS || results_in())
     }

@@ -5,8 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::core::Control;
-use crate::state::Member;
 use crate::telemetry::labels::ReloadResult;
+use crate::units::ServerName;
+use crate::upstream::resolve::Resolution;
 
 #[derive(Serialize)]
 pub(crate) struct Status {
@@ -51,6 +52,22 @@ struct Upstream {
     /// Requests that wait for a server with room.
     queued: usize,
     servers: Vec<Server>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<Name>,
+}
+
+/// A name among the servers.
+#[derive(Serialize)]
+struct Name {
+    name: String,
+    /// Those in use.
+    addresses: Vec<String>,
+    /// When they were answered.
+    resolved_at: Option<String>,
+    /// When that answer's time is over.
+    expires: Option<String>,
+    /// Why the last attempt failed; null after one that did not.
+    error: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -109,7 +126,8 @@ impl Status {
             upstreams: state
                 .upstreams
                 .iter()
-                .map(|upstream| Upstream::of(control, upstream))
+                .zip(&state.config.upstreams)
+                .map(|(upstream, config)| Upstream::of(control, upstream, config))
                 .collect(),
         }
     }
@@ -131,12 +149,18 @@ impl Listener {
 }
 
 impl Upstream {
-    fn of(control: &Control, upstream: &crate::state::Upstream) -> Self {
-        let servers = upstream.servers.iter().map(|Member { server, .. }| {
+    fn of(
+        control: &Control,
+        upstream: &crate::state::Upstream,
+        config: &crate::config::Upstream,
+    ) -> Self {
+        let names = control.names.of(config).into_iter();
+        let servers = upstream.servers.iter().map(|member| {
+            let server = &member.server;
             let standing = server.standing();
             let totals = control
                 .metrics
-                .server_totals(&upstream.name, server.address);
+                .server_totals(&upstream.name, &server.address);
             let quantile = |share| {
                 totals
                     .response
@@ -162,6 +186,22 @@ impl Upstream {
             name: upstream.name.to_string(),
             queued: upstream.group.queue.length(),
             servers: servers.collect(),
+            names: names
+                .map(|(name, resolution)| Name::of(&name, resolution))
+                .collect(),
+        }
+    }
+}
+
+impl Name {
+    fn of(name: &ServerName, resolution: Resolution) -> Self {
+        let addresses = resolution.servers().iter();
+        Self {
+            name: name.to_string(),
+            addresses: addresses.map(|found| found.address.to_string()).collect(),
+            resolved_at: resolution.resolved_at.map(time),
+            expires: resolution.expires.map(time),
+            error: resolution.error,
         }
     }
 }

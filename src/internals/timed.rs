@@ -20,7 +20,6 @@ use crate::route::{Table, Wanted};
 use crate::state::{Published, State, Surroundings};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::worker::WorkerMetrics;
-use crate::units::ServerAddr;
 use crate::upstream::http1::head::Asked;
 use crate::upstream::http1::workspace::Workspace;
 
@@ -83,6 +82,7 @@ impl ReceivedRequest {
         let clock = Clock::start();
         let around = Surroundings {
             previous: None,
+            found: &|_, _| Vec::new(),
             workers: 1,
             max_files: 1024,
             tls: &tls::settings,
@@ -122,7 +122,7 @@ impl ReceivedRequest {
         let listener = self.state.listeners.first()?.as_ref()?;
         let target = Target::of(&self.record.request, &listener.limits).ok()?;
         let upstream = self.state.upstreams.first()?;
-        let server: ServerAddr = upstream.servers.first()?.server.address;
+        let server = &upstream.servers.first()?.server.address;
         let head = RequestHead {
             record: &self.record,
             listener,

@@ -318,8 +318,11 @@ impl Forward<'_> {
                 let began = Instant::now();
                 let limit = self.upstream.upstream.connect_timeout;
                 // Boxed: seldom needed, and its state would make every request's larger.
-                let connecting =
-                    Box::pin(connect(server.server.address, &self.proxy.deadlines, limit));
+                let connecting = Box::pin(connect(
+                    &server.server.address,
+                    &self.proxy.deadlines,
+                    limit,
+                ));
                 let connection = within(route_deadline, connecting)
                     .await?
                     .map_err(Failure::Connect)?;
@@ -337,7 +340,7 @@ impl Forward<'_> {
                 listener: self.listener,
                 route: self.route,
                 upstream: &self.upstream.upstream,
-                server: server.server.address,
+                server: &server.server.address,
                 target: self.target,
                 body: upload.as_ref().map(Upload::length),
                 upgrade,
@@ -506,7 +509,7 @@ impl Failure {
     }
 
     fn told(self, server: &LocalServer) -> ProxyError {
-        let server = server.server.address;
+        let server = server.server.address.clone();
         match self {
             Self::Connect(source) => ProxyError::ConnectFailed { server, source },
             Self::Unsent => ProxyError::Exchange {

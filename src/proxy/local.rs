@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use crate::balance::{Balancer, Candidate, Latency, Occasion};
 use crate::config::{Balance, Retry};
 use crate::deadline::Ticks;
-use crate::state::{Action, Member, NO_ROUTE, State, Upstream};
+use crate::state::{Action, NO_ROUTE, State, Upstream};
 use crate::telemetry::worker::{
     ListenShard, RouteShard, ServerShard, UpstreamShard, WorkerMetrics,
 };
@@ -106,10 +106,8 @@ impl Local {
             .flat_map(|previous| &previous.upstreams)
         {
             for server in &upstream.servers {
-                known.insert(
-                    (upstream.upstream.name.clone(), server.server.address),
-                    Rc::clone(server),
-                );
+                let address = server.server.address.clone();
+                known.insert((upstream.upstream.name.clone(), address), Rc::clone(server));
             }
         }
         let upstreams = state
@@ -184,32 +182,29 @@ impl LocalUpstream {
         metrics: &Arc<WorkerMetrics>,
         seed: u64,
     ) -> Self {
-        let servers =
-            upstream
-                .servers
-                .iter()
-                .enumerate()
-                .map(|(number, Member { server, weight, .. })| {
-                    let local = known.get(&(upstream.name.clone(), server.address)).cloned();
-                    let local = local.unwrap_or_else(|| {
-                        Rc::new(LocalServer {
-                            server: Arc::clone(server),
-                            pool: Pool::new(upstream.pool),
-                            shard: metrics.server(&upstream.name, server.address),
-                            upstream: RefCell::new(Arc::clone(upstream)),
-                            slow_start: Cell::new(upstream.slow_start),
-                            latency: Latency::default(),
-                            weight: Cell::new(*weight),
-                            number: Cell::new(number),
-                        })
-                    });
-                    local.pool.set_limits(upstream.pool);
-                    local.upstream.replace(Arc::clone(upstream));
-                    local.slow_start.set(upstream.slow_start);
-                    local.weight.set(*weight);
-                    local.number.set(number);
-                    local
-                });
+        let servers = upstream.servers.iter().enumerate().map(|(number, member)| {
+            let (server, weight) = (&member.server, &member.weight);
+            let identity = (upstream.name.clone(), server.address.clone());
+            let local = known.get(&identity).cloned();
+            let local = local.unwrap_or_else(|| {
+                Rc::new(LocalServer {
+                    server: Arc::clone(server),
+                    pool: Pool::new(upstream.pool),
+                    shard: metrics.server(&upstream.name, &server.address),
+                    upstream: RefCell::new(Arc::clone(upstream)),
+                    slow_start: Cell::new(upstream.slow_start),
+                    latency: Latency::default(),
+                    weight: Cell::new(*weight),
+                    number: Cell::new(number),
+                })
+            });
+            local.pool.set_limits(upstream.pool);
+            local.upstream.replace(Arc::clone(upstream));
+            local.slow_start.set(upstream.slow_start);
+            local.weight.set(*weight);
+            local.number.set(number);
+            local
+        });
         let balancer = match &upstream.balance {
             Balance::RoundRobin => Balancer::round_robin(seed),
             Balance::LeastConnections => Balancer::least_connections(seed),

@@ -171,7 +171,7 @@ impl Record {
             upstream: route
                 .and_then(|route| state.upstream_of(route, self.choice))
                 .map(|upstream| upstream.name.as_str()),
-            server: self.server.as_ref().map(|server| server.server.address),
+            server: self.server.as_ref().map(|server| &server.server.address),
             attempts: self.attempts,
             queue_seconds: self.queued,
             connect_seconds: self.connect,

@@ -23,7 +23,7 @@ pub(crate) struct RequestHead<'r> {
     pub(crate) listener: &'r Listener,
     pub(crate) route: &'r Route,
     pub(crate) upstream: &'r Upstream,
-    pub(crate) server: ServerAddr,
+    pub(crate) server: &'r ServerAddr,
     pub(crate) target: &'r Target<'r>,
     /// `None`: no body.
     pub(crate) body: Option<UploadLength>,
@@ -89,7 +89,7 @@ impl RequestHead<'_> {
                 write_field(out, b"host", self.target.authority.as_bytes());
             }
             HostHeader::Preserve | HostHeader::Server => {
-                write_field(out, b"host", self.server.to_string().as_bytes())
+                write_field(out, b"host", self.server.host().as_bytes())
             }
             HostHeader::Fixed(host) => write_field(out, b"host", host.as_bytes()),
         }

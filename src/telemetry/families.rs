@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 
 use super::exposition::{Page, Series};
 use super::labels::{
-    Handshake, MethodLabel, Outcome, RefusedReason, ReloadResult, RetryReason, StatusClass,
+    Handshake, MethodLabel, Outcome, RefusedReason, ReloadResult, Resolving, RetryReason,
+    StatusClass,
 };
 use super::metrics::{Metrics, Names, lock};
 use super::shard::HistogramSnapshot;
@@ -197,7 +198,7 @@ impl Metrics {
     pub(super) fn write_upstreams(&self, page: &mut Page, names: &Names) {
         let source = lock(&self.servers).clone();
         let mut now = source.map_or_else(Vec::new, |source| source());
-        now.sort_by(|a, b| (&a.upstream, a.server).cmp(&(&b.upstream, b.server)));
+        now.sort_by(|a, b| (&a.upstream, &a.server).cmp(&(&b.upstream, &b.server)));
         page.gauges(
             "weir_server_requests_in_flight",
             "Requests that a server has not answered yet.",
@@ -221,6 +222,22 @@ impl Metrics {
             },
         );
 
+        let resolutions = lock(&self.resolutions).clone();
+        page.counters(
+            "weir_name_resolutions_total",
+            "Times that DNS was asked for a name among the servers.",
+            |series| {
+                for upstream in &names.resolving {
+                    let counts = resolutions.get(upstream).copied().unwrap_or_default();
+                    for (result, count) in Resolving::ALL.into_iter().zip(counts) {
+                        series.counter(
+                            &[("upstream", upstream.as_str()), ("result", result.label())],
+                            count,
+                        );
+                    }
+                }
+            },
+        );
         type Server = ([u64; Outcome::COUNT], HistogramSnapshot);
         let servers = self.sum(
             &names.servers,

@@ -172,6 +172,15 @@ label! {
 }
 
 label! {
+    /// What became of asking DNS for a name.
+    Resolving {
+        Ok = "ok",
+        /// No answer, none for one family of addresses, or that there is no such name.
+        Failed = "failed",
+    }
+}
+
+label! {
     /// How a reload of the config ended.
     ReloadResult {
         Ok = "ok",

@@ -4,14 +4,14 @@
 //! and no longer than their names are in the config. Label values are names of the config and the enums of
 //! [`labels`](super::labels), never what a client sent.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::exposition::Page;
-use super::labels::{Outcome, ReloadResult};
+use super::labels::{Outcome, ReloadResult, Resolving};
 use super::process;
 use super::shard::HistogramSnapshot;
 use super::worker::{RouteKey, ServerKey, WorkerMetrics};
@@ -28,6 +28,8 @@ pub(crate) struct Names {
     pub(super) route_names: BTreeSet<RouteName>,
     pub(super) upstreams: BTreeSet<UpstreamName>,
     pub(super) servers: BTreeSet<ServerKey>,
+    /// Upstreams with names among their servers.
+    pub(super) resolving: BTreeSet<UpstreamName>,
 }
 
 impl Names {
@@ -54,10 +56,15 @@ impl Names {
         self.upstreams.insert(upstream.clone());
     }
 
-    pub(crate) fn server(&mut self, upstream: &UpstreamName, server: ServerAddr) {
+    /// Its servers have names.
+    pub(crate) fn resolving(&mut self, upstream: &UpstreamName) {
+        self.resolving.insert(upstream.clone());
+    }
+
+    pub(crate) fn server(&mut self, upstream: &UpstreamName, server: &ServerAddr) {
         self.servers.insert(ServerKey {
             upstream: upstream.clone(),
-            server,
+            server: server.clone(),
         });
     }
 }
@@ -92,6 +99,7 @@ pub(crate) struct Metrics {
     names: Mutex<Arc<Names>>,
     pub(super) config: Mutex<RunningConfig>,
     pub(super) reloads: [AtomicU64; ReloadResult::COUNT],
+    pub(super) resolutions: Mutex<BTreeMap<UpstreamName, [u64; Resolving::COUNT]>>,
     pub(super) servers: Mutex<Option<Arc<ServerSource>>>,
     pub(super) access_log_dropped: Mutex<Arc<AtomicU64>>,
 }
@@ -110,6 +118,7 @@ impl Metrics {
             names: Mutex::default(),
             config: Mutex::default(),
             reloads: Default::default(),
+            resolutions: Mutex::default(),
             servers: Mutex::default(),
             access_log_dropped: Mutex::default(),
         }
@@ -134,6 +143,7 @@ impl Metrics {
         for worker in &self.workers {
             worker.retain(&names);
         }
+        lock(&self.resolutions).retain(|upstream, _| names.resolving.contains(upstream));
     }
 
     /// Says which config is running, after a start, a reload or a rollback.
@@ -150,6 +160,12 @@ impl Metrics {
     /// Counts a reload, and nothing else.
     pub(crate) fn reloaded(&self, result: ReloadResult) {
         self.reloads[result as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts that DNS was asked for a server of an upstream.
+    pub(crate) fn resolved(&self, upstream: &UpstreamName, result: Resolving) {
+        let mut resolutions = lock(&self.resolutions);
+        resolutions.entry(upstream.clone()).or_default()[result as usize] += 1;
     }
 
     /// Where to ask for the state of the servers.
@@ -182,11 +198,11 @@ impl Metrics {
     pub(crate) fn server_totals(
         &self,
         upstream: &UpstreamName,
-        server: ServerAddr,
+        server: &ServerAddr,
     ) -> ServerTotals {
         let key = ServerKey {
             upstream: upstream.clone(),
-            server,
+            server: server.clone(),
         };
         let mut totals = ServerTotals::default();
         for shard in self
@@ -238,7 +254,7 @@ mod tests {
     use super::*;
 
     fn server() -> ServerAddr {
-        ServerAddr("127.0.0.1:3000".parse().unwrap())
+        ServerAddr::Ip("127.0.0.1:3000".parse().unwrap())
     }
 
     fn names() -> Names {
@@ -247,7 +263,7 @@ mod tests {
         names.route(&"web".into(), &"site".into(), Some(&"app".into()));
         names.route(&"web".into(), &"old".into(), None);
         names.upstream(&"app".into());
-        names.server(&"app".into(), server());
+        names.server(&"app".into(), &server());
         names
     }
 
@@ -364,11 +380,11 @@ mod tests {
             listener.refused(RefusedReason::NoRoute);
             listener.received.add(10);
             worker
-                .server(&"app".into(), server())
+                .server(&"app".into(), &server())
                 .ended(Outcome::Timeout);
-            worker.server(&"app".into(), server()).ended(Outcome::Ok);
+            worker.server(&"app".into(), &server()).ended(Outcome::Ok);
             worker
-                .server(&"app".into(), server())
+                .server(&"app".into(), &server())
                 .response
                 .observe(Duration::from_millis(3));
             worker.upstream(&"app".into()).retried(RetryReason::Stale);
@@ -425,7 +441,7 @@ mod tests {
         }
         assert_eq!(metrics.connections(&"web".into()), 3);
         assert_eq!(metrics.worker_connections(), [5, 5]);
-        let totals = metrics.server_totals(&"app".into(), server());
+        let totals = metrics.server_totals(&"app".into(), &server());
         assert_eq!(
             (totals.requests, totals.failures, totals.response.count()),
             (4, 2, 2)

@@ -168,11 +168,11 @@ impl WorkerMetrics {
         })
     }
 
-    pub(crate) fn server(&self, upstream: &UpstreamName, server: ServerAddr) -> Arc<ServerShard> {
+    pub(crate) fn server(&self, upstream: &UpstreamName, server: &ServerAddr) -> Arc<ServerShard> {
         self.servers.find_or_make(
             ServerKey {
                 upstream: upstream.clone(),
-                server,
+                server: server.clone(),
             },
             ServerShard::default,
         )

@@ -4,9 +4,8 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use tokio::net::TcpStream;
-
 use super::http1::Connection;
+use super::stream::Stream;
 use crate::deadline::{Deadlines, Ticks};
 use crate::units::ServerAddr;
 
@@ -23,14 +22,14 @@ pub(crate) enum ConnectError {
 
 /// Opens a connection within `limit`.
 pub(crate) async fn connect(
-    server: ServerAddr,
+    server: &ServerAddr,
     deadlines: &Rc<Deadlines>,
     limit: Ticks,
 ) -> Result<Box<Connection>, ConnectError> {
     let deadline = deadlines.deadline();
     deadline.arm(limit);
     let stream = {
-        let mut connecting = std::pin::pin!(TcpStream::connect(server.0));
+        let mut connecting = std::pin::pin!(Stream::connect(server));
         std::future::poll_fn(|context: &mut Context<'_>| {
             if let Poll::Ready(result) = connecting.as_mut().poll(context) {
                 return Poll::Ready(result.map_err(failure));
@@ -41,15 +40,14 @@ pub(crate) async fn connect(
         })
         .await?
     };
-    // Heads and bodies are written whole; waiting for more would only add delay.
-    let _ = stream.set_nodelay(true);
     deadline.disarm();
     Ok(Box::new(Connection::new(stream, deadline, deadlines.now())))
 }
 
 fn failure(error: io::Error) -> ConnectError {
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => ConnectError::Refused,
+        // Nobody listens on that port, or has made a socket of that name.
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => ConnectError::Refused,
         io::ErrorKind::TimedOut => ConnectError::TimedOut,
         _ => ConnectError::Failed(error),
     }

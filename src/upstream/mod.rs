@@ -8,4 +8,6 @@ pub(crate) mod health;
 pub(crate) mod http1;
 pub(crate) mod pool;
 pub(crate) mod queue;
+pub(crate) mod resolve;
 pub(crate) mod server;
+pub(crate) mod stream;

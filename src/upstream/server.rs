@@ -411,7 +411,7 @@ mod tests {
     fn server() -> Server {
         Server::new(
             UpstreamName::from("app"),
-            ServerAddr("127.0.0.1:1".parse().unwrap()),
+            ServerAddr::Ip("127.0.0.1:1".parse().unwrap()),
             Arc::new(Group::new(Clock::start())),
             true,
             SystemTime::UNIX_EPOCH,

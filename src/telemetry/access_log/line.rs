@@ -31,7 +31,7 @@ pub(crate) struct Line<'a> {
     pub(crate) route: Option<&'a str>,
     pub(crate) upstream: Option<&'a str>,
     /// The server of the last attempt.
-    pub(crate) server: Option<ServerAddr>,
+    pub(crate) server: Option<&'a ServerAddr>,
     pub(crate) attempts: u32,
     /// `None`: it did not wait for a server with room.
     pub(crate) queue_seconds: Option<Duration>,
@@ -80,7 +80,10 @@ impl Line<'_> {
         optional(to, ",\"upstream\":\"", self.upstream.map(str::as_bytes));
         if let Some(server) = self.server {
             raw(to, ",\"server\":\"");
-            escape::socket(to, server.0);
+            match server {
+                ServerAddr::Ip(address) => escape::socket(to, *address),
+                ServerAddr::Unix(_) => escape::json(to, server.to_string().as_bytes(), LIMIT),
+            }
             raw(to, "\"");
         }
         number(to, ",\"attempts\":", u64::from(self.attempts));
@@ -134,6 +137,9 @@ impl Line<'_> {
 
     #[cfg(test)]
     pub(super) fn example() -> Self {
+        use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+        static SERVER: ServerAddr =
+            ServerAddr::Ip(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3000));
         Self {
             time: std::time::UNIX_EPOCH + Duration::from_millis(1_795_355_736_045),
             request_id: b"0123456789abcdef0123456789abcdef",
@@ -149,7 +155,7 @@ impl Line<'_> {
             seconds: Duration::from_micros(1_500),
             route: Some("site"),
             upstream: Some("app"),
-            server: Some(ServerAddr(([127, 0, 0, 1], 3000).into())),
+            server: Some(&SERVER),
             attempts: 1,
             queue_seconds: None,
             connect_seconds: None,
@@ -308,6 +314,17 @@ mod tests {
             b"\"\\\n\r\t\0\x1b\x7f \xc2\x9b\x85\xe2\x80\xa8\xa9\xed\xa0\xf0\x9f\x98\x80{}".to_vec(),
         );
         prop::collection::vec(prop_oneof![any::<u8>(), tricky], 0..300)
+    }
+
+    #[test]
+    fn the_path_of_a_socket_is_escaped() {
+        let server = ServerAddr::Unix(std::path::Path::new("/run/\"a\"\n.sock").into());
+        let socket = Line {
+            server: Some(&server),
+            ..Line::example()
+        };
+        let value: Value = serde_json::from_str(&line(&socket, AccessFormat::Json)).unwrap();
+        assert_eq!(value["server"], "unix:/run/\"a\"\n.sock");
     }
 
     proptest! {

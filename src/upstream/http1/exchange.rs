@@ -10,7 +10,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use http_body::Body;
-use tokio::net::TcpStream;
 use tokio_util::io::poll_write_buf;
 
 use super::framing::{BadFraming, Framing};
@@ -18,13 +17,14 @@ use super::head::{Asked, BadHead, MAX_HEAD, ResponseHead};
 use super::upload::{Peer, Upload, UploadError};
 use super::workspace::{COPY_UP_TO, READ_SIZE, Workspace};
 use crate::deadline::{Deadline, Ticks};
+use crate::upstream::stream::Stream;
 
 /// Informational responses skipped before a server counts as broken.
 const MAX_INFORMATIONAL: u32 = 32;
 
 /// A connection to a server. It carries one exchange at a time and is dropped after any doubt.
 pub(crate) struct Connection {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     /// Read, not yet decoded.
     pub(crate) unread: Bytes,
     /// Of the request head, what the socket did not take at once.
@@ -78,7 +78,7 @@ pub(crate) enum ExchangeError {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, deadline: Deadline, now: u64) -> Self {
+    pub(crate) fn new(stream: Stream, deadline: Deadline, now: u64) -> Self {
         Self {
             stream,
             unread: Bytes::new(),

@@ -21,6 +21,7 @@ use super::workspace::Workspace;
 use super::{Connection, Decoded, ExchangeError, Upload};
 use crate::deadline::{Clock, Deadlines, Ticks};
 use crate::semantics::hop_by_hop::{Nominated, is_hop_by_hop};
+use crate::upstream::stream::Stream;
 
 /// Where we refuse, or see a break, and hyper reads a complete response.
 const STRICTER: &[(&str, &str)] = &[
@@ -189,7 +190,7 @@ async fn ours(script: Script, head: bool) -> Outcome {
     let (stream, server) = sockets().await;
     let playing = tokio::spawn(script.play(server));
     let deadlines = Deadlines::new(Clock::start());
-    let mut connection = Connection::new(stream, deadlines.deadline(), 0);
+    let mut connection = Connection::new(Stream::Tcp(stream), deadlines.deadline(), 0);
     let outcome = receive(&mut connection, head).await;
     playing.abort();
     outcome.unwrap_or_else(|error| Outcome::Refused(chain(&error)))
@@ -494,7 +495,7 @@ proptest! {
             let (stream, server) = sockets().await;
             let playing = tokio::spawn(Script { wire, cuts, then: Then::Waits }.play(server));
             let deadlines = Deadlines::new(Clock::start());
-            let mut connection = Connection::new(stream, deadlines.deadline(), 0);
+            let mut connection = Connection::new(Stream::Tcp(stream), deadlines.deadline(), 0);
             for (_, body) in [&first, &second] {
                 let outcome = receive(&mut connection, false).await.unwrap();
                 let Outcome::Response { body: read, complete, .. } = outcome else { unreachable!() };

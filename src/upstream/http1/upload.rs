@@ -10,9 +10,10 @@ use bytes::buf::Chain;
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame};
-use tokio::net::TcpStream;
+
 use tokio_util::io::poll_write_buf;
 
+use crate::upstream::stream::Stream;
 use super::exchange::ExchangeError;
 use crate::deadline::{Deadline, Ticks};
 
@@ -181,7 +182,7 @@ where
     pub(super) fn poll(
         &mut self,
         context: &mut Context<'_>,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
     ) -> Poll<Result<(), UploadError>> {
         loop {
             while self.pending.has_remaining() {

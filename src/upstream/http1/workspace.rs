@@ -6,11 +6,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
 use super::head::{Asked, BadHead, ResponseHead, parse_response};
 use super::known_lines::KnownLines;
+use crate::upstream::stream::Stream;
 
 /// The most that one read takes, and so what a response may hold in memory while its client is slow. What is read at once
 /// is written at once: it fits into one segment of a loopback connection (65,483 bytes), where 64 KiB would make a full
@@ -47,7 +47,7 @@ impl Workspace {
     /// may stay in the shared buffer; what may last is moved out of it, lest a few bytes pin all of it.
     pub(super) fn poll_read(
         &self,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         context: &mut Context<'_>,
         before: &[u8],
         limit: usize,

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod control;
+pub mod dns;
 pub mod http2;
 pub mod manual;
 pub mod origin;

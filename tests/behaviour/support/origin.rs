@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
@@ -74,8 +74,44 @@ impl Origin {
     /// Reads each request whole (`Content-Length` and chunked bodies) and writes what `answer` makes of it. An answer that
     /// is empty, or whose head says `Connection: close`, ends the connection.
     pub async fn start(answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::on(bound().await, answer)
+    }
+
+    /// The same on 127.0.0.1, 127.0.0.2 and so on, on one port for all of them: the servers of one name. Each answers
+    /// `200 OK` with its address, or what `answer` makes of that and a request.
+    pub async fn on_one_port<const N: usize>(
+        answer: impl Fn(SocketAddr, &Request) -> Vec<u8> + Clone + Send + Sync + 'static,
+    ) -> [Self; N] {
+        let sockets = 'port: loop {
+            let first = bound().await;
+            let port = first.local_addr().unwrap().port();
+            let mut sockets = vec![first];
+            for number in 2..=N {
+                let address = SocketAddr::from(([127, 0, 0, number as u8], port));
+                match TcpListener::bind(address).await {
+                    Ok(socket) => sockets.push(socket),
+                    // Somebody else's.
+                    Err(_) => continue 'port,
+                }
+            }
+            break sockets;
+        };
+        let origins = sockets.into_iter().map(|socket| {
+            let (answer, address) = (answer.clone(), socket.local_addr().unwrap());
+            Self::on(socket, move |request| answer(address, request))
+        });
+        let Ok(origins) = origins.collect::<Vec<_>>().try_into() else {
+            unreachable!("as many as sockets")
+        };
+        origins
+    }
+
+    fn on(
+        socket: TcpListener,
+        answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
         let answer = Arc::new(answer);
-        Self::serve(move |mut stream, connection, seen| {
+        Self::serve(socket, move |mut stream, connection, seen| {
             let answer = Arc::clone(&answer);
             async move {
                 let mut buffer = Vec::new();
@@ -103,7 +139,6 @@ impl Origin {
                 }
             }
         })
-        .await
     }
 
     /// Answers every request with these bytes.
@@ -121,10 +156,13 @@ impl Origin {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        Self::serve(move |stream, number, _| handle(stream, number)).await
+        Self::serve(bound().await, move |stream, number, _| {
+            handle(stream, number)
+        })
     }
 
-    async fn serve<F>(
+    fn serve<F>(
+        socket: TcpListener,
         handle: impl Fn(TcpStream, usize, Box<dyn Fn(Request) + Send + Sync>) -> F
         + Send
         + Sync
@@ -133,7 +171,6 @@ impl Origin {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let known = Arc::clone(&seen);
@@ -191,6 +228,11 @@ impl Drop for Origin {
     }
 }
 
+/// A free port of 127.0.0.1.
+async fn bound() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.unwrap()
+}
+
 /// `200 OK` with a body of known length.
 pub fn ok(body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
@@ -202,7 +244,7 @@ pub fn ok(body: impl AsRef<[u8]>) -> Vec<u8> {
 
 /// Reads one request; `None` at the end of the stream. `buffer` keeps what came behind it.
 pub async fn read_request(
-    stream: &mut TcpStream,
+    stream: &mut (impl AsyncRead + Unpin),
     buffer: &mut Vec<u8>,
 ) -> Option<(String, Vec<u8>)> {
     let end = loop {

@@ -1,24 +1,24 @@
 //! Active health checks: one prober per server and process. Probes use connections of their own.
 
+mod grpc;
+mod http;
+
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderValue, Request, header};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::server::{Closed, HealthState, Server};
+use super::stream::Stream;
 use crate::config::{HealthCheck, HealthCheckKind};
 use crate::units::{ServerAddr, UpstreamName};
 
 /// How much of a probe's response is looked at.
 const MAX_BODY: usize = 64 * 1024;
+/// What probes call themselves where the config says nothing else.
+const USER_AGENT: &str = "weir-health-check";
 
 /// The probers of all servers.
 #[derive(Default)]
@@ -43,7 +43,7 @@ impl Probers {
     ) {
         let mut before = std::mem::take(&mut self.0);
         for (check, server) in servers {
-            let identity = (server.upstream.clone(), server.address);
+            let identity = (server.upstream.clone(), server.address.clone());
             let prober = before
                 .remove(&identity)
                 .filter(|prober| prober.check == *check)
@@ -61,7 +61,7 @@ async fn keep_probing(check: HealthCheck, server: Arc<Server>) {
     let mut jitter = Jitter::new(&server);
     loop {
         let began = server.group.clock.now();
-        let result = match timeout(check.timeout, probe(&check, server.address)).await {
+        let result = match timeout(check.timeout, probe(&check, &server.address)).await {
             Ok(result) => result,
             Err(_) => Err(format!(
                 "timed out after {}",
@@ -107,7 +107,7 @@ struct Jitter(u64);
 impl Jitter {
     fn new(server: &Server) -> Self {
         use std::hash::{BuildHasher, RandomState};
-        Self(RandomState::new().hash_one(server.address) | 1)
+        Self(RandomState::new().hash_one(&server.address) | 1)
     }
 
     fn spread(&mut self, interval: Duration) -> Duration {
@@ -120,66 +120,19 @@ impl Jitter {
 }
 
 /// One check. The error is its reason, in few words.
-async fn probe(check: &HealthCheck, server: ServerAddr) -> Result<(), String> {
-    let address = SocketAddr::new(server.0.ip(), check.port.unwrap_or(server.0.port()));
-    let stream = TcpStream::connect(address)
+async fn probe(check: &HealthCheck, server: &ServerAddr) -> Result<(), String> {
+    let mut server = server.clone();
+    if let (ServerAddr::Ip(address), Some(port)) = (&mut server, check.port) {
+        address.set_port(port);
+    }
+    let stream = Stream::connect(&server)
         .await
         .map_err(|error| reason(&error))?;
-    let HealthCheckKind::Http {
-        path,
-        method,
-        host,
-        headers,
-        status,
-        body,
-    } = &check.kind
-    else {
-        return Ok(());
-    };
-    let host = match host {
-        Some(host) => host.clone(),
-        None => HeaderValue::try_from(address.to_string()).map_err(|_| "bad host".to_owned())?,
-    };
-    let mut request = Request::builder()
-        .method(method)
-        .uri(path.as_str())
-        .header(header::HOST, host);
-    for (name, value) in headers {
-        request = request.header(name, value);
+    match &check.kind {
+        HealthCheckKind::Tcp => Ok(()),
+        HealthCheckKind::Http(expected) => http::probe(expected, stream, &server.host()).await,
+        HealthCheckKind::Grpc(expected) => grpc::probe(expected, stream, &server.host()).await,
     }
-    if !headers.iter().any(|(name, _)| *name == header::USER_AGENT) {
-        request = request.header(header::USER_AGENT, "weir-health-check");
-    }
-    let request = request
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|_| "the check's request is invalid".to_owned())?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|_| "connection failed".to_owned())?;
-    let connection = AbortOnDrop(tokio::spawn(connection).abort_handle());
-    let response = sender.send_request(request).await.map_err(|error| {
-        if error.is_parse() {
-            "not an HTTP response".to_owned()
-        } else {
-            "connection closed without a response".to_owned()
-        }
-    })?;
-    let code = response.status().as_u16();
-    if !status.iter().any(|&(from, to)| (from..=to).contains(&code)) {
-        return Err(format!("status {code}"));
-    }
-    if let Some(wanted) = body {
-        let collected = Limited::new(response.into_body(), MAX_BODY).collect().await;
-        let bytes = collected
-            .map_err(|_| "the body broke off or is larger than 64 KiB".to_owned())?
-            .to_bytes();
-        if !contains(&bytes, wanted.as_bytes()) {
-            return Err("the body does not contain what it must".to_owned());
-        }
-    }
-    drop(connection);
-    Ok(())
 }
 
 /// Ends the task of a probe's connection, however the probe ends.
@@ -191,13 +144,11 @@ impl Drop for AbortOnDrop {
     }
 }
 
-fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
-    wanted.is_empty() || bytes.windows(wanted.len()).any(|window| window == wanted)
-}
-
 fn reason(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        std::io::ErrorKind::NotFound => "no such socket".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         std::io::ErrorKind::HostUnreachable => "host unreachable".to_owned(),
         std::io::ErrorKind::NetworkUnreachable => "network unreachable".to_owned(),
         std::io::ErrorKind::TimedOut => "connecting timed out".to_owned(),
@@ -215,7 +166,7 @@ mod tests {
     fn jitter_stays_within_a_tenth() {
         let server = Server::new(
             UpstreamName::from("app"),
-            ServerAddr("127.0.0.1:1".parse().unwrap()),
+            ServerAddr::Ip("127.0.0.1:1".parse().unwrap()),
             Arc::new(Group::new(Clock::start())),
             true,
             SystemTime::now(),
