@@ -59,14 +59,16 @@ impl LocalUpstream {
         })
     }
 
-    /// All are out, by the word of checks and failures that may be wrong.
+    /// All are out, by the word of checks and failures that may be wrong. That of an operator is not doubted.
     #[cold]
     fn choose_despite(&self) -> Option<Choice> {
         match self.upstream.on_all_down {
             OnAllDown::TryAnyway => {
-                let promising = self.pick(|server| server.server.is_promising());
+                let in_service = |server: &Rc<LocalServer>| !server.server.is_drained();
+                let promising =
+                    self.pick(|server| server.server.is_promising() && in_service(server));
                 Some(Choice {
-                    server: Rc::clone(promising.or_else(|| self.pick(|_| true))?),
+                    server: Rc::clone(promising.or_else(|| self.pick(in_service))?),
                     way: Way::Despite,
                 })
             }

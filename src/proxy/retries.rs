@@ -158,6 +158,8 @@ impl<'r> Retrying<'r> {
             (Some(choice), _) => choice,
             // It would be refused again.
             (None, RetryReason::Connect) => return None,
+            // It was taken out of service in the meantime.
+            (None, _) if failed.server.is_drained() => return None,
             (None, _) => Choice {
                 server: Rc::clone(failed),
                 way: Way::Usual,

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use tokio::sync::Notify;
 
+use super::drain::Drain;
 use super::ejection::{Cause, Ejection, Rules};
 use super::group::Group;
 use crate::deadline::Ticks;
@@ -32,6 +33,7 @@ pub(crate) struct Server {
     pub(crate) hurry: Notify,
     health: Mutex<Health>,
     ejection: Mutex<Ejection>,
+    pub(super) drain: Mutex<Option<Drain>>,
 }
 
 /// A reason to give a server no new requests.
@@ -42,6 +44,8 @@ pub(crate) enum Closed {
     Down = 1,
     /// Requests failed on it.
     Ejected = 2,
+    /// An operator has taken it out of service.
+    Drained = 4,
 }
 
 /// What the health checks found out, for operators.
@@ -108,6 +112,7 @@ impl Server {
                 probed,
             }),
             ejection: Mutex::default(),
+            drain: Mutex::default(),
         }
     }
 
@@ -123,7 +128,10 @@ impl Server {
 
     /// Counts a request out.
     pub(crate) fn finish(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let before = self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if before == 1 && self.is_drained() {
+            self.emptied();
+        }
     }
 
     /// Whether new requests may go there.
@@ -136,13 +144,13 @@ impl Server {
         self.closed.load(Ordering::Relaxed) & reason as u8 != 0
     }
 
-    fn close(&self, reason: Closed) {
+    pub(super) fn close(&self, reason: Closed) {
         self.closed.fetch_or(reason as u8, Ordering::Relaxed);
         self.promising.store(false, Ordering::Relaxed);
     }
 
     /// Takes a reason away. If it was the last one, the server's share begins to grow.
-    fn open(&self, reason: Closed) {
+    pub(super) fn open(&self, reason: Closed) {
         let before = self.closed.fetch_and(!(reason as u8), Ordering::Relaxed);
         if before == reason as u8 {
             self.promising.store(false, Ordering::Relaxed);
@@ -253,6 +261,9 @@ impl Server {
 
     /// What operators are told: the strongest reason why it takes no traffic.
     pub(crate) fn standing(&self) -> Standing {
+        if let Some(drained) = self.drain_standing() {
+            return drained;
+        }
         let health = self.health();
         let ejected = self.ejection().reason();
         match (health.state, ejected) {
