@@ -25,33 +25,52 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
 }
 
+/// A weir that runs, and where it was said to be.
+pub(super) struct Reached {
+    address: Address,
+    token: Option<String>,
+}
+
+/// Finds out where it is. Whoever asks several times asks the same one each time, whatever becomes of the config file.
+pub(super) fn reach(weir: &RunningWeir) -> anyhow::Result<Reached> {
+    let (address, token) = whom(weir)?;
+    Ok(Reached { address, token })
+}
+
 /// Sends one request, and waits for its answer.
 pub(super) fn ask(weir: &RunningWeir, method: Method, path: &str) -> anyhow::Result<Answer> {
-    let (address, token) = whom(weir)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let asking = async {
-            match &address {
-                Address::Tcp(host) => {
-                    let stream = TcpStream::connect(host).await.with_context(|| {
-                        format!("cannot reach weir at `{host}`; is it running?")
-                    })?;
-                    exchange(stream, host, method, path, token.as_deref()).await
+    reach(weir)?.ask(method, path)
+}
+
+impl Reached {
+    /// Sends one request, and waits for its answer.
+    pub(super) fn ask(&self, method: Method, path: &str) -> anyhow::Result<Answer> {
+        let token = self.token.as_deref();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let asking = async {
+                match &self.address {
+                    Address::Tcp(host) => {
+                        let stream = TcpStream::connect(host).await.with_context(|| {
+                            format!("cannot reach weir at `{host}`; is it running?")
+                        })?;
+                        exchange(stream, host, method, path, token).await
+                    }
+                    Address::Unix(socket) => {
+                        let stream = UnixStream::connect(socket).await.with_context(|| {
+                            format!("cannot reach weir at `{socket}`; is it running?")
+                        })?;
+                        exchange(stream, "localhost", method, path, token).await
+                    }
                 }
-                Address::Unix(socket) => {
-                    let stream = UnixStream::connect(socket).await.with_context(|| {
-                        format!("cannot reach weir at `{socket}`; is it running?")
-                    })?;
-                    exchange(stream, "localhost", method, path, token.as_deref()).await
-                }
-            }
-        };
-        tokio::time::timeout(PATIENCE, asking)
-            .await
-            .map_err(|_| anyhow!("no answer within 30 seconds"))?
-    })
+            };
+            tokio::time::timeout(PATIENCE, asking)
+                .await
+                .map_err(|_| anyhow!("no answer within 30 seconds"))?
+        })
+    }
 }
 
 enum Address {

@@ -7,6 +7,7 @@
 mod admin_client;
 mod check;
 mod demo;
+mod drain;
 mod reload;
 mod run;
 mod status;
@@ -54,6 +55,24 @@ enum Command {
     },
     /// Makes a running weir take its config file now. Exit code: 0 taken, 1 refused, 2 not reachable.
     Reload(RunningWeir),
+    /// Takes a server out of service: it gets no new requests, also after a reload, until `weir ready` or the end of the
+    /// process. Waits until its last request has ended. Exit code: 0 empty (with `--no-wait`: drained), 1 refused or not
+    /// empty in time, 2 not reachable.
+    Drain {
+        #[command(flatten)]
+        server: drain::Named,
+        #[command(flatten)]
+        wait: drain::Wait,
+        #[command(flatten)]
+        running: RunningWeir,
+    },
+    /// Takes a server that was drained back into service. Exit code: 0 done, 1 refused, 2 not reachable.
+    Ready {
+        #[command(flatten)]
+        server: drain::Named,
+        #[command(flatten)]
+        running: RunningWeir,
+    },
 }
 
 #[derive(Args)]
@@ -88,6 +107,12 @@ pub fn main() -> ExitCode {
         } => return check::check(config.config, show, format),
         Command::Status { running, json } => status::status(&running, json),
         Command::Reload(running) => reload::reload(&running),
+        Command::Drain {
+            server,
+            wait,
+            running,
+        } => drain::drain(&running, &server, &wait),
+        Command::Ready { server, running } => drain::ready(&running, &server),
     };
     result.unwrap_or_else(|error| {
         report(&error);

@@ -1,4 +1,4 @@
-//! The admin address: probes, metrics, status, reload.
+//! The admin address: probes, metrics, status, reload, drain.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path as Named, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
@@ -25,6 +26,7 @@ use tokio::time::timeout;
 
 use super::admin_access::Access;
 use super::core::{Control, chain, restart_message};
+use super::drain::{Drained, Unknown};
 use super::reload::Source;
 use super::sockets::BindError;
 use super::status::Status;
@@ -212,6 +214,14 @@ impl Admin {
             .route("/metrics", get(metrics))
             .route("/api/status", get(status))
             .route("/api/reload", post(reload))
+            .route(
+                "/api/upstreams/{upstream}/servers/{server}/drain",
+                post(drain),
+            )
+            .route(
+                "/api/upstreams/{upstream}/servers/{server}/ready",
+                post(ready),
+            )
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
             .layer(middleware::from_fn_with_state(Arc::clone(self), guard))
@@ -389,7 +399,9 @@ async fn index() -> &'static str {
     concat!(
         "weir ",
         env!("CARGO_PKG_VERSION"),
-        "\n\nGET  /healthz\nGET  /readyz\nGET  /metrics\nGET  /api/status\nPOST /api/reload\n"
+        "\n\nGET  /healthz\nGET  /readyz\nGET  /metrics\nGET  /api/status\nPOST /api/reload\n",
+        "POST /api/upstreams/UPSTREAM/servers/HOST:PORT/drain\n",
+        "POST /api/upstreams/UPSTREAM/servers/HOST:PORT/ready\n"
     )
 }
 
@@ -450,4 +462,46 @@ async fn reload(State(admin): State<Arc<Admin>>) -> Response {
             "the config could not be read; see the log",
         ),
     }
+}
+
+/// Upstream and server in a path, percent-decoded.
+type ServerPath = Result<Named<(String, String)>, PathRejection>;
+
+async fn drain(State(admin): State<Arc<Admin>>, path: ServerPath) -> Response {
+    let Ok(Named((upstream, server))) = path else {
+        return unreadable();
+    };
+    // In a task of its own: whoever asked may go away in the middle of it.
+    let drained = tokio::spawn(async move { admin.control.drain(&upstream, &server).await });
+    match drained.await {
+        Ok(drained) => standing(drained),
+        Err(_) => told(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the server could not be drained; see the log",
+        ),
+    }
+}
+
+async fn ready(State(admin): State<Arc<Admin>>, path: ServerPath) -> Response {
+    match path {
+        Ok(Named((upstream, server))) => standing(admin.control.ready(&upstream, &server)),
+        Err(_) => unreadable(),
+    }
+}
+
+fn standing(drained: Result<Drained, Unknown>) -> Response {
+    match drained {
+        Ok(drained) => Json(drained).into_response(),
+        Err(unknown) => {
+            let body = json!({ "error": unknown.to_string() });
+            (StatusCode::NOT_FOUND, Json(body)).into_response()
+        }
+    }
+}
+
+fn unreadable() -> Response {
+    told(
+        StatusCode::BAD_REQUEST,
+        "the names in the path are not UTF-8",
+    )
 }

@@ -322,6 +322,22 @@ impl Control {
         self.workers.iter().map(tell).collect()
     }
 
+    /// Returns when no worker is any more at what it was doing, between two waits, when this was called.
+    pub(super) async fn workers_moved_on(&self) {
+        let moved_on = {
+            // Not in the middle of a reload, whose sockets a worker closes for whoever asks first.
+            let _no_reload = lock(&self.sockets);
+            if self.phase() == Phase::Stopping {
+                return;
+            }
+            self.tell_to_take_up()
+        };
+        for worker in moved_on {
+            // A worker that is gone does nothing.
+            let _ = worker.await;
+        }
+    }
+
     /// Notes how a reload went, for everyone who asks.
     pub(crate) fn note(&self, result: &Result<NeedsRestart, ReloadError>) {
         let (result, message) = match result {

@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod admin_access;
 pub(crate) mod core;
+mod drain;
 pub(crate) mod names;
 pub(crate) mod reload;
 mod sockets;

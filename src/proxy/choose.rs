@@ -119,7 +119,9 @@ impl LocalUpstream {
     /// So few accept traffic that those would be overrun: all of them are used.
     #[cold]
     fn panic(&self, occasion: Occasion) -> Option<Flight> {
-        let server = self.pick(occasion, |server| server.server.has_room())?;
+        let in_service =
+            |server: &Rc<LocalServer>| server.server.has_room() && !server.server.is_drained();
+        let server = self.pick(occasion, in_service)?;
         let way = if server.server.accepts_traffic() {
             Way::Usual
         } else {
@@ -140,7 +142,7 @@ impl LocalUpstream {
         flight
     }
 
-    /// All are out, by the word of checks and failures that may be wrong.
+    /// All are out, by the word of checks and failures that may be wrong. That of an operator is not doubted.
     #[cold]
     fn choose_despite(&self) -> Chosen {
         match self.upstream.on_all_down {
@@ -148,7 +150,7 @@ impl LocalUpstream {
                 let all = || {
                     self.servers
                         .iter()
-                        .filter(|server| server.server.has_room())
+                        .filter(|server| server.server.has_room() && !server.server.is_drained())
                 };
                 let promising = all().find(|server| server.server.is_promising());
                 let least = || {

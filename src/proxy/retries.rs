@@ -155,6 +155,8 @@ impl<'r> Retrying<'r> {
         let chosen = match (other, reason) {
             // It would be refused again.
             (Chosen::Nobody, RetryReason::Connect) => return Chosen::Nobody,
+            // It was taken out of service in the meantime.
+            (Chosen::Nobody, _) if failed.server.is_drained() => return Chosen::Nobody,
             (Chosen::Nobody, _) => Chosen::Same,
             (chosen, _) => chosen,
         };

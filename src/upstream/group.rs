@@ -97,12 +97,12 @@ impl Group {
         let mut next = NEVER;
         for (number, server) in servers.enumerate() {
             let mut ejection = server.ejection();
-            // What is down by its checks has its probes for trials.
-            let is_down = server.is_closed_by(Closed::Down);
-            if found.is_none() && !is_down && ejection.begin_trial(now) {
+            // What is down by its checks has its probes for trials; what is drained gets nothing.
+            let is_out = server.is_closed_by(Closed::Down) || server.is_drained();
+            if found.is_none() && !is_out && ejection.begin_trial(now) {
                 found = Some(number);
             } else if let Some(at) = ejection.trial_at() {
-                next = next.min(if is_down { at.max(now + LATER) } else { at });
+                next = next.min(if is_out { at.max(now + LATER) } else { at });
             }
         }
         self.next_trial.store(next, Ordering::Relaxed);

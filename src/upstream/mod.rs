@@ -2,6 +2,7 @@
 
 pub(crate) mod budget;
 pub(crate) mod connect;
+pub(crate) mod drain;
 pub(crate) mod ejection;
 pub(crate) mod group;
 pub(crate) mod health;

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use tokio::sync::Notify;
 
+use super::drain::Drain;
 use super::ejection::{Cause, Ejection, Rules};
 use super::group::Group;
 use crate::deadline::Ticks;
@@ -36,6 +37,7 @@ pub(crate) struct Server {
     pub(crate) hurry: Notify,
     health: Mutex<Health>,
     ejection: Mutex<Ejection>,
+    pub(super) drain: Mutex<Option<Drain>>,
 }
 
 /// A reason to give a server no new requests.
@@ -46,6 +48,8 @@ pub(crate) enum Closed {
     Down = 1,
     /// Requests failed on it.
     Ejected = 2,
+    /// An operator has taken it out of service.
+    Drained = 4,
 }
 
 /// What the health checks found out, for operators.
@@ -114,6 +118,7 @@ impl Server {
                 probed,
             }),
             ejection: Mutex::default(),
+            drain: Mutex::default(),
         }
     }
 
@@ -171,7 +176,10 @@ impl Server {
 
     /// Counts a request out.
     pub(super) fn uncount(&self) {
-        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        let before = self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        if before == 1 && self.is_drained() {
+            self.emptied();
+        }
     }
 
     /// Whether new requests may go there now.
@@ -189,13 +197,13 @@ impl Server {
         self.closed.load(Ordering::Relaxed) & reason as u8 != 0
     }
 
-    fn close(&self, reason: Closed) {
+    pub(super) fn close(&self, reason: Closed) {
         self.closed.fetch_or(reason as u8, Ordering::Relaxed);
         self.promising.store(false, Ordering::Relaxed);
     }
 
     /// Takes a reason away. If it was the last one, the server's share begins to grow.
-    fn open(&self, reason: Closed) {
+    pub(super) fn open(&self, reason: Closed) {
         let before = self.closed.fetch_and(!(reason as u8), Ordering::Relaxed);
         if before == reason as u8 {
             self.promising.store(false, Ordering::Relaxed);
@@ -306,6 +314,9 @@ impl Server {
 
     /// What operators are told: the strongest reason why it takes no traffic.
     pub(crate) fn standing(&self) -> Standing {
+        if let Some(drained) = self.drain_standing() {
+            return drained;
+        }
         let health = self.health();
         let ejected = self.ejection().reason();
         match (health.state, ejected) {

@@ -21,8 +21,10 @@ async fn failing(switch: &Arc<AtomicBool>) -> Origin {
     .await
 }
 
+/// One worker, so that it is known whose turn it is.
 async fn weir(origins: &[&Origin], upstream: &str) -> Weir {
-    Weir::start(&Weir::config(origins, upstream)).await
+    let config = Weir::config(origins, upstream);
+    Weir::start(&format!("[process]\nworkers = 1\n{config}")).await
 }
 
 /// State and reason of a server, by `/api/status`.

@@ -14,6 +14,7 @@ mod admin;
 mod balancing;
 mod client_timeouts;
 mod drain;
+mod draining;
 mod ejection;
 mod failover;
 mod forwarding;

@@ -1,8 +1,12 @@
-//! `weir status` and `weir reload`: talking to one that runs.
+//! `weir status`, `weir reload`, `weir drain` and `weir ready`: talking to one that runs.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
 
-use super::support::{HELLO, Program, folder, get, output, stderr, stdout, weir};
+use super::support::{HELLO, PATIENCE, Program, folder, get, output, stderr, stdout, weir};
 
 #[test]
 fn status_shows_what_runs() {
@@ -60,12 +64,16 @@ fn nobody_there_is_2() {
         .local_addr()
         .unwrap();
     let empty = tempfile::tempdir().unwrap();
-    for command in ["status", "reload"] {
-        let output = output(
-            empty.path(),
-            [command, "--admin", &format!("http://{free}")],
-        );
-        assert_eq!(output.status.code(), Some(2), "{command}");
+    for command in [
+        &["status"][..],
+        &["reload"],
+        &["drain", "app", "127.0.0.1:1"],
+        &["ready", "app", "127.0.0.1:1"],
+    ] {
+        let url = format!("http://{free}");
+        let arguments = command.iter().copied().chain(["--admin", &url]);
+        let output = output(empty.path(), arguments);
+        assert_eq!(output.status.code(), Some(2), "{command:?}");
         assert!(
             stderr(&output).contains(&format!("cannot reach weir at `{free}`; is it running?")),
             "{}",
@@ -201,4 +209,194 @@ fn a_broken_file_still_tells_where_the_admin_address_is() {
         "{}",
         stderr(&status)
     );
+}
+
+/// Accepts connections, and answers on each that is let go.
+struct Holding {
+    address: std::net::SocketAddr,
+    waiting: Receiver<TcpStream>,
+}
+
+impl Holding {
+    fn start() -> Self {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let (sender, waiting) = channel();
+        thread::spawn(move || {
+            for stream in socket.incoming() {
+                let mut stream = stream.unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).unwrap();
+                    head.push(byte[0]);
+                }
+                if sender.send(stream).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { address, waiting }
+    }
+
+    /// Waits for a request that came.
+    fn request(&self) -> TcpStream {
+        self.waiting.recv_timeout(PATIENCE).unwrap()
+    }
+
+    /// Runs a weir before it.
+    fn behind(&self) -> (tempfile::TempDir, Program) {
+        let (folder, _) = folder(&format!(
+            "{}[upstream.app]\nservers = [\"{}\"]\n",
+            HELLO.replace(
+                "respond = { status = 200, body = \"hello\" }",
+                "upstream = \"app\""
+            ),
+            self.address
+        ));
+        let program = Program::run(folder.path());
+        (folder, program)
+    }
+}
+
+fn answer(mut held: TcpStream) {
+    held.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nheld")
+        .unwrap();
+}
+
+#[test]
+fn drain_waits_until_the_server_is_empty() {
+    let server = Holding::start();
+    let (folder, program) = server.behind();
+    let url = program.admin_url();
+    let (web, address) = (program.address("web"), server.address.to_string());
+    let client = thread::spawn(move || get(web, "/"));
+    let held = server.request();
+    let arguments = ["drain", "app", &address, "--admin", &url];
+    let mut draining = Program::start(weir(folder.path(), arguments));
+    draining.line_with(&format!("{address} of app takes no new requests; 1 left"));
+    program.logged("server is drained");
+    // Longer than it takes to ask again.
+    thread::sleep(Duration::from_millis(500));
+    assert!(draining.is_running(), "{}", draining.printed());
+    answer(held);
+    assert!(client.join().unwrap().ends_with("held"));
+    assert_eq!(draining.wait().code(), Some(0));
+    draining.line_with("empty");
+    let event = program.logged("server is empty");
+    assert_eq!(
+        (&event["level"], &event["upstream"], &event["server"]),
+        (&"INFO".into(), &"app".into(), &address.as_str().into())
+    );
+    let status = output(folder.path(), ["status", "--admin", &url]);
+    let text = stdout(&status);
+    assert!(
+        text.contains(" draining ") && text.contains("drained by hand; empty"),
+        "{text}"
+    );
+    assert!(get(web, "/").starts_with("HTTP/1.1 503 "));
+    let again = output(folder.path(), arguments);
+    assert_eq!(
+        (again.status.code(), stderr(&again)),
+        (
+            Some(0),
+            format!("{address} of app takes no new requests; empty\n")
+        )
+    );
+    let ready = output(folder.path(), ["ready", "app", &address, "--admin", &url]);
+    assert_eq!(
+        (ready.status.code(), stderr(&ready), stdout(&ready)),
+        (
+            Some(0),
+            format!("{address} of app takes requests again\n"),
+            String::new()
+        )
+    );
+    program.logged("server is ready");
+    let client = thread::spawn(move || get(web, "/"));
+    answer(server.request());
+    assert!(client.join().unwrap().ends_with("held"));
+    let told = program.printed().matches("server is empty").count();
+    assert_eq!(told, 1, "an end of a request says so only while drained");
+}
+
+#[test]
+fn drain_gives_up_when_its_time_is_over_or_somebody_takes_the_server_back() {
+    let server = Holding::start();
+    let (folder, program) = server.behind();
+    let url = program.admin_url();
+    let (web, address) = (program.address("web"), server.address.to_string());
+    let _client = thread::spawn(move || get(web, "/"));
+    let _held = server.request();
+    let drain = |more: &[&str]| {
+        let mut command = weir(folder.path(), ["drain", "app", &address, "--admin", &url]);
+        command.args(more);
+        command
+    };
+    let unwaiting = drain(&["--no-wait"]).output().unwrap();
+    assert_eq!(
+        (unwaiting.status.code(), stderr(&unwaiting)),
+        (
+            Some(0),
+            format!("{address} of app takes no new requests; 1 left\n")
+        )
+    );
+    for timeout in ["300ms", "0s"] {
+        let late = drain(&["--timeout", timeout]).output().unwrap();
+        assert_eq!(late.status.code(), Some(1), "{}", stderr(&late));
+        assert!(
+            stderr(&late).contains("not empty in time; 1 left")
+                && stderr(&late).contains(&format!("`weir ready app {address}`")),
+            "{}",
+            stderr(&late)
+        );
+    }
+    let mut waiting = Program::start(drain(&[]));
+    waiting.line_with("1 left");
+    let ready = output(folder.path(), ["ready", "app", &address, "--admin", &url]);
+    assert_eq!(ready.status.code(), Some(0), "{}", stderr(&ready));
+    assert_eq!(waiting.wait().code(), Some(1));
+    waiting.line_with("somebody has taken it back: its state is `up`, 1 left");
+    let mut waiting = Program::start(drain(&[]));
+    waiting.line_with("1 left");
+    drop(program);
+    assert_eq!(waiting.wait().code(), Some(2));
+    waiting.line_with("cannot reach weir at");
+}
+
+#[test]
+fn drain_and_ready_of_what_is_not_there_are_refused() {
+    let server = Holding::start();
+    let (folder, program) = server.behind();
+    let (url, address) = (program.admin_url(), server.address.to_string());
+    for command in ["drain", "ready"] {
+        for (upstream, server, message) in [
+            (
+                "ap/p",
+                &*address,
+                "refused: there is no upstream `ap/p`; there is `app`\n".to_owned(),
+            ),
+            (
+                "app",
+                "[::1]:80",
+                format!(
+                    "refused: there is no server `[::1]:80` in upstream `app`; there is `{address}`\n"
+                ),
+            ),
+        ] {
+            let refused = output(folder.path(), [command, upstream, server, "--admin", &url]);
+            assert_eq!(
+                (refused.status.code(), stderr(&refused)),
+                (Some(1), message)
+            );
+        }
+        for wrong in [
+            vec![command, "app"],
+            vec![command, "", &address],
+            vec![command, "app", &address, "--timeout", "5"],
+        ] {
+            let output = output(folder.path(), wrong);
+            assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        }
+    }
 }

@@ -13,9 +13,9 @@ use http_body::{Body, Frame};
 
 use tokio_util::io::poll_write_buf;
 
-use crate::upstream::stream::Stream;
 use super::exchange::ExchangeError;
 use crate::deadline::{Deadline, Ticks};
+use crate::upstream::stream::Stream;
 
 /// How the body of a request is framed on its way to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
