@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import socket
 import time
 
@@ -86,6 +87,14 @@ class Proxy:
 
     def status(self):
         return json.loads(self.admin("/api/status")[1])
+
+    def counted(self, metric):
+        """The values of one metric of weir, each with its labels as a dict."""
+        lines = [line for line in self.admin("/metrics")[1].splitlines() if line.startswith(metric + "{")]
+        return [(dict(re.findall(r'(\w+)="([^"]*)"', line)), float(line.rpartition(" ")[2])) for line in lines]
+
+    def sum_of(self, metric, **labels):
+        return sum(value for found, value in self.counted(metric) if labels.items() <= found.items())
 
     def rss(self):
         return self.child.rss()
