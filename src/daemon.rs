@@ -69,6 +69,7 @@ impl Daemon {
             tls: &tls::settings,
             now: std::time::SystemTime::now(),
             clock,
+            warm: false,
         };
         // The workers start with a state that has the config's names; its listeners are bound by the first `take`.
         let state = Arc::new(State::build(Arc::new(config.clone()), &around));

@@ -168,6 +168,8 @@ pub(crate) struct Surroundings<'p> {
     pub(crate) tls: &'p dyn Fn(&config::Listener, &config::Tls) -> Arc<rustls::ServerConfig>,
     pub(crate) now: SystemTime,
     pub(crate) clock: Clock,
+    /// Whether there is traffic already, which servers that come now are to be eased into.
+    pub(crate) warm: bool,
 }
 
 impl State {
@@ -427,7 +429,7 @@ impl Upstream {
             .flat_map(|before| &before.servers)
             .map(|member| (&member.server.address, &member.server))
             .collect();
-        let is_new = known.is_empty();
+        let eased_in = around.warm && !known.is_empty();
         let group = before.map_or_else(
             || Arc::new(Group::new(around.clock)),
             |before| Arc::clone(&before.group),
@@ -446,7 +448,7 @@ impl Upstream {
                     made.set_limit(limit);
                     made.set_backup(server.backup);
                     // The others are warm and carry the load.
-                    if !is_new {
+                    if eased_in {
                         made.grow();
                     }
                     Arc::new(made)

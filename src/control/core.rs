@@ -241,6 +241,7 @@ impl Control {
             tls: &tls::settings,
             now: SystemTime::now(),
             clock: self.published.clock,
+            warm: self.phase() != Phase::Starting,
         }
     }
 

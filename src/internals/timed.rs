@@ -88,6 +88,7 @@ impl ReceivedRequest {
             tls: &tls::settings,
             now: SystemTime::now(),
             clock,
+            warm: false,
         };
         let state = Arc::new(State::build(Arc::new(config), &around));
         let metrics = Arc::new(WorkerMetrics::default());

@@ -110,6 +110,7 @@ impl Forward<'_> {
                     retrying.after_answer(head.status, &head.headers, replayable)
                 }
                 Err(failure) => {
+                    let reused = reused.then(|| record.started.elapsed());
                     let next = retrying.after_failure(failure, reused, replayable);
                     let (outcome, cause) = failure.verdict();
                     // That an idle connection was closed does not speak against the server.

@@ -1,11 +1,13 @@
 //! Whether a request that failed on one server may go to another.
 //!
 //! A failed connect moves on for any method: nothing was sent. A connection from the pool that turns out to be closed is
-//! replaced by a fresh one, once, without a word: where not a byte went out, or the request may be sent twice. What fails
+//! replaced by a fresh one, once, without a word: where not a byte went out, or it shows at once and the request may be sent
+//! twice. What fails
 //! later is repeated only if the request may be sent twice, and as the upstream's `retry` allows. All but the silent
 //! replacement count against the upstream's budget.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
 use smallvec::SmallVec;
@@ -21,6 +23,9 @@ use crate::upstream::http1::ExchangeError;
 
 /// Connections that are tried for one request, whatever the number of retries.
 const MAX_CONNECTS: u32 = 3;
+
+/// How soon the end of a connection shows that its server had closed before it got the request.
+const STALE_WITHIN: Duration = Duration::from_millis(250);
 
 /// How one attempt went wrong.
 pub(super) enum Failure {
@@ -70,11 +75,11 @@ impl<'r> Retrying<'r> {
         }
     }
 
-    /// After a failure. `replayable`: the request may be sent twice, and can be.
+    /// After a failure on a connection that was `reused` so long ago. `replayable`: the request may be sent twice, and can be.
     pub(super) fn after_failure(
         &mut self,
         failure: &Failure,
-        reused: bool,
+        reused: Option<Duration>,
         replayable: bool,
     ) -> Next {
         match failure {
@@ -89,7 +94,14 @@ impl<'r> Retrying<'r> {
             // On a connection from the pool, so this happens once.
             Failure::Unsent => self.afresh(),
             Failure::Exchange(error) => match error {
-                ExchangeError::Closed(_) if replayable && reused && self.may_reuse => self.afresh(),
+                // Later than that, it was hardly closed before the request came.
+                ExchangeError::Closed(_)
+                    if replayable
+                        && self.may_reuse
+                        && reused.is_some_and(|ago| ago < STALE_WITHIN) =>
+                {
+                    self.afresh()
+                }
                 ExchangeError::Closed(_)
                 | ExchangeError::Incomplete(_)
                 | ExchangeError::Head(_)
@@ -160,7 +172,10 @@ impl<'r> Retrying<'r> {
             (Chosen::Nobody, _) => Chosen::Same,
             (chosen, _) => chosen,
         };
-        if !self.upstream.withdraw(self.now) {
+        // Nothing was sent yet, and nothing speaks against the other one: that is no load that an outage multiplies.
+        let harmless = reason == RetryReason::Connect
+            && matches!(&chosen, Chosen::Place(flight) if !flight.server().server.is_suspect());
+        if !self.upstream.withdraw(self.now) && !harmless {
             self.upstream.shard.budget_exhausted.add(1);
             return Chosen::Nobody;
         }

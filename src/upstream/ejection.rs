@@ -2,8 +2,8 @@
 //!
 //! It goes after so many failures in a row, spread over a second at least: a burst that breaks off with one restart says
 //! little. It rests for `base`, twice as long each time that it fails again soon after its return, `max` at most. Then one
-//! request is its trial. What the failures of connections say, a good health check can take back before; once, for when it
-//! happens again, the checks do not see what requests see.
+//! request is its trial. What the failures of connections say, good health checks can take back before: one the first time,
+//! two in a row when it happens again soon, for the checks may not see what requests see.
 //!
 //! Pure: the time is handed in, in ticks of the [`Clock`](crate::deadline::Clock).
 
@@ -89,6 +89,8 @@ struct Away {
     until: u64,
     cause: Cause,
     failures: u32,
+    /// Good health checks in a row.
+    checks: u32,
     told_since: SystemTime,
 }
 
@@ -102,7 +104,8 @@ impl Ejection {
             self.since = now;
         }
         self.streak = self.streak.saturating_add(1);
-        self.streak >= rules.failures && now.saturating_sub(self.since) >= AT_LEAST.0
+        // More: a tick that has just begun counts as one.
+        self.streak >= rules.failures && now.saturating_sub(self.since) > AT_LEAST.0
     }
 
     /// A good answer.
@@ -129,6 +132,7 @@ impl Ejection {
                 until: now,
                 cause,
                 failures,
+                checks: 0,
                 told_since,
             },
             now,
@@ -181,6 +185,7 @@ impl Ejection {
         };
         let away = Away {
             cause,
+            checks: 0,
             ..away.clone()
         };
         Some(self.rest(away, now, rules))
@@ -199,15 +204,16 @@ impl Ejection {
         }
     }
 
-    /// A health check that began at `began` went well; whether that brings it back.
-    pub(crate) fn checked_good(&mut self, began: u64, now: u64) -> bool {
-        let counts = match &self.standing {
-            Standing::Out(away) => {
-                away.cause.is_of_connection() && self.times == 1 && began > away.from
+    /// The result of a health check that began at `began`; whether it brings the server back.
+    pub(crate) fn checked(&mut self, passed: bool, began: u64, now: u64) -> bool {
+        let enough = match &mut self.standing {
+            Standing::Out(away) if away.cause.is_of_connection() && began > away.from => {
+                away.checks = if passed { away.checks + 1 } else { 0 };
+                away.checks >= self.times
             }
-            Standing::In | Standing::Trial(_) => false,
+            Standing::In | Standing::Out(_) | Standing::Trial(_) => false,
         };
-        counts && self.proved_good(now)
+        enough && self.proved_good(now)
     }
 
     /// Why and since when it is out.
@@ -252,8 +258,8 @@ mod tests {
     fn it_takes_failures_in_a_row_over_a_second() {
         let mut ejection = Ejection::default();
         assert!(!fail(&mut ejection, 100, 1000), "all at once");
-        assert!(!fail(&mut ejection, 1, 1009));
-        assert!(fail(&mut ejection, 1, 1010));
+        assert!(!fail(&mut ejection, 1, 1010));
+        assert!(fail(&mut ejection, 1, 1011));
         let mut ejection = Ejection::default();
         assert!(!fail(&mut ejection, 4, 1000));
         ejection.succeeded();
@@ -300,17 +306,20 @@ mod tests {
     }
 
     #[test]
-    fn a_good_check_takes_back_what_connections_said_and_only_once() {
+    fn good_checks_take_back_what_connections_said_more_of_them_each_time() {
         let mut ejection = Ejection::default();
         eject(&mut ejection, 1000);
-        assert!(!ejection.checked_good(999, 1001), "it began before");
-        assert!(ejection.checked_good(1001, 1002));
+        assert!(!ejection.checked(true, 999, 1001), "it began before");
+        assert!(ejection.checked(true, 1001, 1002));
         eject(&mut ejection, 1050);
-        assert!(!ejection.checked_good(1060, 1061), "it was wrong before");
+        assert!(!ejection.checked(true, 1051, 1052));
+        assert!(!ejection.checked(false, 1052, 1053));
+        assert!(!ejection.checked(true, 1053, 1054));
+        assert!(ejection.checked(true, 1054, 1055));
         let mut ejection = Ejection::default();
         let status = Cause::Status(StatusCode::BAD_GATEWAY);
         ejection.eject(1000, status, &RULES, SystemTime::UNIX_EPOCH);
-        assert!(!ejection.checked_good(1001, 1002));
+        assert!(!ejection.checked(true, 1001, 1002));
     }
 
     #[test]

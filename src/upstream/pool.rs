@@ -49,7 +49,12 @@ impl Pool {
                 idle.push(connection);
                 return None;
             }
-            if !self.is_over(&connection, now) && connection.is_quiet() {
+            let is_quiet = if only_fresh {
+                connection.is_quiet_for_sure()
+            } else {
+                connection.is_quiet()
+            };
+            if !self.is_over(&connection, now) && is_quiet {
                 return Some(connection);
             }
         }

@@ -371,7 +371,8 @@ impl Server {
             Ok(()) if next != HealthState::Down => health.reason.clear(),
             Ok(()) => {}
         }
-        if passed && self.ejection().checked_good(began, self.group.clock.now()) {
+        let now_tick = self.group.clock.now();
+        if self.ejection().checked(passed, began, now_tick) {
             self.open(Closed::Ejected);
             tracing::info!(upstream = %self.upstream, server = %self.address, "server is back: its health check went well");
         }

@@ -217,3 +217,39 @@ async fn an_answer_with_an_endless_body_is_left_at_its_head() {
         assert_eq!(send(&weir, GET).await.text(), "good");
     }
 }
+
+/// A failed connect costs nothing but itself: while there are servers against which nothing speaks, no budget refuses them.
+#[tokio::test]
+async fn a_refused_connect_moves_on_even_when_the_budget_is_used_up() {
+    let gone = Origin::text("gone").await;
+    let address = gone.address();
+    drop(gone);
+    let good = Origin::text("good").await;
+    let weir = Weir::start(&format!(
+        "[process]\nworkers = 1\n[listen.web]\naddress = \"127.0.0.1:0\"\n[route.site]\nupstream = \"app\"\n\
+         [upstream.app]\nservers = [\"{address}\", \"{}\"]\nejection = \"off\"\nretry.budget = \"0.01%\"\n",
+        good.address()
+    ))
+    .await;
+    let mut client = weir.connect().await;
+    for _ in 0..600 {
+        assert_eq!(client.get("/").await.text(), "good");
+    }
+}
+
+/// Whoever works on a request for a while and then dies has got it: that is no idle connection that was closed.
+#[tokio::test]
+async fn a_server_that_dies_over_a_request_is_not_asked_again_without_a_retry() {
+    let origin = Origin::raw(|mut stream: TcpStream, _| async move {
+        let mut buffer = Vec::new();
+        read_request(&mut stream, &mut buffer).await;
+        stream.write_all(&ok("first")).await.unwrap();
+        read_request(&mut stream, &mut buffer).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    })
+    .await;
+    let weir = weir(&[&origin], "retry = \"off\"").await;
+    assert_eq!(send(&weir, GET).await.text(), "first");
+    assert_eq!(send(&weir, GET).await.status, 502);
+    assert_eq!(origin.connections(), 1);
+}

@@ -101,6 +101,11 @@ impl Connection {
             && matches!(self.stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// The same at the cost of a system call, for what must not be sent twice: the runtime learns of an end with a delay.
+    pub(crate) fn is_quiet_for_sure(&self) -> bool {
+        self.is_quiet() && self.stream.is_silent()
+    }
+
     /// Sends the head of a request; `false` if not a byte of it can be sent any more. Later errors show when the response
     /// is read: a server may have answered before it closed.
     pub(crate) fn send_head(&mut self, head: &[u8]) -> bool {
