@@ -33,6 +33,8 @@ pub(crate) struct Flight {
     judged: bool,
     /// Whether it is this one that is counted in.
     has_place: bool,
+    /// Whether it is an attempt.
+    is_made: bool,
 }
 
 impl Flight {
@@ -55,6 +57,7 @@ impl Flight {
             expected: Outcome::Canceled,
             judged: false,
             has_place: true,
+            is_made: true,
         }
     }
 
@@ -62,6 +65,11 @@ impl Flight {
     pub(crate) fn again(&mut self) -> Self {
         self.has_place = false;
         Self::new(&self.server, self.way)
+    }
+
+    /// It is not made, and so is no attempt.
+    pub(crate) fn call_off(mut self) {
+        self.is_made = false;
     }
 
     /// How it came to its server.
@@ -126,7 +134,9 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         let server = &self.server.server;
-        self.server.shard.ended(self.outcome);
+        if self.is_made {
+            self.server.shard.ended(self.outcome);
+        }
         if !self.has_place {
             return;
         }

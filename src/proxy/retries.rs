@@ -177,6 +177,9 @@ impl<'r> Retrying<'r> {
             && matches!(&chosen, Chosen::Place(flight) if !flight.server().server.is_suspect());
         if !self.upstream.withdraw(self.now) && !harmless {
             self.upstream.shard.budget_exhausted.add(1);
+            if let Chosen::Place(flight) = chosen {
+                flight.call_off();
+            }
             return Chosen::Nobody;
         }
         self.upstream.shard.retried(reason);

@@ -184,6 +184,17 @@ async fn the_budget_bounds_what_an_outage_adds() {
     }
     let attempts: usize = origins.iter().map(|origin| origin.requests().len()).sum();
     assert_eq!(attempts, 250 + 100);
+    let mut counted = 0.0;
+    for origin in &origins {
+        for outcome in ["ok", "error", "canceled"] {
+            let series = format!(
+                "weir_upstream_requests_total{{upstream=\"app\",server=\"{}\",outcome=\"{outcome}\"}}",
+                origin.address()
+            );
+            counted += weir.metric(&series).await;
+        }
+    }
+    assert_eq!(counted, 350.0, "what was not sent is no attempt");
     let refused = "weir_upstream_retries_refused_total{upstream=\"app\"}";
     assert_eq!(weir.metric(refused).await, 150.0);
     let retried = "weir_upstream_retries_total{upstream=\"app\",reason=\"503\"}";
