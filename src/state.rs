@@ -26,6 +26,7 @@ use crate::upstream::group::{Ejections, Group};
 use crate::upstream::pool::PoolLimits;
 use crate::upstream::resolve::{Found, resolved};
 use crate::upstream::server::Server;
+use crate::upstream::sticky::Stickiness;
 
 /// The label of requests that no route matches.
 pub(crate) const NO_ROUTE: &str = "-";
@@ -124,6 +125,7 @@ pub(crate) struct Upstream {
     pub(crate) retries: Option<Retries>,
     /// The methods of requests that may be sent twice.
     pub(crate) replayable: Methods,
+    pub(crate) sticky: Option<Stickiness>,
     pub(crate) slow_start: Option<Ticks>,
     pub(crate) queue: QueueLimits,
     /// Use all, when a smaller share of them accepts traffic.
@@ -462,6 +464,10 @@ impl Upstream {
             });
         let mut servers: Vec<_> = servers.collect();
         servers.sort_by_key(|member| member.backup);
+        let sticky = upstream.sticky.as_ref().map(|sticky| {
+            let addresses = servers.iter().map(|member| &member.server.address);
+            Stickiness::new(sticky, &upstream.name, addresses)
+        });
         let retry = upstream.retry.as_ref();
         let default = config::Retry::default();
         Self {
@@ -495,6 +501,7 @@ impl Upstream {
                 on: retry.on.clone(),
             }),
             replayable: retry.unwrap_or(&default).methods.iter().cloned().collect(),
+            sticky,
             slow_start: upstream.slow_start.map(Ticks::of),
             queue: QueueLimits {
                 size: upstream.queue.size,

@@ -18,6 +18,7 @@ mod process;
 mod retries;
 mod routes;
 mod show;
+mod sticky;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -321,6 +322,8 @@ pub struct Upstream {
     /// `None`: off.
     pub retry: Option<Retry>,
     /// `None`: off.
+    pub sticky: Option<Sticky>,
+    /// `None`: off.
     pub slow_start: Option<Duration>,
     /// Requests at once per server. `None`: off.
     pub max_in_flight: Option<u32>,
@@ -446,6 +449,34 @@ pub struct GrpcCheck {
     /// `None`: the server's address.
     pub host: Option<HeaderValue>,
     pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// `[upstream.NAME.sticky]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sticky {
+    pub cookie: String,
+    /// `None` ("session"): as long as the browser keeps it.
+    pub ttl: Option<Duration>,
+    pub path: String,
+    pub domain: Option<String>,
+    pub secure: Secure,
+    pub same_site: SameSite,
+}
+
+/// Whether a cookie is for TLS alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secure {
+    /// Where the client came with it.
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameSite {
+    Lax,
+    Strict,
+    None,
 }
 
 /// `[upstream.NAME.ejection]`

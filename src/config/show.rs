@@ -10,8 +10,8 @@ use super::values::show_size;
 use super::{
     AccessFilter, AccessFormat, AccessLog, Action, Admin, AdminAddress, Balance, Config,
     FieldEdits, HashKey, HealthCheck, HealthCheckKind, HostHeader, HostPattern, ListenAddress,
-    Listener, Log, LogFormat, LogLevel, OnAllDown, Process, RetryOn, Route, Tls, TlsVersion,
-    UnknownSni, Upstream,
+    Listener, Log, LogFormat, LogLevel, OnAllDown, Process, RetryOn, Route, SameSite, Secure,
+    Sticky, Tls, TlsVersion, UnknownSni, Upstream,
 };
 use crate::units::{ByteSize, Weight};
 
@@ -300,6 +300,7 @@ fn upstream(out: &mut Toml, upstream: &Upstream) {
         ("health_check", upstream.health_check.is_none()),
         ("ejection", upstream.ejection.is_none()),
         ("retry", upstream.retry.is_none()),
+        ("sticky", upstream.sticky.is_none()),
     ] {
         if is_off {
             out.key(key, text("off"));
@@ -319,6 +320,9 @@ fn upstream(out: &mut Toml, upstream: &Upstream) {
         out.key("max", duration(ejection.max));
         out.key("max_share", text(ejection.max_share));
     }
+    if let Some(each) = &upstream.sticky {
+        sticky(out, &join(&path, "sticky"), each);
+    }
     if let Some(retry) = &upstream.retry {
         out.header(&join(&path, "retry"));
         out.key("max_retries", retry.max_retries);
@@ -330,6 +334,24 @@ fn upstream(out: &mut Toml, upstream: &Upstream) {
         out.key("on", list(retry.on.iter().map(word)));
         out.key("methods", list(retry.methods.iter().map(text)));
     }
+}
+
+fn sticky(out: &mut Toml, path: &str, sticky: &Sticky) {
+    out.header(path);
+    out.key("cookie", text(&sticky.cookie));
+    out.key("ttl", or("session", sticky.ttl.map(duration)));
+    out.key("path", text(&sticky.path));
+    out.key("domain", or("off", sticky.domain.as_ref().map(text)));
+    let secure = match sticky.secure {
+        Secure::Auto => text("auto"),
+        Secure::Always => true.to_string(),
+        Secure::Never => false.to_string(),
+    };
+    out.key("secure", secure);
+    let same_site = SameSite::ALL
+        .iter()
+        .find(|(_, known)| *known == sticky.same_site);
+    out.key("same_site", text(same_site.map_or("lax", |(word, _)| word)));
 }
 
 fn hash_key(key: &HashKey) -> String {

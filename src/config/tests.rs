@@ -160,10 +160,12 @@ on_all_down = "503"
 health_check = { type = "http", path = "/h?x=1", method = "HEAD", host = "h.example.com:80", headers = { x-probe = "1" }, port = 81, interval = "1s", fast_interval = "100ms", timeout = "1s", rise = 1, fall = 1, status = "200, 300-302", body = "ok" }
 keepalive = { max_idle = 0, idle = "1s", max_age = "1m" }
 slow_start = "30s"
+sticky = { cookie = "at", ttl = "1d", path = "/x", domain = "example.com", secure = true, same_site = "strict" }
 ejection = { failures = 7, base = "1s", max = "2s", max_share = "12.5%" }
 retry = { max_retries = 2, budget = "5%", on = ["timeout", "504"], methods = ["GET", "PURGE"] }
 [upstream.other]
 servers = ["10.0.0.1:1"]
+sticky = true
 queue = "off"
 balance = "hash"
 hash_key = "header:X-Tenant"
@@ -219,6 +221,19 @@ fn every_key_lands_in_the_configuration() {
     assert_eq!(u64::from(app.servers[1].weight), 5);
     assert_eq!(app.on_all_down, OnAllDown::Refuse);
     assert_eq!(app.slow_start, Some(Duration::from_secs(30)));
+    let sticky = app.sticky.as_ref().unwrap();
+    assert_eq!((sticky.cookie.as_str(), sticky.path.as_str()), ("at", "/x"));
+    assert_eq!(sticky.ttl, Some(Duration::from_secs(86400)));
+    assert_eq!(
+        (sticky.secure, sticky.same_site),
+        (Secure::Always, SameSite::Strict)
+    );
+    assert_eq!(sticky.domain.as_deref(), Some("example.com"));
+    let default = config.upstreams[1].sticky.as_ref().unwrap();
+    assert_eq!(
+        (default.cookie.as_str(), default.secure),
+        ("weir-other", Secure::Auto)
+    );
     assert!(app.servers[1].backup && !app.servers[0].backup);
     assert_eq!(app.servers[1].max_in_flight, Some(None));
     assert_eq!(
@@ -684,6 +699,26 @@ fn each_mistake_is_answered_with_where_what_and_what_to_do() {
             "2:11: upstream.x.servers: all servers are backups; a backup stands in for others; leave `backup` out of one at least",
         ),
         (
+            upstream("sticky = 1"),
+            "3:10: upstream.x.sticky: expected `true`, a table, or `\"off\"`, found the number `1`",
+        ),
+        (
+            upstream("sticky = { cookie = \"a b\" }"),
+            "3:21: upstream.x.sticky.cookie: `a b` is not the name of a cookie",
+        ),
+        (
+            upstream("sticky = { path = \"/;x\" }"),
+            "3:19: upstream.x.sticky.path: `/;x` is not the path of a cookie",
+        ),
+        (
+            upstream("sticky = { domain = \"a.com:80\" }"),
+            "3:21: upstream.x.sticky.domain: `a.com:80` is not a domain; write it as `example.com`",
+        ),
+        (
+            upstream("sticky = { secure = false, same_site = \"none\" }"),
+            "3:40: upstream.x.sticky.same_site: browsers take no cookie with `SameSite=None` that is not `Secure`; leave `secure` at `\"auto\"`",
+        ),
+        (
             upstream("max_in_flight = 0"),
             "3:17: upstream.x.max_in_flight: expected a number from 1 to 1000000, found `0`",
         ),
@@ -827,7 +862,6 @@ fn keys_of_later_versions_are_refused_by_name_unless_they_are_off() {
         (in_route, "cache", "{}", Some("{ enabled = false }")),
         (in_route, "compress", "true", Some("false")),
         (in_upstream, "concurrency", "\"adaptive\"", Some("\"off\"")),
-        (in_upstream, "sticky", "true", Some("false")),
         (in_upstream, "tls", "true", Some("\"off\"")),
         (
             "[listen.web]\naddress = \":8080\"\n[listen.web.tls]\n",

@@ -11,6 +11,7 @@ use toml::de::DeValue;
 use super::addresses;
 use super::fields::values as field_values;
 use super::retries::{ejection, retry};
+use super::sticky::sticky;
 use super::value::{Entry, Table, Value, found, off, plain};
 use super::values::{
     boolean, choice, duration, duration_or_off, header_name, integer, method, or_off, share, string,
@@ -65,6 +66,7 @@ pub(super) fn upstream(entry: &Entry<'_>) -> Option<Upstream> {
             retry: table.or("retry", Some(Retry::default()), |value| {
                 or_off(value, retry)
             }),
+            sticky: table.or("sticky", None, |value| sticky(value, entry.name.text)),
             max_in_flight: table.or("max_in_flight", None, max_in_flight),
             queue: table.or("queue", Queue::default(), queue),
             panic_below: table.or("panic_below", None, |value| or_off(value, share)),
@@ -79,7 +81,6 @@ fn not_yet(table: &Table<'_>) {
         choice(value, &[("http1", ())], &["http2"])
     });
     table.not_yet("concurrency", off::word);
-    table.not_yet("sticky", off::word_or_no);
     table.not_yet("tls", off::word_or_no);
 }
 

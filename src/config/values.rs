@@ -65,7 +65,7 @@ pub(super) fn or_auto<'t, T>(
     or_word(value, "auto", read)
 }
 
-fn or_word<'t, T>(
+pub(super) fn or_word<'t, T>(
     value: &Value<'t>,
     word: &str,
     read: impl FnOnce(&Value<'t>) -> Option<T>,

@@ -64,6 +64,19 @@ impl LocalUpstream {
         }
     }
 
+    /// The server that a client was told to come back to, by its place; `None` where it takes no requests any more.
+    pub(super) fn choose_again(&self, place: usize) -> Option<Chosen> {
+        let server = self.servers.get(place)?;
+        if !server.server.accepts_its_clients() {
+            return None;
+        }
+        let flight = Flight::begin(server, Way::Usual);
+        Some(flight.map_or_else(
+            || Chosen::Full(Wants::Only(Arc::clone(&server.server))),
+            Chosen::Place,
+        ))
+    }
+
     /// A server that is not among those that were `tried`.
     pub(super) fn choose_another(&self, tried: &[Rc<LocalServer>], occasion: Occasion) -> Chosen {
         let (primaries, backups) = self.primaries_and_backups();

@@ -74,7 +74,11 @@ impl Forward<'_> {
         }
         let now = self.proxy.deadlines.now();
         let occasion = self.occasion(&record, now);
-        let chosen = self.upstream.choose(now, may_repeat, occasion);
+        record.sticks_to = self.sticks_to(&record);
+        let chosen = record
+            .sticks_to
+            .and_then(|place| self.upstream.choose_again(place))
+            .unwrap_or_else(|| self.upstream.choose(now, may_repeat, occasion));
         let mut flight = match self
             .place(chosen, &mut record, route_deadline.as_ref())
             .await
@@ -164,6 +168,22 @@ impl Forward<'_> {
                 }
             }
         }
+    }
+
+    /// The place of the server that the client's cookie names.
+    fn sticks_to(&self, record: &Record) -> Option<usize> {
+        let sticky = self.upstream.upstream.sticky.as_ref()?;
+        sticky.place(&record.request.headers)
+    }
+
+    /// The cookie for a client that is not where its own says.
+    fn set_cookie(&self, record: &Record) -> Option<http::HeaderValue> {
+        let sticky = self.upstream.upstream.sticky.as_ref()?;
+        let place = record.server.as_ref()?.number();
+        if record.sticks_to == Some(place) {
+            return None;
+        }
+        sticky.set_cookie(place, record.is_https(self.listener))
     }
 
     /// What the balancer of this upstream wants to know.
@@ -425,7 +445,10 @@ impl Forward<'_> {
         mut flight: Flight,
     ) -> Response<Body> {
         let whole = whole(&connection, &received);
-        let head = received.head;
+        let mut head = received.head;
+        if let Some(cookie) = self.set_cookie(&record) {
+            head.headers.append(header::SET_COOKIE, cookie);
+        }
         if record.client.http2.get() {
             // A stream that is not taken keeps what it has.
             connection.unshare();

@@ -21,6 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::{self, HeaderValue};
+use http::request::Parts;
 use http::{HeaderName, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 
@@ -253,7 +254,7 @@ impl Proxy {
                 ));
             }
         };
-        record.choice = self.draw(choices);
+        record.choice = self.draw(choices, local, &request);
         let upstream = choices
             .get(record.choice)
             .and_then(|(upstream, _)| local.upstreams.get(*upstream));
@@ -298,11 +299,7 @@ impl Proxy {
     ) -> Option<String> {
         let to = listener.redirect_to_https?;
         let peer = record.client.peer.ip();
-        let told = forwarded::scheme_of(peer, &listener.trusted_proxies, &record.request.headers);
-        let https = told.map_or(record.client.tls, |scheme| {
-            scheme == http::uri::Scheme::HTTPS
-        });
-        if https
+        if record.is_https(listener)
             || target.host.is_empty()
             || target.path.starts_with("/.well-known/acme-challenge/")
         {
@@ -319,11 +316,19 @@ impl Proxy {
         Some(format!("https://{host}{port}{{path}}"))
     }
 
-    /// The place of one of the choices, by weight.
-    fn draw(&self, choices: &[(usize, u64)]) -> usize {
+    /// The place of one of the choices: where the client's cookie says, else by weight.
+    fn draw(&self, choices: &[(usize, u64)], local: &Local, request: &Parts) -> usize {
         let Some((_, sum)) = choices.last().filter(|_| choices.len() > 1) else {
             return 0;
         };
+        let knows_client = |(upstream, _): &(usize, u64)| {
+            let upstream = local.state.upstreams.get(*upstream);
+            let sticky = upstream.and_then(|upstream| upstream.sticky.as_ref());
+            sticky.is_some_and(|sticky| sticky.place(&request.headers).is_some())
+        };
+        if let Some(place) = choices.iter().position(knows_client) {
+            return place;
+        }
         let point = self.random() % sum;
         choices
             .iter()

@@ -6,11 +6,14 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::request::Parts;
+use http::uri::Scheme;
 use http::{HeaderValue, StatusCode, header};
 
 use super::Proxy;
 use super::client::Client;
 use super::local::{Local, LocalServer};
+use crate::semantics::forwarded;
+use crate::state::Listener;
 use crate::telemetry::access_log::Line;
 use crate::telemetry::labels::RefusedReason;
 use crate::telemetry::request_id::RequestId;
@@ -29,6 +32,8 @@ pub(crate) struct Record {
     pub(crate) route: Option<usize>,
     pub(crate) choice: usize,
     pub(crate) server: Option<Rc<LocalServer>>,
+    /// The place of the server that the client's cookie names.
+    pub(crate) sticks_to: Option<usize>,
     pub(crate) attempts: u32,
     /// How long it waited for a server with room, if it did.
     pub(crate) queued: Option<Duration>,
@@ -122,6 +127,7 @@ impl Record {
             route: None,
             choice: 0,
             server: None,
+            sticks_to: None,
             attempts: 0,
             queued: None,
             connect: None,
@@ -131,6 +137,13 @@ impl Record {
             bytes_out: 0,
             end: End::Open,
         })
+    }
+
+    /// Whether the client came by TLS, by what trusted proxies say.
+    pub(super) fn is_https(&self, listener: &Listener) -> bool {
+        let trusted = &listener.trusted_proxies;
+        forwarded::scheme_of(self.client.peer.ip(), trusted, &self.request.headers)
+            .map_or(self.client.tls, |scheme| scheme == Scheme::HTTPS)
     }
 
     /// Counts a request that weir refused for that reason.

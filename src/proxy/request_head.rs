@@ -176,11 +176,7 @@ impl RequestHead<'_> {
             b"x-real-ip",
             self.record.address.to_string().as_bytes(),
         );
-        let trusted = &self.listener.trusted_proxies;
-        let https = match forwarded::scheme_of(self.record.client.peer.ip(), trusted, headers) {
-            Some(scheme) => scheme == http::uri::Scheme::HTTPS,
-            None => self.record.client.tls,
-        };
+        let https = self.record.is_https(self.listener);
         write_field(
             out,
             b"x-forwarded-proto",

@@ -11,4 +11,5 @@ pub(crate) mod pool;
 pub(crate) mod queue;
 pub(crate) mod resolve;
 pub(crate) mod server;
+pub(crate) mod sticky;
 pub(crate) mod stream;

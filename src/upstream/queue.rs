@@ -40,7 +40,6 @@ pub(crate) enum Wants {
     /// All but those.
     AnyBut(Vec<Arc<Server>>),
     /// That one, even if it takes no new clients.
-    #[expect(dead_code, reason = "for clients that stick to a server")]
     Only(Arc<Server>),
 }
 

@@ -182,6 +182,11 @@ impl Server {
         }
     }
 
+    /// Whether requests of clients that stick to it may go there: a drained one still takes these.
+    pub(crate) fn accepts_its_clients(&self) -> bool {
+        self.closed.load(Ordering::Relaxed) & !(Closed::Drained as u8) == 0
+    }
+
     /// Whether new requests may go there now.
     pub(crate) fn is_ready(&self) -> bool {
         self.accepts_traffic() && self.has_room()

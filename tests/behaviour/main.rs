@@ -32,6 +32,7 @@ mod retries;
 mod reuse;
 mod routing;
 mod slow_clients;
+mod sticky;
 mod streaming;
 mod tls;
 mod unix_sockets;
