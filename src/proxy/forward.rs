@@ -79,12 +79,14 @@ impl Forward<'_> {
             .sticks_to
             .and_then(|place| self.upstream.choose_again(place))
             .unwrap_or_else(|| self.upstream.choose(now, may_repeat, occasion));
-        let mut flight = match self
-            .place(chosen, &mut record, route_deadline.as_ref())
-            .await
-        {
-            Ok(flight) => flight,
-            Err(error) => return Err((record, error)),
+        let mut flight = match chosen {
+            Chosen::Place(flight) => flight,
+            chosen => {
+                match Box::pin(self.place(chosen, &mut record, route_deadline.as_ref())).await {
+                    Ok(flight) => flight,
+                    Err(error) => return Err((record, error)),
+                }
+            }
         };
         let mut retrying = Retrying::new(self.upstream, now, occasion, flight.way());
         loop {
@@ -107,15 +109,36 @@ impl Forward<'_> {
                 )
                 .await;
             let replayable = may_repeat && kept.as_ref().is_none_or(Kept::is_whole);
-            let next = match &result {
-                Ok((_, received)) => {
+            let again = match result {
+                Ok((connection, received)) => {
                     let head = &received.head;
                     flight.answered(head.status, head.event_stream || head.upgrade.is_some());
-                    retrying.after_answer(head.status, &head.headers, replayable)
+                    let next = retrying.after_answer(head.status, &head.headers, replayable);
+                    let deadline = route_deadline.as_ref();
+                    let again = match next {
+                        // Nearly always, and so without the cost of waiting for nothing.
+                        Next::Nothing => None,
+                        next => {
+                            self.again(next, &mut retrying, &mut flight, &mut record, deadline)
+                                .await
+                        }
+                    };
+                    let Some(again) = again else {
+                        return Ok(self.respond(
+                            record,
+                            connection,
+                            received,
+                            upload,
+                            route_deadline,
+                            flight,
+                        ));
+                    };
+                    self.leave(connection, &received, &upload, &mut flight);
+                    again
                 }
                 Err(failure) => {
                     let reused = reused.then(|| record.started.elapsed());
-                    let next = retrying.after_failure(failure, reused, replayable);
+                    let next = retrying.after_failure(&failure, reused, replayable);
                     let (outcome, cause) = failure.verdict();
                     // That an idle connection was closed does not speak against the server.
                     let cause = cause.filter(|_| !matches!(next, Next::Afresh));
@@ -123,50 +146,47 @@ impl Forward<'_> {
                         self.observe(&server, Instant::now(), Duration::ZERO, true);
                     }
                     flight.failed(outcome, cause);
-                    next
-                }
-            };
-            let again = match next {
-                Next::Afresh => Some(flight.again()),
-                Next::Another(reason) => match retrying.another(&server, reason) {
-                    Chosen::Same => Some(flight.again()),
-                    chosen => self
-                        .place(chosen, &mut record, route_deadline.as_ref())
+                    let deadline = route_deadline.as_ref();
+                    let Some(again) = self
+                        .again(next, &mut retrying, &mut flight, &mut record, deadline)
                         .await
-                        .ok(),
-                },
-                Next::Nothing => None,
+                    else {
+                        if upload
+                            .as_ref()
+                            .is_some_and(|upload| !upload.is_read_whole())
+                        {
+                            record.client.leave_unread();
+                        }
+                        return Err((record, failure.told(&server)));
+                    };
+                    again
+                }
             };
-            match (again, result) {
-                (Some(again), result) => {
-                    if let Ok((connection, received)) = result {
-                        self.leave(connection, &received, &upload, &mut flight);
-                    }
-                    if let Some(kept) = &kept {
-                        upload = Some(kept.again(upload, || self.upload_limits()));
-                    }
-                    flight = again;
-                }
-                (None, Ok((connection, received))) => {
-                    return Ok(self.respond(
-                        record,
-                        connection,
-                        received,
-                        upload,
-                        route_deadline,
-                        flight,
-                    ));
-                }
-                (None, Err(failure)) => {
-                    if upload
-                        .as_ref()
-                        .is_some_and(|upload| !upload.is_read_whole())
-                    {
-                        record.client.leave_unread();
-                    }
-                    return Err((record, failure.told(&server)));
-                }
+            if let Some(kept) = &kept {
+                upload = Some(kept.again(upload, || self.upload_limits()));
             }
+            flight = again;
+        }
+    }
+
+    /// The next attempt after that of `flight`, if there is to be one.
+    async fn again(
+        &self,
+        next: Next,
+        retrying: &mut Retrying<'_>,
+        flight: &mut Flight,
+        record: &mut Record,
+        route_deadline: Option<&Deadline>,
+    ) -> Option<Flight> {
+        match next {
+            Next::Nothing => None,
+            Next::Afresh => Some(flight.again()),
+            Next::Another(reason) => match retrying.another(flight.server(), reason) {
+                Chosen::Same => Some(flight.again()),
+                chosen => Box::pin(self.place(chosen, record, route_deadline))
+                    .await
+                    .ok(),
+            },
         }
     }
 
@@ -179,7 +199,8 @@ impl Forward<'_> {
     /// The cookie for a client that is not where its own says.
     fn set_cookie(&self, record: &Record) -> Option<http::HeaderValue> {
         let sticky = self.upstream.upstream.sticky.as_ref()?;
-        let place = record.server.as_ref()?.number();
+        let server = record.server.as_ref()?;
+        let place = self.upstream.place_of(server)?;
         if record.sticks_to == Some(place) {
             return None;
         }

@@ -328,6 +328,13 @@ impl LocalUpstream {
         total
     }
 
+    /// Where the server stands in this state; another may have it elsewhere.
+    pub(super) fn place_of(&self, server: &Rc<LocalServer>) -> Option<usize> {
+        self.servers
+            .iter()
+            .position(|known| Rc::ptr_eq(known, server))
+    }
+
     /// Grows with the requests; for turns that no balancer keeps.
     pub(super) fn turn(&self) -> usize {
         self.requests.get() as usize
