@@ -98,19 +98,20 @@ impl LocalUpstream {
         {
             return Chosen::Full(Wants::AnyBut(shared(tried)));
         }
-        self.spare(backups, tried)
+        match self.spare(backups, tried) {
+            // They are not given to those who wait while a primary accepts traffic.
+            Chosen::Full(_) => Chosen::Nobody,
+            chosen => chosen,
+        }
     }
 
     /// The server of a place that was waited for.
-    pub(super) fn take_over(&self, place: Place) -> Option<Flight> {
-        let is_it = |server: &&Rc<LocalServer>| {
+    pub(super) fn server_of(&self, place: &Place) -> Option<&Rc<LocalServer>> {
+        self.servers.iter().find(|server| {
             place
                 .server()
                 .is_some_and(|granted| Arc::ptr_eq(granted, &server.server))
-        };
-        // A reload may have given it to a server that this request's state does not have.
-        let server = self.servers.iter().find(is_it)?;
-        Some(Flight::take_over(server, place))
+        })
     }
 
     /// Backups, who are of use only when no primary accepts traffic: the one with the fewest requests.

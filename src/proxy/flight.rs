@@ -67,6 +67,18 @@ impl Flight {
         Self::new(&self.server, self.way)
     }
 
+    /// Whether the head of a response came.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.expected != Outcome::Canceled
+    }
+
+    /// It is over, and its place is free, though what came of it is still needed.
+    pub(crate) fn give_back(&mut self) {
+        if std::mem::take(&mut self.has_place) {
+            self.server.server.finish();
+        }
+    }
+
     /// It is not made, and so is no attempt.
     pub(crate) fn call_off(mut self) {
         self.is_made = false;

@@ -183,9 +183,15 @@ impl Forward<'_> {
             Next::Afresh => Some(flight.again()),
             Next::Another(reason) => match retrying.another(flight.server(), reason) {
                 Chosen::Same => Some(flight.again()),
-                chosen => Box::pin(self.place(chosen, record, route_deadline))
-                    .await
-                    .ok(),
+                Chosen::Place(flight) => Some(flight),
+                // Whoever has an answer takes that rather than wait for another.
+                Chosen::Full(_) if flight.is_answered() => None,
+                chosen => {
+                    flight.give_back();
+                    Box::pin(self.place(chosen, record, route_deadline))
+                        .await
+                        .ok()
+                }
             },
         }
     }
@@ -302,8 +308,16 @@ impl Forward<'_> {
             return Err(ProxyError::QueueTimeout { upstream: name() });
         };
         self.upstream.shard.queued.observe(waited);
-        self.upstream
-            .take_over(place)
+        if let Some(server) = self.upstream.server_of(&place) {
+            return Ok(Flight::take_over(server, place));
+        }
+        // A reload in the meantime has brought a server that the state of this request does not have.
+        let newest = self.proxy.local();
+        let mut upstreams = newest.upstreams.iter();
+        upstreams
+            .find(|known| known.upstream.name == upstream.name)
+            .and_then(|known| Some(Rc::clone(known.server_of(&place)?)))
+            .map(|server| Flight::take_over(&server, place))
             .ok_or_else(|| ProxyError::NoServer { upstream: name() })
     }
 
@@ -394,7 +408,8 @@ impl Forward<'_> {
             return Err(Failure::Unsent);
         }
         // The clock is not asked again where nothing took time since it was.
-        let began = if record.attempts == 1 && reused {
+        let waited_before = record.queued.is_some() || self.route.buffer_request.is_some();
+        let began = if record.attempts == 1 && reused && !waited_before {
             record.started
         } else {
             Instant::now()

@@ -185,7 +185,10 @@ impl LocalUpstream {
         let servers = upstream.servers.iter().enumerate().map(|(number, member)| {
             let (server, weight) = (&member.server, &member.weight);
             let identity = (upstream.name.clone(), server.address.clone());
-            let local = known.get(&identity).cloned();
+            let local = known
+                .get(&identity)
+                .filter(|local| Arc::ptr_eq(&local.server, server))
+                .cloned();
             let local = local.unwrap_or_else(|| {
                 Rc::new(LocalServer {
                     server: Arc::clone(server),

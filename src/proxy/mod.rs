@@ -139,6 +139,11 @@ impl Proxy {
         let now = self.deadlines.now();
         for upstream in &self.local().upstreams {
             upstream.deposit(now);
+            let members = upstream.upstream.servers.iter();
+            upstream
+                .upstream
+                .group
+                .remember_trials(members.map(|member| &member.server));
             for server in &upstream.servers {
                 server.pool.sweep(now);
             }

@@ -79,8 +79,8 @@ enum Standing {
     #[default]
     In,
     Out(Away),
-    /// One request is on its way there.
-    Trial(Away),
+    /// One request is on its way there, since that tick.
+    Trial(Away, u64),
 }
 
 #[derive(Clone, Debug)]
@@ -155,24 +155,27 @@ impl Ejection {
     pub(crate) fn trial_at(&self) -> Option<u64> {
         match &self.standing {
             Standing::Out(away) => Some(away.until),
-            Standing::In | Standing::Trial(_) => None,
+            // A slow client must not keep it out for as long as it likes.
+            Standing::Trial(_, begun) => Some(begun + TRIAL_AT_MOST.0),
+            Standing::In => None,
         }
     }
 
     /// One request may go there now; whoever sends it tells how it went.
     pub(crate) fn begin_trial(&mut self, now: u64) -> bool {
+        let due = self.trial_at().is_some_and(|at| now >= at);
         match &self.standing {
-            Standing::Out(away) if now >= away.until => {
-                self.standing = Standing::Trial(away.clone());
+            Standing::Out(away) | Standing::Trial(away, _) if due => {
+                self.standing = Standing::Trial(away.clone(), now);
                 true
             }
-            Standing::In | Standing::Out(_) | Standing::Trial(_) => false,
+            Standing::In | Standing::Out(_) | Standing::Trial(..) => false,
         }
     }
 
     /// The trial ended without telling anything: the client went away. When the next may begin.
     pub(crate) fn trial_abandoned(&mut self) -> Option<u64> {
-        if let Standing::Trial(away) = &self.standing {
+        if let Standing::Trial(away, _) = &self.standing {
             self.standing = Standing::Out(away.clone());
         }
         self.trial_at()
@@ -180,7 +183,7 @@ impl Ejection {
 
     /// The trial failed; how long it rests now.
     pub(crate) fn trial_failed(&mut self, now: u64, cause: Cause, rules: &Rules) -> Option<Ticks> {
-        let Standing::Trial(away) = &self.standing else {
+        let Standing::Trial(away, _) = &self.standing else {
             return None;
         };
         let away = Away {
@@ -195,7 +198,7 @@ impl Ejection {
     pub(crate) fn proved_good(&mut self, now: u64) -> bool {
         match &self.standing {
             Standing::In => false,
-            Standing::Out(away) | Standing::Trial(away) => {
+            Standing::Out(away) | Standing::Trial(away, _) => {
                 self.away = now.saturating_sub(away.from);
                 self.back = now;
                 self.standing = Standing::In;
@@ -207,11 +210,13 @@ impl Ejection {
     /// The result of a health check that began at `began`; whether it brings the server back.
     pub(crate) fn checked(&mut self, passed: bool, began: u64, now: u64) -> bool {
         let enough = match &mut self.standing {
-            Standing::Out(away) if away.cause.is_of_connection() && began > away.from => {
+            Standing::Out(away) | Standing::Trial(away, _)
+                if away.cause.is_of_connection() && began > away.from =>
+            {
                 away.checks = if passed { away.checks + 1 } else { 0 };
                 away.checks >= self.times
             }
-            Standing::In | Standing::Out(_) | Standing::Trial(_) => false,
+            Standing::In | Standing::Out(_) | Standing::Trial(..) => false,
         };
         enough && self.proved_good(now)
     }
@@ -220,7 +225,7 @@ impl Ejection {
     pub(crate) fn reason(&self) -> Option<(String, SystemTime)> {
         match &self.standing {
             Standing::In => None,
-            Standing::Out(away) | Standing::Trial(away) => Some((
+            Standing::Out(away) | Standing::Trial(away, _) => Some((
                 format!(
                     "{} failures in a row, the last: {}",
                     away.failures, away.cause
@@ -231,6 +236,8 @@ impl Ejection {
     }
 }
 
+/// How long one request may be the trial; then another is.
+const TRIAL_AT_MOST: Ticks = Ticks(10 * AT_LEAST.0);
 /// How long failures must have gone on.
 const AT_LEAST: Ticks = Ticks((1000 / TICK.as_millis()) as u64);
 
@@ -294,7 +301,8 @@ mod tests {
         eject(&mut ejection, 1000);
         assert_eq!(ejection.trial_at(), Some(1100));
         assert!(ejection.begin_trial(1100));
-        assert!(!ejection.begin_trial(1200));
+        assert!(!ejection.begin_trial(1199));
+        assert!(ejection.begin_trial(1200), "the first one takes too long");
         assert_eq!(ejection.trial_abandoned(), Some(1100));
         assert!(ejection.begin_trial(1200));
         assert_eq!(

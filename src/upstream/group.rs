@@ -53,6 +53,7 @@ impl Group {
         ejections: Option<&Ejections>,
     ) {
         if despite {
+            let _alone = self.ejecting();
             if let Some(rest) = server.failed_despite(cause, ejections.map(|all| &all.rules)) {
                 self.next_trial
                     .fetch_min(self.clock.now() + rest.0, Ordering::Relaxed);
@@ -97,11 +98,13 @@ impl Group {
         let mut next = NEVER;
         for (number, server) in servers.enumerate() {
             let mut ejection = server.ejection();
-            // What is down by its checks has its probes for trials; what is drained gets nothing.
-            let is_out = server.is_closed_by(Closed::Down) || server.is_drained();
+            // What is down by its checks has its probes for trials; what is drained gets nothing, what is full no more.
+            let is_out =
+                server.is_closed_by(Closed::Down) || server.is_drained() || !server.has_room();
             if found.is_none() && !is_out && ejection.begin_trial(now) {
                 found = Some(number);
-            } else if let Some(at) = ejection.trial_at() {
+            }
+            if let Some(at) = ejection.trial_at() {
                 next = next.min(if is_out { at.max(now + LATER) } else { at });
             }
         }
@@ -111,8 +114,19 @@ impl Group {
 
     /// A trial told nothing: the client went away.
     pub(crate) fn trial_abandoned(&self, server: &Server) {
+        let _alone = self.ejecting();
         if let Some(at) = server.ejection().trial_abandoned() {
             self.next_trial.fetch_min(at, Ordering::Relaxed);
+        }
+    }
+
+    /// Looks whether somebody is ejected of whom the time of trial does not know: a request by an older config may have lost
+    /// it. Called about once a second.
+    pub(crate) fn remember_trials<'s>(&self, servers: impl Iterator<Item = &'s Arc<Server>>) {
+        for server in servers.filter(|server| server.is_closed_by(Closed::Ejected)) {
+            if let Some(at) = server.ejection().trial_at() {
+                self.next_trial.fetch_min(at, Ordering::Relaxed);
+            }
         }
     }
 

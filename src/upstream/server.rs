@@ -287,14 +287,21 @@ impl Server {
     pub(super) fn failed_despite(&self, cause: Cause, rules: Option<&Rules>) -> Option<Ticks> {
         self.promising.store(false, Ordering::Relaxed);
         let now = self.group.clock.now();
-        self.ejection().trial_failed(now, cause, rules?)
+        let Some(rules) = rules else {
+            // It was ejected by rules that are gone.
+            self.pardon();
+            return None;
+        };
+        self.ejection().trial_failed(now, cause, rules)
     }
 
     pub(super) fn eject(&self, cause: Cause, rules: &Rules) -> Ticks {
-        let rest = self
-            .ejection()
-            .eject(self.group.clock.now(), cause, rules, SystemTime::now());
+        let now = self.group.clock.now();
+        let mut ejection = self.ejection();
+        let rest = ejection.eject(now, cause, rules, SystemTime::now());
+        // Under the lock: a good answer at the same time must find both or neither.
         self.close(Closed::Ejected);
+        drop(ejection);
         // A check may tell that it is back before its rest is over.
         self.hurry.notify_one();
         rest
@@ -302,7 +309,8 @@ impl Server {
 
     /// The rules that ejected it are gone.
     pub(crate) fn pardon(&self) {
-        *self.ejection() = Ejection::default();
+        let mut ejection = self.ejection();
+        *ejection = Ejection::default();
         if self.is_closed_by(Closed::Ejected) {
             self.open(Closed::Ejected);
         }
@@ -376,11 +384,12 @@ impl Server {
             Ok(()) if next != HealthState::Down => health.reason.clear(),
             Ok(()) => {}
         }
-        let now_tick = self.group.clock.now();
-        if self.ejection().checked(passed, began, now_tick) {
+        let mut ejection = self.ejection();
+        if ejection.checked(passed, began, self.group.clock.now()) {
             self.open(Closed::Ejected);
             tracing::info!(upstream = %self.upstream, server = %self.address, "server is back: its health check went well");
         }
+        drop(ejection);
         if next == health.state {
             return None;
         }

@@ -265,3 +265,49 @@ async fn when_too_few_accept_traffic_all_are_used() {
         assert_eq!(sick_ones, if used { 6 } else { 0 }, "{texts:?}");
     }
 }
+
+/// It may be given to those who wait by a config that they came before.
+#[tokio::test]
+async fn a_server_that_a_reload_adds_serves_those_who_wait() {
+    let (held, added) = (Holding::start("held").await, Origin::text("added").await);
+    let one = Weir::config(&[&held.origin], "max_in_flight = 1\nslow_start = \"off\"");
+    let weir = Weir::start(&format!("[process]\nworkers = 1\n{one}")).await;
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        clients.push(ask(&weir, "/hold").await);
+    }
+    until(&weir, LENGTH, 5.0).await;
+    let both = Weir::config(
+        &[&held.origin, &added],
+        "max_in_flight = 1\nslow_start = \"off\"",
+    );
+    weir.reload(&format!("[process]\nworkers = 1\n{both}"))
+        .await
+        .unwrap();
+    until(&weir, LENGTH, 0.0).await;
+    held.release(6);
+    for mut client in clients {
+        assert_eq!(client.response().await.status, 200);
+    }
+    assert!(!added.requests().is_empty());
+}
+
+/// Two that fail, each with a request that would try the other: neither waits for the other's place.
+#[tokio::test]
+async fn a_retry_does_not_wait_while_it_holds_a_place_or_an_answer() {
+    let busy = "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n";
+    let origins = [Origin::always(busy).await, Origin::always(busy).await];
+    let weir = weir(
+        1,
+        &[&origins[0], &origins[1]],
+        "max_in_flight = 1\nqueue.timeout = \"1h\"",
+    )
+    .await;
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        clients.push(ask(&weir, "/").await);
+    }
+    for mut client in clients {
+        assert_eq!(client.response().await.status, 503);
+    }
+}
