@@ -3,7 +3,7 @@
 //! Names are resolved to indices, routes compiled into tables, durations into ticks, certificates into TLS settings. What
 //! survives a reload is carried over by identity: servers by upstream and address, listeners by name.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::SystemTime;
@@ -231,6 +231,31 @@ impl State {
                 .iter()
                 .map(move |member| (upstream, &member.server))
         })
+    }
+
+    /// Tells the servers of `before` that are no part of their upstream any more. Those of an upstream that is gone as a
+    /// whole still serve whoever waits for them.
+    pub(crate) fn remove_from(&self, before: &Self) {
+        let upstreams: HashMap<_, _> = self
+            .upstreams
+            .iter()
+            .map(|upstream| (&upstream.name, upstream))
+            .collect();
+        for old in &before.upstreams {
+            let Some(new) = upstreams.get(&old.name) else {
+                continue;
+            };
+            let stay: HashSet<_> = new
+                .servers
+                .iter()
+                .map(|member| Arc::as_ptr(&member.server))
+                .collect();
+            let gone = old
+                .servers
+                .iter()
+                .filter(|member| !stay.contains(&Arc::as_ptr(&member.server)));
+            gone.for_each(|member| member.server.remove());
+        }
     }
 
     /// Every name that may become a label.

@@ -186,6 +186,7 @@ impl Control {
     /// From here on `state` is what runs.
     fn publish(&self, state: &Arc<State>) {
         self.metrics.declare(state.names());
+        state.remove_from(&self.published.state());
         self.published.publish(Arc::clone(state));
         self.probe(state);
     }

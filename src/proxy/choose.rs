@@ -37,16 +37,17 @@ impl LocalUpstream {
         {
             return Chosen::Place(flight);
         }
+        let (primaries, backups) = self.primaries_and_backups();
+        // Who waits while none accepts traffic will be sent away in a moment, and holds up nobody.
+        if group.queue.has_line() && (accepts(primaries) || accepts(backups)) {
+            return Chosen::Full(Wants::AnyBut(Vec::new()));
+        }
         if let Some(below) = self.upstream.panic_below
             && self.is_too_few(now, below)
             && let Some(flight) = self.panic(occasion)
         {
             return Chosen::Place(flight);
         }
-        if group.queue.length() > 0 {
-            return Chosen::Full(Wants::AnyBut(Vec::new()));
-        }
-        let (primaries, backups) = self.primaries_and_backups();
         for _ in 0..CLAIMS {
             let Some(server) = self.pick(occasion, |server| server.server.is_ready()) else {
                 break;

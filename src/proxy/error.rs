@@ -32,6 +32,8 @@ pub(crate) enum ProxyError {
     QueueFull { upstream: UpstreamName },
     #[error("no server of upstream `{upstream}` had room in time")]
     QueueTimeout { upstream: UpstreamName },
+    #[error("no server of upstream `{upstream}` had room within the time that the route allows")]
+    RouteTimeout { upstream: UpstreamName },
     /// Before a server was chosen.
     #[error("the body of the request could not be read")]
     Body { source: ExchangeError },
@@ -98,6 +100,7 @@ impl ProxyError {
             },
             Self::QueueFull { .. } => crowded(RefusedReason::QueueFull),
             Self::QueueTimeout { .. } => crowded(RefusedReason::QueueTimeout),
+            Self::RouteTimeout { .. } => exchange(&ExchangeError::RouteTimeout),
             Self::Body { source } => exchange(source),
             Self::ConnectFailed { source, .. } => match source {
                 ConnectError::Refused => failed(StatusCode::BAD_GATEWAY, "connection_refused"),

@@ -46,7 +46,12 @@ impl Flight {
     /// Of a request that was counted in at `server` already.
     pub(crate) fn take_over(server: &Rc<LocalServer>, place: Place) -> Self {
         let _counted = place.into_server();
-        Self::new(server, Way::Usual)
+        let way = if server.server.accepts_its_clients() {
+            Way::Usual
+        } else {
+            Way::Panic
+        };
+        Self::new(server, way)
     }
 
     fn new(server: &Rc<LocalServer>, way: Way) -> Self {

@@ -29,14 +29,14 @@ use crate::deadline::Deadline;
 use crate::semantics::cookies;
 use crate::semantics::hop_by_hop::has_token;
 use crate::state::{Listener, Route};
-use crate::telemetry::labels::Outcome;
+use crate::telemetry::labels::{Outcome, RetryReason};
 use crate::upstream::connect::{ConnectError, connect};
 use crate::upstream::ejection::Cause;
 use crate::upstream::http1::head::{Asked, BadHead};
 use crate::upstream::http1::{
     Connection, ExchangeError, Framing, Kept, Received, Upload, UploadLimits,
 };
-use crate::upstream::queue::Wants;
+use crate::upstream::queue::{Place, Wants};
 
 /// A failure, and the record that tells it.
 pub(super) type Failed = (Box<Record>, ProxyError);
@@ -82,7 +82,12 @@ impl Forward<'_> {
         let mut flight = match chosen {
             Chosen::Place(flight) => flight,
             chosen => {
-                match Box::pin(self.place(chosen, &mut record, route_deadline.as_ref())).await {
+                let deadline = route_deadline.as_ref();
+                let anew = || {
+                    let now = self.proxy.deadlines.now();
+                    self.upstream.choose(now, may_repeat, occasion)
+                };
+                match Box::pin(self.place(chosen, &mut record, deadline, anew)).await {
                     Ok(flight) => flight,
                     Err(error) => return Err((record, error)),
                 }
@@ -181,18 +186,22 @@ impl Forward<'_> {
         match next {
             Next::Nothing => None,
             Next::Afresh => Some(flight.again()),
-            Next::Another(reason) => match retrying.another(flight.server(), reason) {
-                Chosen::Same => Some(flight.again()),
-                Chosen::Place(flight) => Some(flight),
-                // Whoever has an answer takes that rather than wait for another.
-                Chosen::Full(_) if flight.is_answered() => None,
-                chosen => {
-                    flight.give_back();
-                    Box::pin(self.place(chosen, record, route_deadline))
-                        .await
-                        .ok()
+            Next::Another(reason) => {
+                record.was_cut_off |= reason == RetryReason::Connect;
+                match retrying.another(flight.server(), reason) {
+                    Chosen::Same => Some(flight.again()),
+                    Chosen::Place(flight) => Some(flight),
+                    // Whoever has an answer takes that rather than wait for another.
+                    Chosen::Full(_) if flight.is_answered() => None,
+                    chosen => {
+                        flight.give_back();
+                        let nobody = || Chosen::Nobody;
+                        Box::pin(self.place(chosen, record, route_deadline, nobody))
+                            .await
+                            .ok()
+                    }
                 }
-            },
+            }
         }
     }
 
@@ -202,12 +211,19 @@ impl Forward<'_> {
         sticky.place(&record.request.headers)
     }
 
-    /// The cookie for a client that is not where its own says.
+    /// The cookie for a client that has none, or whose server is out of service or could not be connected to. One that went
+    /// elsewhere for a single request comes back: what it has there is worth more than one answer.
     fn set_cookie(&self, record: &Record) -> Option<http::HeaderValue> {
         let sticky = self.upstream.upstream.sticky.as_ref()?;
         let server = record.server.as_ref()?;
         let place = self.upstream.place_of(server)?;
-        if record.sticks_to == Some(place) {
+        let own = record
+            .sticks_to
+            .and_then(|own| self.upstream.servers.get(own));
+        let stays = |own: &Rc<LocalServer>| {
+            Rc::ptr_eq(own, server) || !record.was_cut_off && own.server.accepts_its_clients()
+        };
+        if own.is_some_and(stays) {
             return None;
         }
         sticky.set_cookie(place, record.is_https(self.listener))
@@ -256,58 +272,72 @@ impl Forward<'_> {
         }
     }
 
-    /// A place on a server, waited for where all have as many requests as they may.
+    /// A place on a server, waited for where all have as many requests as they may. `anew` chooses again, where there is no
+    /// use in waiting any longer.
     async fn place(
         &self,
-        chosen: Chosen,
+        mut chosen: Chosen,
         record: &mut Record,
         route_deadline: Option<&Deadline>,
+        anew: impl Fn() -> Chosen,
     ) -> Result<Flight, ProxyError> {
-        match chosen {
-            Chosen::Place(flight) => Ok(flight),
-            Chosen::Full(wants) => Box::pin(self.wait(wants, record, route_deadline)).await,
-            Chosen::Same | Chosen::Nobody => Err(ProxyError::NoServer {
-                upstream: self.upstream.upstream.name.clone(),
-            }),
+        let upstream = &self.upstream.upstream;
+        let deadline = self.proxy.deadlines.deadline();
+        deadline.arm(upstream.queue.timeout);
+        let before = record.queued.unwrap_or_default();
+        let began = Instant::now();
+        loop {
+            let wants = match chosen {
+                Chosen::Place(flight) => return Ok(flight),
+                Chosen::Full(wants) => wants,
+                Chosen::Same | Chosen::Nobody => {
+                    return Err(ProxyError::NoServer {
+                        upstream: upstream.name.clone(),
+                    });
+                }
+            };
+            let place = self.wait(wants, &deadline, route_deadline).await;
+            let waited = began.elapsed();
+            record.queued = Some(before + waited);
+            if let Some(place) = place? {
+                self.upstream.shard.queued.observe(waited);
+                return self.take(place);
+            }
+            chosen = anew();
         }
     }
 
-    /// Waits in the upstream's queue.
+    /// Waits in the upstream's queue; `None` if there is no use in waiting any longer.
     async fn wait(
         &self,
         wants: Wants,
-        record: &mut Record,
+        deadline: &Deadline,
         route_deadline: Option<&Deadline>,
-    ) -> Result<Flight, ProxyError> {
+    ) -> Result<Option<Place>, ProxyError> {
         let upstream = &self.upstream.upstream;
         let name = || upstream.name.clone();
-        let began = Instant::now();
         let Some(mut waiting) = upstream.group.queue.join(wants, upstream.queue.size) else {
             return Err(ProxyError::QueueFull { upstream: name() });
         };
         // There may have been room again before anybody knew that this one waits.
-        self.upstream.serve_queue();
-        let deadline = self.proxy.deadlines.deadline();
-        deadline.arm(upstream.queue.timeout);
-        let place = std::future::poll_fn(|context| {
+        self.upstream.serve_queue(self.proxy.deadlines.now());
+        std::future::poll_fn(|context| {
             if let Poll::Ready(place) = waiting.poll_place(context) {
-                return Poll::Ready(place);
+                return Poll::Ready(Ok(place));
             }
-            let over = deadline.poll_over(context).is_ready()
-                || route_deadline.is_some_and(|deadline| deadline.poll_over(context).is_ready());
-            if over {
-                Poll::Ready(None)
-            } else {
-                Poll::Pending
+            if route_deadline.is_some_and(|deadline| deadline.poll_over(context).is_ready()) {
+                return Poll::Ready(Err(ProxyError::RouteTimeout { upstream: name() }));
             }
+            deadline
+                .poll_over(context)
+                .map(|()| Err(ProxyError::QueueTimeout { upstream: name() }))
         })
-        .await;
-        let waited = began.elapsed();
-        record.queued = Some(record.queued.unwrap_or_default() + waited);
-        let Some(place) = place else {
-            return Err(ProxyError::QueueTimeout { upstream: name() });
-        };
-        self.upstream.shard.queued.observe(waited);
+        .await
+    }
+
+    /// Takes over a place that was waited for.
+    fn take(&self, place: Place) -> Result<Flight, ProxyError> {
+        let name = &self.upstream.upstream.name;
         if let Some(server) = self.upstream.server_of(&place) {
             return Ok(Flight::take_over(server, place));
         }
@@ -315,10 +345,12 @@ impl Forward<'_> {
         let newest = self.proxy.local();
         let mut upstreams = newest.upstreams.iter();
         upstreams
-            .find(|known| known.upstream.name == upstream.name)
+            .find(|known| known.upstream.name == *name)
             .and_then(|known| Some(Rc::clone(known.server_of(&place)?)))
             .map(|server| Flight::take_over(&server, place))
-            .ok_or_else(|| ProxyError::NoServer { upstream: name() })
+            .ok_or_else(|| ProxyError::NoServer {
+                upstream: name.clone(),
+            })
     }
 
     /// An answer that the client will not see: the connection is of use again if all of it is there.

@@ -302,20 +302,33 @@ impl LocalUpstream {
         too_few
     }
 
-    /// Lets those in that wait, where a server has room of which nobody told. Called once per tick.
-    pub(crate) fn serve_queue(&self) {
-        let queue = &self.upstream.group.queue;
-        if queue.length() > 0 {
-            let (primaries, _) = self.primaries_and_backups();
-            let none = !primaries
-                .iter()
-                .any(|server| server.server.accepts_traffic());
-            self.upstream
-                .group
-                .backups_serve
-                .store(none, Ordering::Relaxed);
-            queue.serve_all(self.upstream.servers.iter().map(|member| &member.server));
+    /// Lets those in that wait, where a server has room of which nobody told.
+    pub(crate) fn serve_queue(&self, now: u64) {
+        let group = &self.upstream.group;
+        if group.queue.length() == 0 {
+            return;
         }
+        let (primaries, _) = self.primaries_and_backups();
+        let none = !primaries
+            .iter()
+            .any(|server| server.server.accepts_traffic());
+        group.backups_serve.store(none, Ordering::Relaxed);
+        let panics = self.upstream.panic_below;
+        let panics = panics.is_some_and(|below| self.is_too_few(now, below));
+        group.all_serve.store(panics, Ordering::Relaxed);
+        group.queue.serve_all(self.shared());
+    }
+
+    /// The same, and sends those away that wait for nothing. Called once per tick.
+    pub(crate) fn keep_queue(&self, now: u64) {
+        self.serve_queue(now);
+        if self.upstream.group.queue.length() > 0 {
+            self.upstream.group.queue.dismiss(self.shared());
+        }
+    }
+
+    fn shared(&self) -> impl Iterator<Item = &Arc<Server>> {
+        self.upstream.servers.iter().map(|member| &member.server)
     }
 
     /// Requests on all servers: to the moment where there are few, as of the tick where that would take long.

@@ -129,8 +129,9 @@ impl Proxy {
 
     /// Lets requests in that wait for a server. Called once per tick.
     pub(crate) fn serve_queues(&self) {
+        let now = self.deadlines.now();
         for upstream in &self.local().upstreams {
-            upstream.serve_queue();
+            upstream.keep_queue(now);
         }
     }
 

@@ -34,6 +34,8 @@ pub(crate) struct Record {
     pub(crate) server: Option<Rc<LocalServer>>,
     /// The place of the server that the client's cookie names.
     pub(crate) sticks_to: Option<usize>,
+    /// Whether a server could not be connected to.
+    pub(crate) was_cut_off: bool,
     pub(crate) attempts: u32,
     /// How long it waited for a server with room, if it did.
     pub(crate) queued: Option<Duration>,
@@ -128,6 +130,7 @@ impl Record {
             choice: 0,
             server: None,
             sticks_to: None,
+            was_cut_off: false,
             attempts: 0,
             queued: None,
             connect: None,

@@ -18,6 +18,8 @@ pub(crate) struct Group {
     pub(crate) queue: Arc<Queue>,
     /// Whether no primary accepts traffic, as of the last look.
     pub(crate) backups_serve: AtomicBool,
+    /// Whether so few accept traffic that all are used (`panic_below`), as of the last look.
+    pub(crate) all_serve: AtomicBool,
     /// The tick from which on a server that was ejected may be tried again.
     next_trial: AtomicU64,
     /// Locked by whoever ejects: together they must not eject too many.
@@ -38,6 +40,7 @@ impl Group {
             budget: Budget::default(),
             queue: Arc::default(),
             backups_serve: AtomicBool::new(false),
+            all_serve: AtomicBool::new(false),
             next_trial: AtomicU64::new(NEVER),
             ejecting: Mutex::default(),
         }

@@ -20,8 +20,12 @@ pub(crate) struct Server {
     in_flight: AtomicU32,
     /// The most requests that it may have at once.
     limit: AtomicU32,
+    /// Requests that wait for it and no other; changed under the lock of the queue.
+    pub(super) waited_for: AtomicU32,
     /// It is to be used only when no primary accepts traffic.
     backup: AtomicBool,
+    /// It is no part of its upstream any more.
+    removed: AtomicBool,
     /// Why it takes no new requests, one bit for each [`Closed`].
     closed: AtomicU8,
     /// Something speaks against it: failures since its last good answer.
@@ -100,7 +104,9 @@ impl Server {
         Self {
             in_flight: AtomicU32::new(0),
             limit: AtomicU32::new(u32::MAX),
+            waited_for: AtomicU32::new(0),
             backup: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
             closed: AtomicU8::new(0),
             suspect: AtomicBool::new(false),
             promising: AtomicBool::new(false),
@@ -132,9 +138,25 @@ impl Server {
         Some(self.limit.load(Ordering::Relaxed)).filter(|&limit| limit < u32::MAX)
     }
 
-    /// Whether it may be given to those who wait.
-    pub(super) fn is_of_use(&self) -> bool {
-        !self.backup.load(Ordering::Relaxed) || self.group.backups_serve.load(Ordering::Relaxed)
+    /// Whether it may be given to those who wait for any.
+    pub(super) fn serves_those_who_wait(&self) -> bool {
+        if self.is_removed() {
+            return false;
+        }
+        let panics = self.group.all_serve.load(Ordering::Relaxed);
+        let is_of_use = !self.backup.load(Ordering::Relaxed)
+            || self.group.backups_serve.load(Ordering::Relaxed);
+        is_of_use && self.accepts_traffic() || panics && !self.is_drained()
+    }
+
+    /// Whether a reload or DNS has taken it out of its upstream. Requests of before may still choose it.
+    pub(super) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Relaxed)
+    }
+
+    /// By a config that was just taken, which has its upstream but not this server.
+    pub(crate) fn remove(&self) {
+        self.removed.store(true, Ordering::Relaxed);
     }
 
     /// By a config that was just taken.

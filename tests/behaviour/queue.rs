@@ -1,8 +1,9 @@
 //! Limits on what a server gets at once, and the queue of those who wait for one with room.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::support::control::{Holding, WEB};
+use crate::support::control::{Holding, Patient, WEB};
 use crate::support::{Connection, Origin, Response, Weir, eventually};
 
 const LENGTH: &str = "weir_upstream_queue_length{upstream=\"app\"}";
@@ -310,4 +311,198 @@ async fn a_retry_does_not_wait_while_it_holds_a_place_or_an_answer() {
     for mut client in clients {
         assert_eq!(client.response().await.status, 503);
     }
+}
+
+const CHECKED: &str = "retry = \"off\"\nejection = \"off\"\nslow_start = \"off\"\n\
+    health_check = { path = \"/healthz\", interval = \"50ms\", fast_interval = \"50ms\", fall = 1, rise = 1 }";
+
+/// `held` and `other`, each with a place for one request.
+async fn two(held: &Holding, other: SocketAddr, keys: &str) -> Weir {
+    Weir::start(&format!(
+        "{WEB}[route.site]\nupstream = \"app\"\n[process]\nworkers = 1\n[upstream.app]\nservers = [\"{}\", \"{other}\"]\n\
+         max_in_flight = 1\n{keys}\n",
+        held.address()
+    ))
+    .await
+}
+
+/// What they wait for will not come: each is tried as `on_all_down` says, or refused.
+#[tokio::test]
+async fn when_the_last_server_goes_down_those_who_wait_are_let_go() {
+    for (all_down, status) in [("try_anyway", 200), ("503", 503)] {
+        let (held, other) = (Holding::start("held").await, Patient::start("other").await);
+        let keys = format!(
+            "balance = \"least_connections\"\non_all_down = \"{all_down}\"\nqueue.timeout = \"1h\"\n{CHECKED}"
+        );
+        let weir = two(&held, other.address(), &keys).await;
+        other.set(500);
+        weir.until_server_is(other.address(), "down").await;
+        let mut first = ask(&weir, "/hold").await;
+        until(&weir, &in_flight(&held.origin), 1.0).await;
+        let mut waiting = ask(&weir, "/").await;
+        until(&weir, LENGTH, 1.0).await;
+        held.fall_ill();
+        assert_eq!(waiting.response().await.status, status, "{all_down}");
+        assert_eq!(ask(&weir, "/").await.response().await.status, status);
+        held.release(1);
+        assert_eq!(first.response().await.status, 200);
+        until(&weir, LENGTH, 0.0).await;
+    }
+}
+
+/// Whoever wants one server waits beside the others, in a line of the same length for each server.
+#[tokio::test]
+async fn clients_that_wait_for_their_own_server_hold_up_nobody_else() {
+    let (held, other) = (Holding::start("held").await, Origin::text("other").await);
+    let keys = "sticky = true\nqueue = { size = 2, timeout = \"1h\" }";
+    let weir = two(&held, other.address(), keys).await;
+    let cookie = loop {
+        let response = weir.get("/").await;
+        if response.text() == "held" {
+            let set = response.field("set-cookie");
+            break set.split(';').next().unwrap().to_owned();
+        }
+    };
+    let ask_mine = async || {
+        let mut client = weir.connect().await;
+        let head = format!("GET /hold HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n");
+        client.send(&head).await;
+        client
+    };
+    let mut mine = vec![ask_mine().await];
+    until(&weir, &in_flight(&held.origin), 1.0).await;
+    mine.push(ask_mine().await);
+    mine.push(ask_mine().await);
+    until(&weir, LENGTH, 2.0).await;
+    crowded(&ask_mine().await.response().await);
+    for _ in 0..5 {
+        let response = weir.get("/").await;
+        assert_eq!((response.status, response.text().as_str()), (200, "other"));
+        assert_eq!(
+            response.field("set-cookie").split('=').next().unwrap(),
+            "weir-app"
+        );
+    }
+    held.release(3);
+    for mut client in mine {
+        assert_eq!(client.response().await.text(), "held");
+    }
+    until(&weir, LENGTH, 0.0).await;
+}
+
+#[tokio::test]
+async fn a_client_whose_server_goes_down_while_it_waits_is_moved() {
+    let (held, other) = (Holding::start("held").await, Patient::start("other").await);
+    let keys = format!("sticky = true\nqueue.timeout = \"1h\"\n{CHECKED}");
+    let weir = two(&held, other.address(), &keys).await;
+    let cookie = loop {
+        let response = weir.get("/").await;
+        if response.text() == "held" {
+            let set = response.field("set-cookie");
+            break set.split(';').next().unwrap().to_owned();
+        }
+    };
+    let mine = format!("GET /hold HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n");
+    let (mut first, mut second) = (weir.connect().await, weir.connect().await);
+    first.send(&mine).await;
+    until(&weir, &in_flight(&held.origin), 1.0).await;
+    second.send(&mine).await;
+    until(&weir, LENGTH, 1.0).await;
+    held.fall_ill();
+    let response = second.response().await;
+    assert_eq!((response.status, response.text().as_str()), (200, "other"));
+    assert!(!response.field("set-cookie").contains(&cookie));
+    held.release(1);
+    assert_eq!(first.response().await.text(), "held");
+}
+
+/// RFC 9209 §2.3.3: the time of the route is over, not that of the queue.
+#[tokio::test]
+async fn the_time_that_a_route_allows_ends_in_the_queue_too() {
+    let held = Holding::start("held").await;
+    let weir = Weir::start(&format!(
+        "{WEB}[route.site]\nupstream = \"app\"\ntimeout = \"300ms\"\npath_exact = \"/hold\"\n\
+         [route.first]\nupstream = \"app\"\npath_exact = \"/hold/first\"\n\
+         [upstream.app]\nservers = [\"{}\"]\nmax_in_flight = 1\nqueue.timeout = \"1h\"\n",
+        held.address()
+    ))
+    .await;
+    let mut first = ask(&weir, "/hold/first").await;
+    until(&weir, &in_flight(&held.origin), 1.0).await;
+    let response = ask(&weir, "/hold").await.response().await;
+    assert_eq!(response.status, 504);
+    assert_eq!(
+        response.field("proxy-status"),
+        "weir; error=http_response_timeout"
+    );
+    held.release(1);
+    assert_eq!(first.response().await.status, 200);
+}
+
+/// Its place would be given to a request that must not have it.
+#[tokio::test]
+async fn a_server_that_a_reload_removes_serves_nobody_who_waits() {
+    let (gone, stays) = (Holding::start("gone").await, Holding::start("stays").await);
+    let weir = two(&gone, stays.address(), "queue.timeout = \"1h\"").await;
+    let mut running = [ask(&weir, "/hold").await, ask(&weir, "/hold").await];
+    until(&weir, &in_flight(&gone.origin), 1.0).await;
+    until(&weir, &in_flight(&stays.origin), 1.0).await;
+    let mut waiting = ask(&weir, "/hold/waiting").await;
+    until(&weir, LENGTH, 1.0).await;
+    weir.reload(&format!(
+        "{WEB}[route.site]\nupstream = \"app\"\n[process]\nworkers = 1\n[upstream.app]\nservers = [\"{}\"]\n\
+         max_in_flight = 1\nqueue.timeout = \"1h\"\n",
+        stays.address()
+    ))
+    .await
+    .unwrap();
+    gone.release(1);
+    let first = &mut running[0];
+    assert_eq!(first.response().await.text(), "gone");
+    assert_eq!(weir.metric(LENGTH).await, 1.0);
+    stays.release(2);
+    assert_eq!(running[1].response().await.text(), "stays");
+    assert_eq!(waiting.response().await.text(), "stays");
+    assert_eq!(gone.targets(), ["/hold"]);
+}
+
+/// Among all servers, once so few accept traffic that all are used.
+#[tokio::test]
+async fn in_a_panic_who_came_first_is_served_first() {
+    let (well, ill) = (Holding::start("well").await, Holding::start("ill").await);
+    let keys = format!("panic_below = \"60%\"\nqueue.timeout = \"1h\"\n{CHECKED}");
+    let weir = two(&well, ill.address(), &keys).await;
+    ill.fall_ill();
+    weir.until_server_is(ill.address(), "down").await;
+    let mut clients = Vec::new();
+    for number in 0..2 {
+        clients.push(ask(&weir, &format!("/hold/{number}")).await);
+        eventually(
+            async || well.requests_to_hold() + ill.requests_to_hold(),
+            |&running| running == number + 1,
+        )
+        .await;
+    }
+    for number in 2..5 {
+        clients.push(ask(&weir, &format!("/hold/{number}")).await);
+        until(
+            &weir,
+            LENGTH,
+            f64::from(u8::try_from(number).unwrap()) - 1.0,
+        )
+        .await;
+    }
+    ill.release(4);
+    eventually(async || ill.requests_to_hold(), |&running| running == 4).await;
+    well.release(1);
+    for mut client in clients {
+        assert_eq!(client.response().await.status, 200);
+    }
+    let mut first: Vec<_> = ill
+        .targets()
+        .into_iter()
+        .filter(|target| target.starts_with("/hold"))
+        .collect();
+    first.remove(0);
+    assert_eq!(first, ["/hold/2", "/hold/3", "/hold/4"]);
 }

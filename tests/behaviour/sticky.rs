@@ -252,3 +252,31 @@ async fn the_cookie_is_for_tls_where_the_client_came_by_it() {
     let by_tcp = get(&weir, "X-Forwarded-Proto: http\r\n").await;
     assert!(!by_tcp.field("set-cookie").contains("Secure"));
 }
+
+/// What it has on its server is worth more than one answer.
+#[tokio::test]
+async fn a_client_that_went_elsewhere_for_one_request_comes_back() {
+    let busy = |name: &'static str| {
+        Origin::start(move |request| match request.target() {
+            "/busy" => b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n".to_vec(),
+            _ => crate::support::origin::ok(name),
+        })
+    };
+    let answers = |name: &'static str| Origin::start(move |_| crate::support::origin::ok(name));
+    let origins = [busy("own").await, answers("other").await];
+    let weir = weir(&origins, "sticky = true").await;
+    let own = loop {
+        let (cookie, server) = come(&weir).await;
+        if server == "own" {
+            break cookie;
+        }
+    };
+    let mut connection = weir.connect().await;
+    connection
+        .send(&format!("GET /busy HTTP/1.1\r\nHost: a\r\n{own}\r\n"))
+        .await;
+    let response = connection.response().await;
+    assert_eq!(response.text(), "other");
+    assert!(response.fields("set-cookie").is_empty());
+    assert_eq!(get(&weir, &own).await.text(), "own");
+}

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ::weir::config;
@@ -173,6 +173,7 @@ impl Patient {
 /// An origin that holds back its answers to `/hold` until they are let go.
 pub struct Holding {
     pub origin: Origin,
+    is_ill: Arc<AtomicBool>,
     gate: Arc<Semaphore>,
     targets: Arc<Mutex<Vec<String>>>,
 }
@@ -183,9 +184,12 @@ impl Holding {
         let closed = Arc::clone(&gate);
         let targets: Arc<Mutex<Vec<String>>> = Arc::default();
         let seen = Arc::clone(&targets);
+        let is_ill: Arc<AtomicBool> = Arc::default();
+        let health = Arc::clone(&is_ill);
         let origin = Origin::raw(move |mut stream, _| {
             let gate = Arc::clone(&closed);
             let seen = Arc::clone(&seen);
+            let health = Arc::clone(&health);
             async move {
                 let mut buffer = Vec::new();
                 while let Some((head, _)) =
@@ -196,7 +200,12 @@ impl Holding {
                     if head.starts_with("GET /hold") {
                         gate.acquire().await.unwrap().forget();
                     }
-                    if tokio::io::AsyncWriteExt::write_all(&mut stream, &ok(name))
+                    let answer = if target == "/healthz" && health.load(Ordering::SeqCst) {
+                        b"HTTP/1.1 500 Ill\r\nContent-Length: 0\r\n\r\n".to_vec()
+                    } else {
+                        ok(name)
+                    };
+                    if tokio::io::AsyncWriteExt::write_all(&mut stream, &answer)
                         .await
                         .is_err()
                     {
@@ -208,9 +217,21 @@ impl Holding {
         .await;
         Self {
             origin,
+            is_ill,
             gate,
             targets,
         }
+    }
+
+    /// From now on it fails its health checks.
+    pub fn fall_ill(&self) {
+        self.is_ill.store(true, Ordering::SeqCst);
+    }
+
+    /// How many requests it has been asked to hold.
+    pub fn requests_to_hold(&self) -> usize {
+        let held = |target: &&String| target.starts_with("/hold");
+        self.targets.lock().unwrap().iter().filter(held).count()
     }
 
     pub fn address(&self) -> SocketAddr {
