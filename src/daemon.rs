@@ -81,6 +81,11 @@ impl Daemon {
                 server: server.address.clone(),
                 up: server.accepts_traffic(),
                 in_flight: server.in_flight(),
+                limit: server
+                    .limit()
+                    .into_iter()
+                    .chain(server.learned.limit())
+                    .min(),
                 queued: server.group.queue.length(),
             };
             servers.state().servers().map(now).collect()

@@ -14,7 +14,8 @@ use ipnet::IpNet;
 
 use crate::balance;
 use crate::config::{
-    self, Balance, Config, FieldEdits, HealthCheck, HostHeader, OnAllDown, RedirectToHttps, RetryOn,
+    self, Balance, Concurrency, Config, FieldEdits, HealthCheck, HostHeader, OnAllDown,
+    RedirectToHttps, RetryOn,
 };
 use crate::deadline::{Clock, Ticks};
 use crate::route::Table;
@@ -128,6 +129,7 @@ pub(crate) struct Upstream {
     pub(crate) sticky: Option<Stickiness>,
     pub(crate) slow_start: Option<Ticks>,
     pub(crate) queue: QueueLimits,
+    pub(crate) concurrency: Concurrency,
     /// Use all, when a smaller share of them accepts traffic.
     pub(crate) panic_below: Option<Share>,
 }
@@ -532,6 +534,7 @@ impl Upstream {
                 size: upstream.queue.size,
                 timeout: Ticks::of(upstream.queue.timeout),
             },
+            concurrency: upstream.concurrency,
             panic_below: upstream.panic_below,
             group,
         }

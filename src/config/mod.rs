@@ -328,6 +328,7 @@ pub struct Upstream {
     /// Requests at once per server. `None`: off.
     pub max_in_flight: Option<u32>,
     pub queue: Queue,
+    pub concurrency: Concurrency,
     /// `None`: off.
     pub panic_below: Option<Share>,
 }
@@ -364,6 +365,13 @@ impl fmt::Display for ServerPlace {
 pub struct Queue {
     pub size: usize,
     pub timeout: Duration,
+}
+
+/// Whether the servers of an upstream get as many requests at once as they can work on, by what they show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Concurrency {
+    Off,
+    Adaptive,
 }
 
 /// How an upstream chooses the server of a request.

@@ -8,10 +8,10 @@ use http::{HeaderName, HeaderValue};
 use super::value::join;
 use super::values::show_size;
 use super::{
-    AccessFilter, AccessFormat, AccessLog, Action, Admin, AdminAddress, Balance, Config,
-    FieldEdits, HashKey, HealthCheck, HealthCheckKind, HostHeader, HostPattern, ListenAddress,
-    Listener, Log, LogFormat, LogLevel, OnAllDown, Process, RetryOn, Route, SameSite, Secure,
-    Sticky, Tls, TlsVersion, UnknownSni, Upstream,
+    AccessFilter, AccessFormat, AccessLog, Action, Admin, AdminAddress, Balance, Concurrency,
+    Config, FieldEdits, HashKey, HealthCheck, HealthCheckKind, HostHeader, HostPattern,
+    ListenAddress, Listener, Log, LogFormat, LogLevel, OnAllDown, Process, RetryOn, Route,
+    SameSite, Secure, Sticky, Tls, TlsVersion, UnknownSni, Upstream,
 };
 use crate::units::{ByteSize, Weight};
 
@@ -294,6 +294,11 @@ fn upstream(out: &mut Toml, upstream: &Upstream) {
             duration(upstream.queue.timeout)
         ),
     );
+    let concurrency = match upstream.concurrency {
+        Concurrency::Off => "off",
+        Concurrency::Adaptive => "adaptive",
+    };
+    out.key("concurrency", text(concurrency));
     out.key("panic_below", or("off", upstream.panic_below.map(text)));
     out.key("slow_start", or("off", upstream.slow_start.map(duration)));
     for (key, is_off) in [

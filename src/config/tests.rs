@@ -861,7 +861,6 @@ fn keys_of_later_versions_are_refused_by_name_unless_they_are_off() {
         (in_route, "cache", "true", Some("false")),
         (in_route, "cache", "{}", Some("{ enabled = false }")),
         (in_route, "compress", "true", Some("false")),
-        (in_upstream, "concurrency", "\"adaptive\"", Some("\"off\"")),
         (in_upstream, "tls", "true", Some("\"off\"")),
         (
             "[listen.web]\naddress = \":8080\"\n[listen.web.tls]\n",

@@ -17,8 +17,8 @@ use super::values::{
     boolean, choice, duration, duration_or_off, header_name, integer, method, or_off, share, string,
 };
 use super::{
-    Balance, Ejection, GrpcCheck, HashKey, HealthCheck, HealthCheckKind, HostHeader, HttpCheck,
-    Keepalive, OnAllDown, Queue, Retry, ServerConfig, ServerPlace, Upstream,
+    Balance, Concurrency, Ejection, GrpcCheck, HashKey, HealthCheck, HealthCheckKind, HostHeader,
+    HttpCheck, Keepalive, OnAllDown, Queue, Retry, ServerConfig, ServerPlace, Upstream,
 };
 use crate::semantics::forwarded::is_token;
 use crate::units::{ServerAddr, Weight};
@@ -69,6 +69,7 @@ pub(super) fn upstream(entry: &Entry<'_>) -> Option<Upstream> {
             sticky: table.or("sticky", None, |value| sticky(value, entry.name.text)),
             max_in_flight: table.or("max_in_flight", None, max_in_flight),
             queue: table.or("queue", Queue::default(), queue),
+            concurrency: table.or("concurrency", Concurrency::Off, concurrency),
             panic_below: table.or("panic_below", None, |value| or_off(value, share)),
             slow_start: table.or("slow_start", Some(Duration::from_secs(10)), duration_or_off),
             servers: servers?,
@@ -80,7 +81,6 @@ fn not_yet(table: &Table<'_>) {
     table.or("protocol", (), |value| {
         choice(value, &[("http1", ())], &["http2"])
     });
-    table.not_yet("concurrency", off::word);
     table.not_yet("tls", off::word_or_no);
 }
 
@@ -193,6 +193,14 @@ fn server(value: &Value<'_>) -> Option<ServerConfig> {
 
 fn max_in_flight(value: &Value<'_>) -> Option<Option<u32>> {
     or_off(value, |value| integer(value, 1..=1_000_000))
+}
+
+fn concurrency(value: &Value<'_>) -> Option<Concurrency> {
+    let names = [
+        ("off", Concurrency::Off),
+        ("adaptive", Concurrency::Adaptive),
+    ];
+    choice(value, &names, &[])
 }
 
 impl Default for Queue {

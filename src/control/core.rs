@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::names::{Asked, Key, Names};
 use super::sockets::{BindError, Sockets, Step};
-use crate::config::{Config, LoadError, LogFormat};
+use crate::config::{Concurrency, Config, LoadError, LogFormat};
 use crate::listen::tls;
 use crate::listen::worker::Command;
 use crate::state::{Published, State, Surroundings};
@@ -216,7 +216,15 @@ impl Control {
             member.server.set_limit(member.limit);
             member.server.set_backup(member.backup);
         }
+        for upstream in &state.upstreams {
+            if upstream.concurrency == Concurrency::Off {
+                upstream.group.forget_room();
+            }
+        }
         for (upstream, server) in state.servers() {
+            server
+                .learned
+                .switch(upstream.concurrency == Concurrency::Adaptive);
             server.probing(upstream.health_check.is_some(), state.loaded_at);
             if upstream.ejections.is_none() {
                 server.pardon();

@@ -79,6 +79,8 @@ struct Server {
     in_flight: u32,
     /// The most requests at once, where there is a limit.
     max_in_flight: Option<u32>,
+    /// The most requests without an answer at once, where that is learned.
+    learned_limit: Option<u32>,
     requests: u64,
     failures: u64,
     latency_ms: Latency,
@@ -174,6 +176,7 @@ impl Upstream {
                 since: time(standing.since),
                 in_flight: server.in_flight(),
                 max_in_flight: server.limit(),
+                learned_limit: server.learned.limit(),
                 requests: totals.requests,
                 failures: totals.failures,
                 latency_ms: Latency {

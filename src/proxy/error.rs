@@ -30,6 +30,8 @@ pub(crate) enum ProxyError {
     NoServer { upstream: UpstreamName },
     #[error("too many requests wait for upstream `{upstream}`")]
     QueueFull { upstream: UpstreamName },
+    #[error("the servers of upstream `{upstream}` have more than they can work on")]
+    Shed { upstream: UpstreamName },
     #[error("no server of upstream `{upstream}` had room in time")]
     QueueTimeout { upstream: UpstreamName },
     #[error("no server of upstream `{upstream}` had room within the time that the route allows")]
@@ -99,6 +101,7 @@ impl ProxyError {
                 ..refused(StatusCode::SERVICE_UNAVAILABLE, RefusedReason::Unavailable)
             },
             Self::QueueFull { .. } => crowded(RefusedReason::QueueFull),
+            Self::Shed { .. } => crowded(RefusedReason::Shed),
             Self::QueueTimeout { .. } => crowded(RefusedReason::QueueTimeout),
             Self::RouteTimeout { .. } => exchange(&ExchangeError::RouteTimeout),
             Self::Body { source } => exchange(source),

@@ -1,6 +1,8 @@
 //! A request at a server: counted in while it is there, and what it says of the server when it is over.
 
+use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Instant;
 
 use http::StatusCode;
 
@@ -8,6 +10,7 @@ use super::local::LocalServer;
 use crate::telemetry::labels::Outcome;
 use crate::upstream::ejection::Cause;
 use crate::upstream::queue::Place;
+use crate::upstream::server::Counted;
 
 /// How a request came to its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +28,9 @@ pub(crate) enum Way {
 /// A request counted in at a server; counted out when dropped.
 pub(crate) struct Flight {
     server: Rc<LocalServer>,
+    counted: Counted,
+    /// Since when the server works on it, where that is wanted or was to be waited for.
+    began: Cell<Option<Instant>>,
     way: Way,
     /// Until told otherwise, the client went away.
     outcome: Outcome,
@@ -40,23 +46,26 @@ pub(crate) struct Flight {
 impl Flight {
     /// Counts in, if the server has room.
     pub(crate) fn begin(server: &Rc<LocalServer>, way: Way) -> Option<Self> {
-        server.server.try_begin().then(|| Self::new(server, way))
+        let counted = server.server.try_begin()?;
+        Some(Self::new(server, way, counted))
     }
 
     /// Of a request that was counted in at `server` already.
-    pub(crate) fn take_over(server: &Rc<LocalServer>, place: Place) -> Self {
-        let _counted = place.into_server();
+    pub(crate) fn take_over(server: &Rc<LocalServer>, place: Place) -> Option<Self> {
         let way = if server.server.accepts_its_clients() {
             Way::Usual
         } else {
             Way::Panic
         };
-        Self::new(server, way)
+        let (_, counted) = place.into_counted()?;
+        Some(Self::new(server, way, counted))
     }
 
-    fn new(server: &Rc<LocalServer>, way: Way) -> Self {
+    fn new(server: &Rc<LocalServer>, way: Way, counted: Counted) -> Self {
         Self {
             server: Rc::clone(server),
+            began: Cell::new(counted.is_timed().then(Instant::now)),
+            counted,
             way,
             outcome: Outcome::Canceled,
             expected: Outcome::Canceled,
@@ -69,7 +78,8 @@ impl Flight {
     /// Another attempt on the same server, in the same place; this one is counted as over.
     pub(crate) fn again(&mut self) -> Self {
         self.has_place = false;
-        Self::new(&self.server, self.way)
+        let counted = self.server.server.begin_again(self.counted);
+        Self::new(&self.server, self.way, counted)
     }
 
     /// Whether the head of a response came.
@@ -80,7 +90,7 @@ impl Flight {
     /// It is over, and its place is free, though what came of it is still needed.
     pub(crate) fn give_back(&mut self) {
         if std::mem::take(&mut self.has_place) {
-            self.server.server.finish();
+            self.server.server.finish(self.counted);
         }
     }
 
@@ -100,6 +110,7 @@ impl Flight {
 
     /// The head of the response came. Whether it is a good answer shows at its end, if that is not long to wait for.
     pub(crate) fn answered(&mut self, status: StatusCode, endless: bool) {
+        self.head_came(status.is_server_error());
         self.expected = Outcome::of(status);
         if matches!(status.as_u16(), 502..=504) {
             self.bad(Cause::Status(status));
@@ -121,6 +132,20 @@ impl Flight {
         self.outcome = outcome;
         if let Some(cause) = cause {
             self.bad(cause);
+        }
+    }
+
+    /// When the server has the whole request, for whoever sends it: what went before is no work of the server's.
+    pub(crate) fn sent(&self) -> &Cell<Option<Instant>> {
+        &self.began
+    }
+
+    /// The head of the response came, or will not come any more. `early`: maybe sooner than it takes.
+    fn head_came(&mut self, early: bool) {
+        if self.counted.is_timed() {
+            let took = self.began.get().map(|began| began.elapsed());
+            let server = &self.server.server;
+            server.head_came(&mut self.counted, took, early);
         }
     }
 
@@ -150,14 +175,16 @@ impl Flight {
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        let server = &self.server.server;
         if self.is_made {
             self.server.shard.ended(self.outcome);
         }
         if !self.has_place {
             return;
         }
-        server.finish();
+        // The client may have waited long enough to tell something.
+        self.head_came(true);
+        let server = &self.server.server;
+        server.finish(self.counted);
         if self.way == Way::Trial && !self.judged {
             server.group.trial_abandoned(server);
         }

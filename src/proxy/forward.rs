@@ -107,7 +107,7 @@ impl Forward<'_> {
             let result = self
                 .attempt(
                     &mut record,
-                    &server,
+                    &flight,
                     pooled,
                     &mut upload,
                     route_deadline.as_ref(),
@@ -316,8 +316,14 @@ impl Forward<'_> {
     ) -> Result<Option<Place>, ProxyError> {
         let upstream = &self.upstream.upstream;
         let name = || upstream.name.clone();
-        let Some(mut waiting) = upstream.group.queue.join(wants, upstream.queue.size) else {
-            return Err(ProxyError::QueueFull { upstream: name() });
+        let room = upstream.group.queue_room();
+        let size = upstream.queue.size.min(room);
+        let Some(mut waiting) = upstream.group.queue.join(wants, size) else {
+            return Err(if room < upstream.queue.size {
+                ProxyError::Shed { upstream: name() }
+            } else {
+                ProxyError::QueueFull { upstream: name() }
+            });
         };
         // There may have been room again before anybody knew that this one waits.
         self.upstream.serve_queue(self.proxy.deadlines.now());
@@ -338,8 +344,11 @@ impl Forward<'_> {
     /// Takes over a place that was waited for.
     fn take(&self, place: Place) -> Result<Flight, ProxyError> {
         let name = &self.upstream.upstream.name;
+        let nobody = || ProxyError::NoServer {
+            upstream: name.clone(),
+        };
         if let Some(server) = self.upstream.server_of(&place) {
-            return Ok(Flight::take_over(server, place));
+            return Flight::take_over(server, place).ok_or_else(nobody);
         }
         // A reload in the meantime has brought a server that the state of this request does not have.
         let newest = self.proxy.local();
@@ -347,10 +356,8 @@ impl Forward<'_> {
         upstreams
             .find(|known| known.upstream.name == *name)
             .and_then(|known| Some(Rc::clone(known.server_of(&place)?)))
-            .map(|server| Flight::take_over(&server, place))
-            .ok_or_else(|| ProxyError::NoServer {
-                upstream: name.clone(),
-            })
+            .and_then(|server| Flight::take_over(&server, place))
+            .ok_or_else(nobody)
     }
 
     /// An answer that the client will not see: the connection is of use again if all of it is there.
@@ -394,12 +401,14 @@ impl Forward<'_> {
     async fn attempt(
         &self,
         record: &mut Box<Record>,
-        server: &Rc<LocalServer>,
+        flight: &Flight,
         pooled: Option<Box<Connection>>,
         upload: &mut Option<Upload<Incoming>>,
         route_deadline: Option<&Deadline>,
     ) -> Result<(Box<Connection>, Received), Failure> {
+        let server = flight.server();
         let reused = pooled.is_some();
+        let has_body = upload.is_some();
         let mut connection = match pooled {
             Some(connection) => connection,
             None => {
@@ -460,6 +469,7 @@ impl Forward<'_> {
         let received = connection
             .receive(
                 upload,
+                flight.sent(),
                 asked,
                 response_timeout,
                 route_deadline,
@@ -476,6 +486,8 @@ impl Forward<'_> {
         {
             return Err(Failure::Exchange(BadHead::UnexpectedUpgrade.into()));
         }
+        // From when the server had all of the request: how long a client takes to send it is not the server's doing.
+        let began = flight.sent().get().filter(|_| has_body).unwrap_or(began);
         let waited = began.elapsed();
         server.shard.response.observe(waited);
         let failed = received.head.status.is_server_error();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::balance::{Balancer, Candidate, Latency, Occasion};
-use crate::config::{Balance, Retry};
+use crate::config::{Balance, Concurrency, Retry};
 use crate::deadline::Ticks;
 use crate::state::{Action, NO_ROUTE, State, Upstream};
 use crate::telemetry::worker::{
@@ -319,8 +319,12 @@ impl LocalUpstream {
         group.queue.serve_all(self.shared());
     }
 
-    /// The same, and sends those away that wait for nothing. Called once per tick.
+    /// Learns limits where that is asked for; lets those in that wait, and sends those away that wait for nothing. Called
+    /// once per tick.
     pub(crate) fn keep_queue(&self, now: u64) {
+        if self.upstream.concurrency == Concurrency::Adaptive {
+            self.upstream.group.learn(self.shared());
+        }
         self.serve_queue(now);
         if self.upstream.group.queue.length() > 0 {
             self.upstream.group.queue.dismiss(self.shared());

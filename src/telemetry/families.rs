@@ -211,6 +211,17 @@ impl Metrics {
             },
         );
         page.gauges(
+            "weir_server_requests_limit",
+            "The most requests that a server is given at once, configured or learned.",
+            |series| {
+                for server in &now {
+                    let address = server.server.to_string();
+                    let labels = [("upstream", server.upstream.as_str()), ("server", &address)];
+                    series.gauge(&labels, server.limit.map_or(f64::INFINITY, f64::from));
+                }
+            },
+        );
+        page.gauges(
             "weir_server_up",
             "Whether a server is given new requests.",
             |series| {

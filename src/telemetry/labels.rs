@@ -158,6 +158,8 @@ label! {
         Unavailable = "unavailable",
         /// Every server has as many requests as it may, and so has the queue.
         QueueFull = "queue_full",
+        /// The servers have as many requests as they can work on, by what they show, and as many wait.
+        Shed = "shed",
         /// No server had room within the queue's time.
         QueueTimeout = "queue_timeout",
     }

@@ -77,6 +77,8 @@ pub(crate) struct ServerNow {
     /// Whether it is given new requests.
     pub(crate) up: bool,
     pub(crate) in_flight: u32,
+    /// The most that it is given at once.
+    pub(crate) limit: Option<u32>,
     /// Requests that wait for one of its upstream's servers.
     pub(crate) queued: usize,
 }
@@ -287,6 +289,7 @@ mod tests {
                 server: server(),
                 up: true,
                 in_flight: 3,
+                limit: Some(8),
                 queued: 0,
             }]
         }));
@@ -320,6 +323,10 @@ mod tests {
             (
                 r#"weir_server_up{upstream="app",server="127.0.0.1:3000"}"#,
                 "1",
+            ),
+            (
+                r#"weir_server_requests_limit{upstream="app",server="127.0.0.1:3000"}"#,
+                "8",
             ),
             (
                 r#"weir_server_requests_in_flight{upstream="app",server="127.0.0.1:3000"}"#,

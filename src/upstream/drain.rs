@@ -150,16 +150,16 @@ mod tests {
     fn it_takes_nothing_new_and_tells_what_is_left() {
         let server = server();
         let since = EPOCH + Duration::from_secs(7);
-        assert!(server.try_begin());
-        assert!(server.try_begin());
+        let counted = server.try_begin().unwrap();
+        assert!(server.try_begin().is_some());
         server.drain(since);
         assert!(server.is_drained() && !server.accepts_traffic());
         let reason = |text: &str| ("draining", format!("drained by hand; {text}"), since);
         assert_eq!(told(&server), reason("2 requests left"));
         server.drain(EPOCH);
-        server.uncount();
+        server.uncount(counted);
         assert_eq!(told(&server), reason("1 request left"));
-        server.uncount();
+        server.uncount(counted);
         assert_eq!(told(&server), reason("empty"));
     }
 
@@ -199,14 +199,14 @@ mod tests {
     #[test]
     fn it_is_empty_for_good_only_after_all_workers_have_seen_the_drain() {
         let server = server();
-        assert!(server.try_begin());
+        let counted = server.try_begin().unwrap();
         server.drain(EPOCH);
-        server.uncount();
+        server.uncount(counted);
         assert_eq!(progress(&server), Some(Progress::Closing));
-        assert!(server.try_begin());
+        let counted = server.try_begin().unwrap();
         server.drain_seen();
         assert_eq!(progress(&server), Some(Progress::Finishing));
-        server.uncount();
+        server.uncount(counted);
         assert_eq!(progress(&server), Some(Progress::Empty));
         server.drain_seen();
         assert_eq!(progress(&server), Some(Progress::Empty), "told once");

@@ -1,6 +1,6 @@
 //! What all workers share of one upstream, whatever its servers. Survives a reload for as long as the upstream's name does.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::budget::Budget;
@@ -20,6 +20,8 @@ pub(crate) struct Group {
     pub(crate) backups_serve: AtomicBool,
     /// Whether so few accept traffic that all are used (`panic_below`), as of the last look.
     pub(crate) all_serve: AtomicBool,
+    /// How many may wait, where limits are learned. Beyond that they would not get an answer in the time that one takes.
+    queue_room: AtomicUsize,
     /// The tick from which on a server that was ejected may be tried again.
     next_trial: AtomicU64,
     /// Locked by whoever ejects: together they must not eject too many.
@@ -41,6 +43,7 @@ impl Group {
             queue: Arc::default(),
             backups_serve: AtomicBool::new(false),
             all_serve: AtomicBool::new(false),
+            queue_room: AtomicUsize::new(usize::MAX),
             next_trial: AtomicU64::new(NEVER),
             ejecting: Mutex::default(),
         }
@@ -83,6 +86,33 @@ impl Group {
         self.next_trial
             .fetch_min(self.clock.now() + rest.0, Ordering::Relaxed);
         tell(server, cause, rest.0);
+    }
+
+    /// Lets each of `servers` learn its limit, and fits the queue to what they can work on. Called by each worker once per tick.
+    pub(crate) fn learn<'s>(&self, servers: impl Iterator<Item = &'s Arc<Server>>) {
+        let now = self.clock.now();
+        let mut room = Some(0_usize);
+        for server in servers {
+            server.learned.step(now);
+            if server.accepts_traffic() {
+                let more = server.learned.queue_room();
+                room = room.zip(more).map(|(room, more)| room + more as usize);
+            }
+        }
+        self.queue_room.store(
+            room.map_or(usize::MAX, |room| room.max(1)),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Nothing is learned any more.
+    pub(crate) fn forget_room(&self) {
+        self.queue_room.store(usize::MAX, Ordering::Relaxed);
+    }
+
+    /// How many may wait.
+    pub(crate) fn queue_room(&self) -> usize {
+        self.queue_room.load(Ordering::Relaxed)
     }
 
     /// Whether some server may be due for a trial at that tick. Nearly always it is not, and this is all that it costs.

@@ -1,6 +1,7 @@
 //! Servers: what is known of them, idle connections to them, and how to talk to them.
 
 pub(crate) mod budget;
+pub(crate) mod concurrency;
 pub(crate) mod connect;
 pub(crate) mod drain;
 pub(crate) mod ejection;

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
-use super::server::Server;
+use super::server::{Counted, Server};
 
 /// The requests that wait for a server of one upstream.
 #[derive(Debug, Default)]
@@ -77,28 +77,29 @@ impl Wants {
 
 /// A request counted in at a server; counted out when dropped.
 #[derive(Debug)]
-pub(crate) struct Place(Option<Arc<Server>>);
+pub(crate) struct Place(Option<(Arc<Server>, Counted)>);
 
 impl Place {
     /// Counts in, if the server has room.
-    pub(crate) fn take(server: &Arc<Server>) -> Option<Self> {
-        server.try_begin().then(|| Self(Some(Arc::clone(server))))
+    fn take(server: &Arc<Server>) -> Option<Self> {
+        let counted = server.try_begin()?;
+        Some(Self(Some((Arc::clone(server), counted))))
     }
 
     pub(crate) fn server(&self) -> Option<&Arc<Server>> {
-        self.0.as_ref()
+        self.0.as_ref().map(|(server, _)| server)
     }
 
     /// Leaves the counting out to whoever takes it over.
-    pub(crate) fn into_server(mut self) -> Option<Arc<Server>> {
+    pub(crate) fn into_counted(mut self) -> Option<(Arc<Server>, Counted)> {
         self.0.take()
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(server) = self.0.take() {
-            server.finish();
+        if let Some((server, counted)) = self.0.take() {
+            server.finish(counted);
         }
     }
 }
@@ -182,8 +183,8 @@ impl Queue {
             };
             if let Err(unwanted) = waiter.place.send(place) {
                 // Nobody is told of this room by `finish`: it would come back here, and the lock is ours.
-                if let Some(server) = unwanted.into_server() {
-                    server.uncount();
+                if let Some((server, counted)) = unwanted.into_counted() {
+                    server.uncount(counted);
                 }
             }
         }

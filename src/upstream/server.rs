@@ -3,10 +3,11 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
+use super::concurrency::Learned;
 use super::drain::Drain;
 use super::ejection::{Cause, Ejection, Rules};
 use super::group::Group;
@@ -20,6 +21,8 @@ pub(crate) struct Server {
     in_flight: AtomicU32,
     /// The most requests that it may have at once.
     limit: AtomicU32,
+    /// How many it can work on, where that is learned.
+    pub(crate) learned: Learned,
     /// Requests that wait for it and no other; changed under the lock of the queue.
     pub(super) waited_for: AtomicU32,
     /// It is to be used only when no primary accepts traffic.
@@ -42,6 +45,21 @@ pub(crate) struct Server {
     health: Mutex<Health>,
     ejection: Mutex<Ejection>,
     pub(super) drain: Mutex<Option<Drain>>,
+}
+
+/// How a request is counted in at its server.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub(crate) struct Counted {
+    /// Among those that wait for the head of their response, where a limit for these is learned.
+    awaits_head: bool,
+}
+
+impl Counted {
+    /// Whether how long it takes is wanted.
+    pub(crate) fn is_timed(self) -> bool {
+        self.awaits_head
+    }
 }
 
 /// A reason to give a server no new requests.
@@ -104,6 +122,7 @@ impl Server {
         Self {
             in_flight: AtomicU32::new(0),
             limit: AtomicU32::new(u32::MAX),
+            learned: Learned::new(),
             waited_for: AtomicU32::new(0),
             backup: AtomicBool::new(false),
             removed: AtomicBool::new(false),
@@ -172,32 +191,72 @@ impl Server {
 
     /// Whether it may get one more request.
     pub(crate) fn has_room(&self) -> bool {
-        self.in_flight() < self.limit.load(Ordering::Relaxed)
+        self.in_flight() < self.limit.load(Ordering::Relaxed) && self.learned.has_room()
     }
 
     /// Counts a request in, if there is room. Whoever calls it calls [`Server::finish`] once.
-    pub(crate) fn try_begin(&self) -> bool {
+    pub(crate) fn try_begin(&self) -> Option<Counted> {
+        let counted = Counted {
+            awaits_head: self.learned.try_begin()?,
+        };
         let limit = self.limit.load(Ordering::Relaxed);
         if limit == u32::MAX {
             self.in_flight.fetch_add(1, Ordering::SeqCst);
-            return true;
+            return Some(counted);
         }
         let more = |count| (count < limit).then_some(count + 1);
-        self.in_flight
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, more)
-            .is_ok()
+        let begun = self
+            .in_flight
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, more);
+        if begun.is_err() && counted.awaits_head {
+            self.learned.finish();
+        }
+        begun.is_ok().then_some(counted)
+    }
+
+    /// Another attempt of a request that is counted in already, in the same place.
+    pub(crate) fn begin_again(&self, counted: Counted) -> Counted {
+        if !counted.awaits_head && self.learned.limit().is_some() {
+            self.learned.begin_again();
+            return Counted { awaits_head: true };
+        }
+        counted
+    }
+
+    /// The head of the response came after that long, or will not come any more. `early`: it may be sooner than it takes.
+    /// Without a time, the server did not have the whole request.
+    pub(crate) fn head_came(
+        self: &Arc<Self>,
+        counted: &mut Counted,
+        took: Option<Duration>,
+        early: bool,
+    ) {
+        if std::mem::take(&mut counted.awaits_head) {
+            self.learned.finish();
+            if let Some(took) = took {
+                self.learned.observe(took, early);
+            }
+            self.serve_queue();
+        }
     }
 
     /// Counts a request out, and lets the next one in that waits.
-    pub(crate) fn finish(self: &Arc<Self>) {
-        self.uncount();
+    pub(crate) fn finish(self: &Arc<Self>, counted: Counted) {
+        self.uncount(counted);
+        self.serve_queue();
+    }
+
+    fn serve_queue(self: &Arc<Self>) {
         if self.group.queue.length() > 0 {
             self.group.queue.serve(self);
         }
     }
 
     /// Counts a request out.
-    pub(super) fn uncount(&self) {
+    pub(super) fn uncount(&self, counted: Counted) {
+        if counted.awaits_head {
+            self.learned.finish();
+        }
         let before = self.in_flight.fetch_sub(1, Ordering::SeqCst);
         if before == 1 && self.is_drained() {
             self.emptied();

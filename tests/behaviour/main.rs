@@ -26,6 +26,7 @@ mod limits;
 mod malformed_requests;
 mod metrics;
 mod names;
+mod overload;
 mod queue;
 mod reload;
 mod retries;

@@ -4,9 +4,11 @@
 //! already awaited, since a server may answer before it has read everything. What remains of an exchange when the response
 //! head is there ([`Upload`], the [`Framing`] of the body) is driven by the body that the client reads.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use http_body::Body;
@@ -179,10 +181,11 @@ impl Connection {
     }
 
     /// Waits for the head of the final response while sending what is left of the request. The server has `response_timeout`
-    /// for it from the moment when it has the whole request.
+    /// for it from the moment when it has the whole request; if that has a body, the moment is noted in `sent`.
     pub(crate) async fn receive<B>(
         &mut self,
         upload: &mut Option<Upload<B>>,
+        sent: &Cell<Option<Instant>>,
         asked: Asked,
         response_timeout: Ticks,
         route_deadline: Option<&Deadline>,
@@ -194,10 +197,17 @@ impl Connection {
     {
         let mut informational = 0;
         let mut is_due = false;
+        let has_body = upload.is_some();
+        if has_body {
+            sent.set(None);
+        }
         std::future::poll_fn(|context| {
             self.poll_upload(context, upload)?;
             if !is_due && (upload.is_none() || self.deaf) {
                 is_due = true;
+                if has_body {
+                    sent.set(Some(Instant::now()));
+                }
                 self.deadline.arm(response_timeout);
             }
             if route_deadline.is_some_and(|deadline| deadline.poll_over(context).is_ready()) {
