@@ -222,6 +222,8 @@ frontend stats
 class Weir(Target):
     name = "weir"
     binary = None
+    # Of every upstream, beside the usual.
+    keys = ""
 
     @classmethod
     def version(cls):
@@ -231,7 +233,7 @@ class Weir(Target):
         servers = ", ".join(f'"127.0.0.1:{port}"' for port in self.origin.ports)
         upstreams = "\n".join(
             f'[upstream.{name}]\nservers = [{servers}]\nconnect_timeout = "3s"\nresponse_timeout = "60s"\n'
-            f'stall_timeout = "60s"\n'
+            f'stall_timeout = "60s"\n{self.keys}\n'
             for name in UPSTREAMS.values()
         )
         routes = "\n".join(
@@ -246,7 +248,7 @@ keepalive = "300s"
 [listen.secure.tls]
 certificates = [{{ cert = "{self.directory}/site.pem", key = "{self.directory}/site.key" }}]
 """
-        config = self.write("weir.toml", f"""
+        config = self.write(f"{self.name}.toml", f"""
 [process]
 workers = 1
 [admin]
@@ -264,4 +266,15 @@ keepalive = "300s"
         return [self.binary, "run", "-c", config]
 
 
+def weir_with(name, keys):
+    return type(name, (Weir,), {"name": name, "keys": keys})
+
+
 TARGETS = {"nginx": Nginx, "haproxy": Haproxy, "weir": Weir}
+# Not measured unless named.
+VARIANTS = {kind.name: kind for kind in (
+    *(weir_with(f"weir-{policy}", f'balance = "{policy}"')
+      for policy in ("least_connections", "random", "peak_ewma", "hash")),
+    weir_with("weir-adaptive", 'concurrency = "adaptive"'),
+)}
+KNOWN = TARGETS | VARIANTS
