@@ -81,8 +81,10 @@ pub(crate) struct Resolution {
     pub(crate) error: Option<String>,
     /// Attempts in a row that got no whole answer.
     failures: u32,
-    /// Since when answers say that something of `servers` is no more, or do not speak of it.
-    doubted_since: Option<SystemTime>,
+    /// Since when DNS says that there is nothing.
+    absent_since: Option<SystemTime>,
+    /// Since when answers do not speak of one family of addresses.
+    missing_since: Option<SystemTime>,
     /// Servers of the last answer beyond [`MAX_SERVERS`].
     pub(crate) cut: usize,
 }
@@ -116,7 +118,7 @@ impl Resolution {
                 let error = unresolved.to_string();
                 let absent = matches!(unresolved, Unresolved::Absent(_));
                 self.error = Some(error);
-                match absent && self.grace_is_over(now) {
+                match absent && is_over(&mut self.absent_since, now) {
                     true => Vec::new(),
                     false => self.servers.clone(),
                 }
@@ -129,15 +131,16 @@ impl Resolution {
         self.resolved_at = Some(now);
         self.expires = now.checked_add(clamp(answer.ttl));
         let mut servers = answer.servers;
+        self.absent_since = None;
         match answer.missing {
             None => {
                 self.failures = 0;
                 self.error = None;
-                self.doubted_since = None;
+                self.missing_since = None;
             }
             Some(missing) => {
                 self.failures = self.failures.saturating_add(1);
-                if !self.grace_is_over(now) {
+                if !is_over(&mut self.missing_since, now) {
                     let unanswered = |found: &&Found| match found.address.ip() {
                         IpAddr::V4(_) => missing.ipv4,
                         IpAddr::V6(_) => missing.ipv6,
@@ -154,11 +157,6 @@ impl Resolution {
         self.cut = answer.cut + servers.len().saturating_sub(MAX_SERVERS);
         servers.truncate(MAX_SERVERS);
         servers
-    }
-
-    fn grace_is_over(&mut self, now: SystemTime) -> bool {
-        let since = *self.doubted_since.get_or_insert(now);
-        now.duration_since(since).is_ok_and(|time| time >= GRACE)
     }
 
     fn replace(&mut self, servers: Vec<Found>) -> Change {
@@ -181,6 +179,12 @@ impl Resolution {
             failures => ttl.min(backoff(failures)),
         }
     }
+}
+
+/// Whether the grace is over that a doubt gets which came up `since` then, or now.
+fn is_over(since: &mut Option<SystemTime>, now: SystemTime) -> bool {
+    let since = *since.get_or_insert(now);
+    now.duration_since(since).is_ok_and(|time| time >= GRACE)
 }
 
 /// The addresses of `these` that are not among `those`.
@@ -437,6 +441,21 @@ mod tests {
             Change::default(),
             "an answer begins it anew"
         );
+    }
+
+    /// The time that one of them has lasted is none of the other's.
+    #[test]
+    fn a_family_that_is_missing_does_not_shorten_the_stay_of_all() {
+        let mut name = Resolution::default();
+        name.take(answer(&["10.0.0.1:1", "[::1]:1"]), NOW);
+        for seconds in [60, 300, 600] {
+            name.take(without(&["10.0.0.1:1"], false, true), after(seconds));
+        }
+        assert_eq!(addresses(&name), ["10.0.0.1:1"]);
+        for seconds in [601, 900] {
+            assert_eq!(name.take(absent(), after(seconds)), Change::default());
+        }
+        assert!(name.take(absent(), after(901)).servers);
     }
 
     #[test]
