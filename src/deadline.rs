@@ -10,6 +10,24 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+/// The time, as the data plane sees it.
+#[cfg(not(test))]
+#[inline]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// The time by the runtime's clock, which a test may have stopped.
+#[cfg(test)]
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// How long ago that was.
+pub(crate) fn since(then: Instant) -> Duration {
+    now().saturating_duration_since(then)
+}
+
 /// The resolution of all deadlines.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
@@ -39,7 +57,7 @@ pub(crate) struct Clock(Instant);
 impl Clock {
     /// Ticks are counted from now on.
     pub(crate) fn start() -> Self {
-        Self(Instant::now())
+        Self(now())
     }
 
     /// The tick of `now`.
@@ -56,7 +74,7 @@ impl Clock {
 
     /// The current tick. Asks the system; workers have [`Deadlines::now`].
     pub(crate) fn now(self) -> u64 {
-        self.tick(Instant::now())
+        self.tick(now())
     }
 }
 
@@ -250,7 +268,7 @@ mod tests {
 
     impl Wheel {
         fn new() -> Self {
-            let start = Instant::now();
+            let start = now();
             Self {
                 start,
                 wheel: Deadlines::new(Clock(start)),

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use slab::Slab;
 use tokio::net::{TcpListener, TcpStream};
@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::{connection, linger};
-use crate::deadline::{Deadlines, TICK};
+use crate::deadline::{self, Deadlines, TICK};
 use crate::proxy::Proxy;
 use crate::proxy::client::Client;
 use crate::state::Published;
@@ -503,7 +503,7 @@ impl Worker {
         let mut ticks: u64 = 0;
         loop {
             interval.tick().await;
-            self.proxy.deadlines.advance(Instant::now());
+            self.proxy.deadlines.advance(deadline::now());
             self.proxy.serve_queues();
             ticks += 1;
             if ticks.is_multiple_of(2) {
@@ -598,8 +598,8 @@ mod tests {
         use crate::listen::streams::Streams;
         use hyper::rt::Executor as _;
         runtime().unwrap().block_on(async {
-            let deadlines = Deadlines::new(crate::deadline::Clock::start());
-            let streams = Streams::new(&deadlines, crate::deadline::Ticks(5));
+            let deadlines = Deadlines::new(deadline::Clock::start());
+            let streams = Streams::new(&deadlines, deadline::Ticks(5));
             let (done, ended) = oneshot::channel::<()>();
             streams.execute(async { std::panic::resume_unwind(Box::new("a defect")) });
             streams.execute(async move { drop(done) });

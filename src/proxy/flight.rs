@@ -7,6 +7,7 @@ use std::time::Instant;
 use http::StatusCode;
 
 use super::local::LocalServer;
+use crate::deadline;
 use crate::telemetry::labels::Outcome;
 use crate::upstream::ejection::Cause;
 use crate::upstream::queue::Place;
@@ -64,7 +65,7 @@ impl Flight {
     fn new(server: &Rc<LocalServer>, way: Way, counted: Counted) -> Self {
         Self {
             server: Rc::clone(server),
-            began: Cell::new(counted.is_timed().then(Instant::now)),
+            began: Cell::new(counted.is_timed().then(deadline::now)),
             counted,
             way,
             outcome: Outcome::Canceled,
@@ -143,7 +144,7 @@ impl Flight {
     /// The head of the response came, or will not come any more. `early`: maybe sooner than it takes.
     fn head_came(&mut self, early: bool) {
         if self.counted.is_timed() {
-            let took = self.began.get().map(|began| began.elapsed());
+            let took = self.began.get().map(deadline::since);
             let server = &self.server.server;
             server.head_came(&mut self.counted, took, early);
         }

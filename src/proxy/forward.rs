@@ -25,7 +25,7 @@ use super::target::Target;
 use super::tunnel::Tunnel;
 use crate::balance::{self, Occasion};
 use crate::config::{Balance, HashKey};
-use crate::deadline::Deadline;
+use crate::deadline::{self, Deadline};
 use crate::semantics::cookies;
 use crate::semantics::hop_by_hop::has_token;
 use crate::state::{Listener, Route};
@@ -142,13 +142,13 @@ impl Forward<'_> {
                     again
                 }
                 Err(failure) => {
-                    let reused = reused.then(|| record.started.elapsed());
+                    let reused = reused.then(|| record.age());
                     let next = retrying.after_failure(&failure, reused, replayable);
                     let (outcome, cause) = failure.verdict();
                     // That an idle connection was closed does not speak against the server.
                     let cause = cause.filter(|_| !matches!(next, Next::Afresh));
                     if cause.is_some() {
-                        self.observe(&server, Instant::now(), Duration::ZERO, true);
+                        self.observe(&server, deadline::now(), Duration::ZERO, true);
                     }
                     flight.failed(outcome, cause);
                     let deadline = route_deadline.as_ref();
@@ -285,7 +285,7 @@ impl Forward<'_> {
         let deadline = self.proxy.deadlines.deadline();
         deadline.arm(upstream.queue.timeout);
         let before = record.queued.unwrap_or_default();
-        let began = Instant::now();
+        let began = deadline::now();
         loop {
             let wants = match chosen {
                 Chosen::Place(flight) => return Ok(flight),
@@ -297,7 +297,7 @@ impl Forward<'_> {
                 }
             };
             let place = self.wait(wants, &deadline, route_deadline).await;
-            let waited = began.elapsed();
+            let waited = deadline::since(began);
             record.queued = Some(before + waited);
             if let Some(place) = place? {
                 self.upstream.shard.queued.observe(waited);
@@ -412,7 +412,7 @@ impl Forward<'_> {
         let mut connection = match pooled {
             Some(connection) => connection,
             None => {
-                let began = Instant::now();
+                let began = deadline::now();
                 let limit = self.upstream.upstream.connect_timeout;
                 // Boxed: seldom needed, and its state would make every request's larger.
                 let connecting = Box::pin(connect(
@@ -423,7 +423,7 @@ impl Forward<'_> {
                 let connection = within(route_deadline, connecting)
                     .await?
                     .map_err(Failure::Connect)?;
-                record.connect = Some(began.elapsed());
+                record.connect = Some(deadline::since(began));
                 connection
             }
         };
@@ -453,7 +453,7 @@ impl Forward<'_> {
         let began = if record.attempts == 1 && reused && !waited_before {
             record.started
         } else {
-            Instant::now()
+            deadline::now()
         };
         let room = if request.version == Version::HTTP_2 {
             0
@@ -488,7 +488,7 @@ impl Forward<'_> {
         }
         // From when the server had all of the request: how long a client takes to send it is not the server's doing.
         let began = flight.sent().get().filter(|_| has_body).unwrap_or(began);
-        let waited = began.elapsed();
+        let waited = deadline::since(began);
         server.shard.response.observe(waited);
         let failed = received.head.status.is_server_error();
         self.observe(server, began + waited, waited, failed);

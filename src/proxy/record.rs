@@ -12,6 +12,7 @@ use http::{HeaderValue, StatusCode, header};
 use super::Proxy;
 use super::client::Client;
 use super::local::{Local, LocalServer};
+use crate::deadline;
 use crate::semantics::forwarded;
 use crate::state::Listener;
 use crate::telemetry::access_log::Line;
@@ -125,7 +126,7 @@ impl Record {
             client: Rc::clone(client),
             local,
             request,
-            started: Instant::now(),
+            started: deadline::now(),
             route: None,
             choice: 0,
             server: None,
@@ -147,6 +148,11 @@ impl Record {
         let trusted = &listener.trusted_proxies;
         forwarded::scheme_of(self.client.peer.ip(), trusted, &self.request.headers)
             .map_or(self.client.tls, |scheme| scheme == Scheme::HTTPS)
+    }
+
+    /// How long ago the request came.
+    pub(super) fn age(&self) -> Duration {
+        deadline::since(self.started)
     }
 
     /// Counts a request that weir refused for that reason.
@@ -206,7 +212,7 @@ impl Drop for Record {
         if self.end == End::Open && self.client.is_condemned() {
             self.end = End::Drained;
         }
-        let seconds = self.started.elapsed();
+        let seconds = self.age();
         if let Some(shard) = self
             .local
             .route_shard(self.client.listener, self.route, self.choice)

@@ -18,7 +18,7 @@ use super::framing::{BadFraming, Framing};
 use super::head::{Asked, BadHead, MAX_HEAD, ResponseHead};
 use super::upload::{Peer, Upload, UploadError};
 use super::workspace::{COPY_UP_TO, READ_SIZE, Workspace};
-use crate::deadline::{Deadline, Ticks};
+use crate::deadline::{self, Deadline, Ticks};
 use crate::upstream::stream::Stream;
 
 /// Informational responses skipped before a server counts as broken.
@@ -206,7 +206,7 @@ impl Connection {
             if !is_due && (upload.is_none() || self.deaf) {
                 is_due = true;
                 if has_body {
-                    sent.set(Some(Instant::now()));
+                    sent.set(Some(deadline::now()));
                 }
                 self.deadline.arm(response_timeout);
             }
