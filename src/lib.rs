@@ -6,6 +6,7 @@
 //! 8  main.rs, cli/      one file per command: load config, start, await a signal, exit code
 //! 7  daemon.rs          the public face: start, reload, stop
 //! 6  control/           reload, watch, names, admin address, sockets
+//!    simulation/        tests only: an hour of random failures in simulated time
 //! 5  listen/            sockets, TLS, client connections, worker threads, draining
 //! 4  proxy/             the journey of a request; the only place where the capabilities meet
 //! 3  state.rs           what a config becomes while running
@@ -34,6 +35,8 @@ mod listen;
 mod proxy;
 mod route;
 mod semantics;
+#[cfg(test)]
+mod simulation;
 mod state;
 mod telemetry;
 pub mod units;

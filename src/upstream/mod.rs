@@ -12,5 +12,7 @@ pub(crate) mod pool;
 pub(crate) mod queue;
 pub(crate) mod resolve;
 pub(crate) mod server;
+#[cfg(test)]
+pub(crate) mod simulated;
 pub(crate) mod sticky;
 pub(crate) mod stream;

@@ -11,6 +11,8 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+#[cfg(test)]
+use super::simulated::{self, Socket};
 use crate::units::ServerAddr;
 
 /// How long to wait for a place in the queue of a unix socket.
@@ -21,11 +23,17 @@ const QUEUE_FULL: Duration = Duration::from_millis(10);
 pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    #[cfg(test)]
+    Simulated(Socket),
 }
 
 impl Stream {
     /// Opens a connection; has no end of its own.
     pub(crate) async fn connect(server: &ServerAddr) -> io::Result<Self> {
+        #[cfg(test)]
+        if let Some(dialing) = simulated::dial(server) {
+            return dialing.await.map(Self::Simulated);
+        }
         let path = match server {
             ServerAddr::Ip(address) => return Self::connect_tcp(*address).await,
             ServerAddr::Unix(path) => path,
@@ -54,6 +62,8 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.try_read(bytes),
             Self::Unix(stream) => stream.try_read(bytes),
+            #[cfg(test)]
+            Self::Simulated(socket) => socket.try_read(bytes),
         }
     }
 
@@ -62,6 +72,8 @@ impl Stream {
         let socket = match self {
             Self::Tcp(stream) => SockRef::from(stream),
             Self::Unix(stream) => SockRef::from(stream),
+            #[cfg(test)]
+            Self::Simulated(socket) => return socket.is_silent(),
         };
         let mut byte = [MaybeUninit::uninit()];
         matches!(socket.peek(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
@@ -73,6 +85,8 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.try_write(bytes),
             Self::Unix(stream) => stream.try_write(bytes),
+            #[cfg(test)]
+            Self::Simulated(socket) => socket.try_write(bytes),
         }
     }
 }
@@ -87,6 +101,8 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+            #[cfg(test)]
+            Self::Simulated(socket) => Pin::new(socket).poll_read(context, buffer),
         }
     }
 }
@@ -101,6 +117,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+            #[cfg(test)]
+            Self::Simulated(socket) => Pin::new(socket).poll_write(context, bytes),
         }
     }
 
@@ -113,6 +131,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, slices),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            #[cfg(test)]
+            Self::Simulated(socket) => Pin::new(socket).poll_write_vectored(context, slices),
         }
     }
 
@@ -131,6 +151,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+            #[cfg(test)]
+            Self::Simulated(socket) => Pin::new(socket).poll_shutdown(context),
         }
     }
 }

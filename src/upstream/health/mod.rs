@@ -106,8 +106,7 @@ struct Jitter(u64);
 
 impl Jitter {
     fn new(server: &Server) -> Self {
-        use std::hash::{BuildHasher, RandomState};
-        Self(RandomState::new().hash_one(&server.address) | 1)
+        Self(seed(server) | 1)
     }
 
     fn spread(&mut self, interval: Duration) -> Duration {
@@ -117,6 +116,21 @@ impl Jitter {
         let share = (self.0 % 2001) as f64 / 10_000.0;
         interval.mul_f64(0.9 + share)
     }
+}
+
+#[cfg(not(test))]
+fn seed(server: &Server) -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(&server.address)
+}
+
+/// The same each time, so that a simulation can be repeated.
+#[cfg(test)]
+fn seed(server: &Server) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    server.address.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// One check. The error is its reason, in few words.
