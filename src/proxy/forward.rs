@@ -75,10 +75,16 @@ impl Forward<'_> {
         let now = self.proxy.deadlines.now();
         let occasion = self.occasion(&record, now);
         record.sticks_to = self.sticks_to(&record);
-        let chosen = record
+        let its_own = record
             .sticks_to
-            .and_then(|place| self.upstream.choose_again(place))
-            .unwrap_or_else(|| self.upstream.choose(now, may_repeat, occasion));
+            .and_then(|place| self.upstream.choose_again(place));
+        let chosen = match its_own {
+            Some(chosen) => {
+                self.upstream.pardon_untried(now);
+                chosen
+            }
+            None => self.upstream.choose(now, may_repeat, occasion),
+        };
         let mut flight = match chosen {
             Chosen::Place(flight) => flight,
             chosen => {

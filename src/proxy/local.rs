@@ -244,6 +244,12 @@ impl LocalUpstream {
             .deposit(self.requests.take(), now);
     }
 
+    /// A request came that is bound to its server, and so can be no trial of another.
+    pub(super) fn pardon_untried(&self, now: u64) {
+        let servers = self.upstream.servers.iter().map(|member| &member.server);
+        self.upstream.group.pardon_untried(servers, now);
+    }
+
     /// Whether the retry budget allows one more attempt; takes it out if so.
     pub(super) fn withdraw(&self, now: u64) -> bool {
         self.deposit(now);

@@ -7,7 +7,7 @@ use super::budget::Budget;
 use super::ejection::{Cause, Rules};
 use super::queue::Queue;
 use super::server::{Closed, Server};
-use crate::deadline::Clock;
+use crate::deadline::{Clock, TICK, Ticks};
 use crate::units::Share;
 
 /// The part of an upstream that changes while it runs.
@@ -163,13 +163,45 @@ impl Group {
         }
     }
 
+    /// Takes back who has waited for a trial in vain. Called when a request came that can be none, being bound to its server:
+    /// by such requests alone an upstream may live for long, and whoever stays out keeps others in that fail.
+    pub(crate) fn pardon_untried<'s>(
+        &self,
+        servers: impl Iterator<Item = &'s Arc<Server>>,
+        now: u64,
+    ) {
+        if self.is_trial_due(now.saturating_sub(UNTRIED.0)) {
+            self.pardon_overdue(servers, now);
+        }
+    }
+
+    #[cold]
+    fn pardon_overdue<'s>(&self, servers: impl Iterator<Item = &'s Arc<Server>>, now: u64) {
+        let _alone = self.ejecting();
+        let mut next = NEVER;
+        for server in servers {
+            let Some(at) = server.ejection().trial_at() else {
+                continue;
+            };
+            // What is down by its checks is out anyway, and what is drained stays so.
+            if server.is_closed_by(Closed::Down) || server.is_drained() {
+                next = next.min(at.max(now + LATER));
+            } else if now.saturating_sub(at) < UNTRIED.0 {
+                next = next.min(at);
+            } else {
+                server.untried();
+            }
+        }
+        self.next_trial.store(next, Ordering::Relaxed);
+    }
+
     fn ejecting(&self) -> MutexGuard<'_, ()> {
         self.ejecting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn tell(server: &Server, cause: Cause, rest: u64) {
-    let seconds = rest * u64::try_from(crate::deadline::TICK.as_millis()).unwrap_or(1) / 1000;
+    let seconds = rest * u64::try_from(TICK.as_millis()).unwrap_or(1) / 1000;
     tracing::warn!(
         upstream = %server.upstream,
         server = %server.address,
@@ -180,5 +212,54 @@ fn tell(server: &Server, cause: Cause, rest: u64) {
 }
 
 const NEVER: u64 = u64::MAX;
+/// How long a trial is waited for. Longer than until one that may not be repeated is taken for it.
+const UNTRIED: Ticks = Ticks((20_000 / TICK.as_millis()) as u64);
 /// When to look again at a server that cannot be tried now.
 const LATER: u64 = 10;
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::units::{ServerAddr, UpstreamName};
+
+    const EJECTIONS: Ejections = Ejections {
+        rules: Rules {
+            failures: 5,
+            base: Ticks(100),
+            max: Ticks(3000),
+        },
+        max_share: Share::percent(50),
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_trial_in_vain_is_back_without_one() {
+        let group = Arc::new(Group::new(Clock::start()));
+        let servers = ["10.0.0.1:1", "10.0.0.1:2"].map(|address| {
+            Arc::new(Server::new(
+                UpstreamName::from("app"),
+                ServerAddr::Ip(address.parse().unwrap()),
+                Arc::clone(&group),
+                false,
+                SystemTime::UNIX_EPOCH,
+            ))
+        });
+        for _ in 0..5 {
+            let cause = Cause::TimedOut;
+            group.failed(&servers[0], servers.iter(), cause, false, Some(&EJECTIONS));
+            advance(Duration::from_millis(400)).await;
+        }
+        assert!(servers[0].is_closed_by(Closed::Ejected));
+        // Ten seconds of rest, twenty of waiting.
+        advance(Duration::from_secs(29)).await;
+        group.pardon_untried(servers.iter(), group.clock.now());
+        assert!(servers[0].is_closed_by(Closed::Ejected));
+        advance(Duration::from_secs(1)).await;
+        group.pardon_untried(servers.iter(), group.clock.now());
+        assert!(servers[0].accepts_traffic());
+        assert!(!group.is_trial_due(u64::MAX - 1));
+    }
+}

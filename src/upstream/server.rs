@@ -388,6 +388,16 @@ impl Server {
         rest
     }
 
+    /// Nobody came for its trial: the next requests decide.
+    pub(super) fn untried(&self) {
+        let mut ejection = self.ejection();
+        if ejection.proved_good(self.group.clock.now()) {
+            // Under the lock, as it was closed.
+            self.open(Closed::Ejected);
+            tracing::info!(upstream = %self.upstream, server = %self.address, "server is back: its rest is over, and nobody came to try it");
+        }
+    }
+
     /// The rules that ejected it are gone.
     pub(crate) fn pardon(&self) {
         let mut ejection = self.ejection();
