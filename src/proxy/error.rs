@@ -65,6 +65,14 @@ pub(crate) struct Told {
 }
 
 impl ProxyError {
+    /// Whether there are servers, and no room on them.
+    pub(super) fn is_crowded(&self) -> bool {
+        matches!(
+            self,
+            Self::QueueFull { .. } | Self::Shed { .. } | Self::QueueTimeout { .. }
+        )
+    }
+
     /// The one place that decides what an error looks like from outside.
     pub(crate) fn told(&self) -> Told {
         match self {

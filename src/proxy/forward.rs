@@ -302,14 +302,20 @@ impl Forward<'_> {
                     });
                 }
             };
+            let is_bound = matches!(wants, Wants::Only(_));
             let place = self.wait(wants, &deadline, route_deadline).await;
             let waited = deadline::since(began);
             record.queued = Some(before + waited);
-            if let Some(place) = place? {
-                self.upstream.shard.queued.observe(waited);
-                return self.take(place);
+            match place {
+                Ok(Some(place)) => {
+                    self.upstream.shard.queued.observe(waited);
+                    return self.take(place);
+                }
+                Ok(None) => chosen = anew(),
+                // Another server's answer is better than none.
+                Err(error) if is_bound && error.is_crowded() => chosen = anew(),
+                Err(error) => return Err(error),
             }
-            chosen = anew();
         }
     }
 
