@@ -123,6 +123,8 @@ pub(crate) struct Upstream {
     /// What its workers share.
     pub(crate) group: Arc<Group>,
     pub(crate) ejections: Option<Ejections>,
+    /// How long a server may take for the request that is its trial.
+    pub(crate) longest_trial: Ticks,
     pub(crate) retries: Option<Retries>,
     /// The methods of requests that may be sent twice.
     pub(crate) replayable: Methods,
@@ -256,7 +258,7 @@ impl State {
                 .servers
                 .iter()
                 .filter(|member| !stay.contains(&Arc::as_ptr(&member.server)));
-            gone.for_each(|member| member.server.remove());
+            gone.for_each(|member| member.server.set_removed(true));
         }
     }
 
@@ -470,6 +472,11 @@ impl Upstream {
             .map(|server| {
                 let limit = server.limit.unwrap_or(upstream.max_in_flight);
                 let known = known.get(&server.address).copied().map(Arc::clone);
+                let known = known.or_else(|| {
+                    let known = group.known(&server.address)?;
+                    known.grow();
+                    Some(known)
+                });
                 let made = || {
                     let name = upstream.name.clone();
                     let made =
@@ -480,7 +487,9 @@ impl Upstream {
                     if eased_in {
                         made.grow();
                     }
-                    Arc::new(made)
+                    let made = Arc::new(made);
+                    group.remember(&made);
+                    made
                 };
                 Member {
                     server: known.unwrap_or_else(made),
@@ -503,6 +512,11 @@ impl Upstream {
             servers,
             balance: upstream.balance.clone(),
             host_header: upstream.host_header.clone(),
+            longest_trial: Ticks::of(
+                upstream
+                    .connect_timeout
+                    .saturating_add(upstream.response_timeout),
+            ),
             connect_timeout: Ticks::of(upstream.connect_timeout),
             response_timeout: Ticks::of(upstream.response_timeout),
             stall_timeout: Ticks::of(upstream.stall_timeout),
@@ -521,6 +535,7 @@ impl Upstream {
                     max: Ticks::of(ejection.max),
                 },
                 max_share: ejection.max_share,
+                may_eject_all: upstream.on_all_down == OnAllDown::TryAnyway,
             }),
             retries: retry.map(|retry| Retries {
                 max: retry.max_retries,

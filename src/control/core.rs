@@ -213,13 +213,9 @@ impl Control {
             .iter()
             .flat_map(|upstream| &upstream.servers)
         {
+            member.server.set_removed(false);
             member.server.set_limit(member.limit);
             member.server.set_backup(member.backup);
-        }
-        for upstream in &state.upstreams {
-            if upstream.concurrency == Concurrency::Off {
-                upstream.group.forget_room();
-            }
         }
         for (upstream, server) in state.servers() {
             server

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::flight::{Flight, Way};
-use super::local::{LocalServer, LocalUpstream};
+use super::local::{LocalServer, LocalUpstream, accepts};
 use crate::balance::Occasion;
 use crate::config::OnAllDown;
 use crate::deadline::{TICK, Ticks};
@@ -27,23 +27,23 @@ impl LocalUpstream {
     pub(super) fn choose(&self, now: u64, replayable: bool, occasion: Occasion) -> Chosen {
         let group = &self.upstream.group;
         // A trial that fails should cost nobody his answer, unless nothing else comes.
-        let due = if replayable {
-            now
+        let (due, longest) = if replayable {
+            (now, self.upstream.longest_trial.max(PATIENCE))
         } else {
-            now.saturating_sub(PATIENCE.0)
+            (now.saturating_sub(PATIENCE.0), PATIENCE)
         };
         if group.is_trial_due(due)
-            && let Some(flight) = self.trial()
+            && let Some(flight) = self.trial(longest)
         {
             return Chosen::Place(flight);
         }
         let (primaries, backups) = self.primaries_and_backups();
-        // Who waits while none accepts traffic will be sent away in a moment, and holds up nobody.
-        if group.queue.has_line() && (accepts(primaries) || accepts(backups)) {
+        if group.queue.has_line() {
             return Chosen::Full(Wants::AnyBut(Vec::new()));
         }
         if let Some(below) = self.upstream.panic_below
             && self.is_too_few(now, below)
+            && (accepts(primaries) || !accepts(backups))
             && let Some(flight) = self.panic(occasion)
         {
             return Chosen::Place(flight);
@@ -146,10 +146,10 @@ impl LocalUpstream {
     }
 
     #[cold]
-    fn trial(&self) -> Option<Flight> {
+    fn trial(&self, longest: Ticks) -> Option<Flight> {
         let group = &self.upstream.group;
         let servers = self.upstream.servers.iter().map(|member| &member.server);
-        let server = self.servers.get(group.begin_trial(servers)?)?;
+        let server = self.servers.get(group.begin_trial(servers, longest)?)?;
         let flight = Flight::begin(server, Way::Trial);
         if flight.is_none() {
             group.trial_abandoned(&server.server);
@@ -162,28 +162,32 @@ impl LocalUpstream {
     fn choose_despite(&self) -> Chosen {
         match self.upstream.on_all_down {
             OnAllDown::TryAnyway => {
-                let all = || {
-                    self.servers
-                        .iter()
-                        .filter(|server| server.server.has_room() && !server.server.is_drained())
+                let servers = self.servers.iter();
+                let in_service = || {
+                    let servers = servers.clone();
+                    servers.filter(|server| !server.server.is_drained())
                 };
+                let all = || in_service().filter(|server| server.server.has_room());
                 let promising = all().find(|server| server.server.is_promising());
                 let least = || {
                     let turn = self.turn();
                     all().min_by_key(|server| (server.server.in_flight(), server.number() ^ turn))
                 };
-                promising
+                let flight = promising
                     .or_else(least)
-                    .and_then(|server| Flight::begin(server, Way::Despite))
-                    .map_or(Chosen::Nobody, Chosen::Place)
+                    .and_then(|server| Flight::begin(server, Way::Despite));
+                match flight {
+                    Some(flight) => Chosen::Place(flight),
+                    // The next good answer opens it again: worth waiting for, as it is where it accepts traffic.
+                    None if in_service().next().is_some() => {
+                        Chosen::Full(Wants::AnyBut(Vec::new()))
+                    }
+                    None => Chosen::Nobody,
+                }
             }
             OnAllDown::Refuse => Chosen::Nobody,
         }
     }
-}
-
-fn accepts(servers: &[Rc<LocalServer>]) -> bool {
-    servers.iter().any(|server| server.server.accepts_traffic())
 }
 
 fn is_among(tried: &[Rc<LocalServer>], server: &Rc<LocalServer>) -> bool {
@@ -199,5 +203,6 @@ fn shared(servers: &[Rc<LocalServer>]) -> Vec<Arc<Server>> {
 
 /// How often a place may be lost to another worker before this one queues for it.
 const CLAIMS: usize = 4;
-/// How long a trial waits for a request that can be sent to another server.
+/// How long a trial waits for a request that can be sent to another server, and how long it may last where it is not such a
+/// one.
 const PATIENCE: Ticks = Ticks((10_000 / TICK.as_millis()) as u64);

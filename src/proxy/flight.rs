@@ -10,6 +10,8 @@ use super::local::LocalServer;
 use crate::deadline;
 use crate::telemetry::labels::Outcome;
 use crate::upstream::ejection::Cause;
+use crate::upstream::group::Serving;
+use crate::upstream::http1::exchange::Sending;
 use crate::upstream::queue::Place;
 use crate::upstream::server::Counted;
 
@@ -29,7 +31,7 @@ pub(crate) enum Way {
 /// A request counted in at a server; counted out when dropped.
 pub(crate) struct Flight {
     server: Rc<LocalServer>,
-    counted: Counted,
+    counted: Cell<Counted>,
     /// Since when the server works on it, where that is wanted or was to be waited for.
     began: Cell<Option<Instant>>,
     way: Way,
@@ -53,10 +55,10 @@ impl Flight {
 
     /// Of a request that was counted in at `server` already.
     pub(crate) fn take_over(server: &Rc<LocalServer>, place: Place) -> Option<Self> {
-        let way = if server.server.accepts_its_clients() {
-            Way::Usual
-        } else {
-            Way::Panic
+        let way = match server.server.group.serving() {
+            _ if server.server.accepts_its_clients() => Way::Usual,
+            Serving::Despite => Way::Despite,
+            Serving::Primaries | Serving::Backups | Serving::InPanic => Way::Panic,
         };
         let (_, counted) = place.into_counted()?;
         Some(Self::new(server, way, counted))
@@ -65,8 +67,8 @@ impl Flight {
     fn new(server: &Rc<LocalServer>, way: Way, counted: Counted) -> Self {
         Self {
             server: Rc::clone(server),
-            began: Cell::new(counted.is_timed().then(deadline::now)),
-            counted,
+            began: Cell::new((counted == Counted::Waiting).then(deadline::now)),
+            counted: Cell::new(counted),
             way,
             outcome: Outcome::Canceled,
             expected: Outcome::Canceled,
@@ -79,7 +81,7 @@ impl Flight {
     /// Another attempt on the same server, in the same place; this one is counted as over.
     pub(crate) fn again(&mut self) -> Self {
         self.has_place = false;
-        let counted = self.server.server.begin_again(self.counted);
+        let counted = self.server.server.begin_again(self.counted.get());
         Self::new(&self.server, self.way, counted)
     }
 
@@ -91,7 +93,7 @@ impl Flight {
     /// It is over, and its place is free, though what came of it is still needed.
     pub(crate) fn give_back(&mut self) {
         if std::mem::take(&mut self.has_place) {
-            self.server.server.finish(self.counted);
+            self.server.server.finish(self.counted.get());
         }
     }
 
@@ -111,7 +113,7 @@ impl Flight {
 
     /// The head of the response came. Whether it is a good answer shows at its end, if that is not long to wait for.
     pub(crate) fn answered(&mut self, status: StatusCode, endless: bool) {
-        self.head_came(status.is_server_error());
+        self.head_came(status.is_client_error() || status.is_server_error());
         self.expected = Outcome::of(status);
         if matches!(status.as_u16(), 502..=504) {
             self.bad(Cause::Status(status));
@@ -136,17 +138,17 @@ impl Flight {
         }
     }
 
-    /// When the server has the whole request, for whoever sends it: what went before is no work of the server's.
-    pub(crate) fn sent(&self) -> &Cell<Option<Instant>> {
-        &self.began
+    /// Since when the server has the whole request, if that had a body: how long its client took is not the server's doing.
+    pub(crate) fn sent_at(&self) -> Option<Instant> {
+        self.began.get()
     }
 
     /// The head of the response came, or will not come any more. `early`: maybe sooner than it takes.
     fn head_came(&mut self, early: bool) {
-        if self.counted.is_timed() {
+        if self.counted.get() != Counted::No {
             let took = self.began.get().map(deadline::since);
             let server = &self.server.server;
-            server.head_came(&mut self.counted, took, early);
+            server.head_came(self.counted.get_mut(), took, early);
         }
     }
 
@@ -174,6 +176,20 @@ impl Flight {
     }
 }
 
+impl Sending for Flight {
+    fn delayed(&self) {
+        self.began.set(None);
+        let counted = self.server.server.delayed(self.counted.get());
+        self.counted.set(counted);
+    }
+
+    fn sent(&self) {
+        self.began.set(Some(deadline::now()));
+        let counted = self.server.server.sent(self.counted.get());
+        self.counted.set(counted);
+    }
+}
+
 impl Drop for Flight {
     fn drop(&mut self) {
         if self.is_made {
@@ -185,7 +201,7 @@ impl Drop for Flight {
         // The client may have waited long enough to tell something.
         self.head_came(true);
         let server = &self.server.server;
-        server.finish(self.counted);
+        server.finish(self.counted.get());
         if self.way == Way::Trial && !self.judged {
             server.group.trial_abandoned(server);
         }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ use super::retries::{Failure, Next, Retrying};
 use super::target::Target;
 use super::tunnel::Tunnel;
 use crate::balance::{self, Occasion};
-use crate::config::{Balance, HashKey};
+use crate::config::{Balance, Concurrency, HashKey};
 use crate::deadline::{self, Deadline};
 use crate::semantics::cookies;
 use crate::semantics::hop_by_hop::has_token;
@@ -60,6 +61,7 @@ impl Forward<'_> {
         let request = Rc::clone(&record.request);
         let may_repeat = self.upstream.upstream.replayable.contains(&request.method);
         let kept = (may_repeat && !body.is_end_stream()).then(Kept::default);
+        let is_light = may_repeat && kept.is_none();
         let mut upload = self.upload(body, kept.clone());
         let route_deadline = self.route.timeout.map(|timeout| {
             let deadline = self.proxy.deadlines.deadline();
@@ -83,7 +85,7 @@ impl Forward<'_> {
                 self.upstream.pardon_untried(now);
                 chosen
             }
-            None => self.upstream.choose(now, may_repeat, occasion),
+            None => self.upstream.choose(now, is_light, occasion),
         };
         let mut flight = match chosen {
             Chosen::Place(flight) => flight,
@@ -91,7 +93,7 @@ impl Forward<'_> {
                 let deadline = route_deadline.as_ref();
                 let anew = || {
                     let now = self.proxy.deadlines.now();
-                    self.upstream.choose(now, may_repeat, occasion)
+                    self.upstream.choose(now, is_light, occasion)
                 };
                 match Box::pin(self.place(chosen, &mut record, deadline, anew)).await {
                     Ok(flight) => flight,
@@ -194,11 +196,10 @@ impl Forward<'_> {
             Next::Afresh => Some(flight.again()),
             Next::Another(reason) => {
                 record.was_cut_off |= reason == RetryReason::Connect;
-                match retrying.another(flight.server(), reason) {
+                match retrying.another(flight.server(), reason, flight.is_answered()) {
                     Chosen::Same => Some(flight.again()),
                     Chosen::Place(flight) => Some(flight),
-                    // Whoever has an answer takes that rather than wait for another.
-                    Chosen::Full(_) if flight.is_answered() => None,
+                    Chosen::Full(_) | Chosen::Nobody if flight.is_answered() => None,
                     chosen => {
                         flight.give_back();
                         let nobody = || Chosen::Nobody;
@@ -328,8 +329,15 @@ impl Forward<'_> {
     ) -> Result<Option<Place>, ProxyError> {
         let upstream = &self.upstream.upstream;
         let name = || upstream.name.clone();
-        let room = upstream.group.queue_room();
+        let room = match upstream.concurrency {
+            Concurrency::Adaptive => upstream.group.queue_room(),
+            Concurrency::Off => usize::MAX,
+        };
         let size = upstream.queue.size.min(room);
+        let bound_to = match &wants {
+            Wants::Only(server) => Some(Arc::clone(server)),
+            Wants::AnyBut(_) => None,
+        };
         let Some(mut waiting) = upstream.group.queue.join(wants, size) else {
             return Err(if room < upstream.queue.size {
                 ProxyError::Shed { upstream: name() }
@@ -338,7 +346,10 @@ impl Forward<'_> {
             });
         };
         // There may have been room again before anybody knew that this one waits.
-        self.upstream.serve_queue(self.proxy.deadlines.now());
+        match bound_to {
+            Some(server) => upstream.group.queue.serve(&server),
+            None => self.upstream.serve_queue(self.proxy.deadlines.now()),
+        }
         std::future::poll_fn(|context| {
             if let Poll::Ready(place) = waiting.poll_place(context) {
                 return Poll::Ready(Ok(place));
@@ -481,7 +492,7 @@ impl Forward<'_> {
         let received = connection
             .receive(
                 upload,
-                flight.sent(),
+                flight,
                 asked,
                 response_timeout,
                 route_deadline,
@@ -499,7 +510,7 @@ impl Forward<'_> {
             return Err(Failure::Exchange(BadHead::UnexpectedUpgrade.into()));
         }
         // From when the server had all of the request: how long a client takes to send it is not the server's doing.
-        let began = flight.sent().get().filter(|_| has_body).unwrap_or(began);
+        let began = flight.sent_at().filter(|_| has_body).unwrap_or(began);
         let waited = deadline::since(began);
         server.shard.response.observe(waited);
         let failed = received.head.status.is_server_error();

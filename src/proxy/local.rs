@@ -5,16 +5,16 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::balance::{Balancer, Candidate, Latency, Occasion};
-use crate::config::{Balance, Concurrency, Retry};
+use crate::config::{Balance, Concurrency, OnAllDown, Retry};
 use crate::deadline::Ticks;
 use crate::state::{Action, NO_ROUTE, State, Upstream};
 use crate::telemetry::worker::{
     ListenShard, RouteShard, ServerShard, UpstreamShard, WorkerMetrics,
 };
 use crate::units::{RouteName, ServerAddr, Share, UpstreamName};
+use crate::upstream::group::Serving;
 use crate::upstream::pool::Pool;
 use crate::upstream::server::Server;
 
@@ -47,6 +47,7 @@ pub(crate) struct LocalUpstream {
     primaries: usize,
     /// Requests since the last deposit into the retry budget.
     requests: Cell<u32>,
+    turns: Cell<usize>,
 }
 
 /// A server with this worker's idle connections to it. Survives a reload as the server does.
@@ -227,6 +228,7 @@ impl LocalUpstream {
             total: Cell::new((u64::MAX, 0)),
             too_few: Cell::new((u64::MAX, false)),
             requests: Cell::new(0),
+            turns: Cell::new(0),
             upstream: Arc::clone(upstream),
         }
     }
@@ -291,19 +293,21 @@ impl LocalUpstream {
         primaries.get(number)
     }
 
-    /// Whether a smaller share than `below` of the servers accepts traffic. Looked at once per tick.
+    /// Whether a smaller share than `below` of the primaries that are in service accepts traffic. Looked at once per tick.
     pub(super) fn is_too_few(&self, now: u64, below: Share) -> bool {
         let (seen, known) = self.too_few.get();
         if seen == now {
             return known;
         }
-        let all = self.servers.len() as u64;
-        let accepting = self
-            .servers
-            .iter()
-            .filter(|server| server.server.accepts_traffic())
-            .count() as u64;
-        let too_few = below.is_more_than(accepting, all);
+        let (primaries, _) = self.primaries_and_backups();
+        let in_service = || {
+            primaries
+                .iter()
+                .filter(|server| !server.server.is_drained())
+        };
+        let accepting = in_service().filter(|server| server.server.accepts_traffic());
+        let accepting = accepting.count() as u64;
+        let too_few = below.is_more_than(accepting, in_service().count() as u64);
         self.too_few.set((now, too_few));
         too_few
     }
@@ -314,15 +318,26 @@ impl LocalUpstream {
         if group.queue.length() == 0 {
             return;
         }
-        let (primaries, _) = self.primaries_and_backups();
-        let none = !primaries
-            .iter()
-            .any(|server| server.server.accepts_traffic());
-        group.backups_serve.store(none, Ordering::Relaxed);
-        let panics = self.upstream.panic_below;
-        let panics = panics.is_some_and(|below| self.is_too_few(now, below));
-        group.all_serve.store(panics, Ordering::Relaxed);
+        group.set_serving(self.serving(now));
         group.queue.serve_all(self.shared());
+    }
+
+    /// Which servers are used now.
+    pub(super) fn serving(&self, now: u64) -> Serving {
+        let (primaries, backups) = self.primaries_and_backups();
+        if accepts(primaries) {
+            let panics = self.upstream.panic_below;
+            match panics.is_some_and(|below| self.is_too_few(now, below)) {
+                true => Serving::InPanic,
+                false => Serving::Primaries,
+            }
+        } else if accepts(backups) {
+            Serving::Backups
+        } else if self.upstream.on_all_down == OnAllDown::TryAnyway {
+            Serving::Despite
+        } else {
+            Serving::Primaries
+        }
     }
 
     /// Learns limits where that is asked for; lets those in that wait, and sends those away that wait for nothing. Called
@@ -361,10 +376,17 @@ impl LocalUpstream {
             .position(|known| Rc::ptr_eq(known, server))
     }
 
-    /// Grows with the requests; for turns that no balancer keeps.
+    /// Grows with each call; for turns that no balancer keeps.
     pub(super) fn turn(&self) -> usize {
-        self.requests.get() as usize
+        let turn = self.turns.get();
+        self.turns.set(turn.wrapping_add(1));
+        turn
     }
+}
+
+/// Whether one of them accepts traffic.
+pub(super) fn accepts(servers: &[Rc<LocalServer>]) -> bool {
+    servers.iter().any(|server| server.server.accepts_traffic())
 }
 
 /// So many servers are asked for their load one by one.

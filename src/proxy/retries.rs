@@ -160,11 +160,18 @@ impl<'r> Retrying<'r> {
         self.hopeful && rules.map_or(on == RetryOn::Connect, |rules| rules.on.contains(&on))
     }
 
-    /// The server for another attempt: not `failed`, where there is another.
-    pub(super) fn another(&mut self, failed: &Rc<LocalServer>, reason: RetryReason) -> Chosen {
+    /// The server for another attempt: not `failed`, where there is another. Who `has_answer` takes that rather than wait for
+    /// another.
+    pub(super) fn another(
+        &mut self,
+        failed: &Rc<LocalServer>,
+        reason: RetryReason,
+        has_answer: bool,
+    ) -> Chosen {
         self.tried.push(Rc::clone(failed));
         let other = self.upstream.choose_another(&self.tried, self.occasion);
         let chosen = match (other, reason) {
+            (Chosen::Full(_), _) if has_answer => return Chosen::Nobody,
             // It would be refused again.
             (Chosen::Nobody, RetryReason::Connect) => return Chosen::Nobody,
             // It was taken out of service in the meantime.

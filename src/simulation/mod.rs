@@ -216,10 +216,11 @@ async fn request(clients: Rc<Clients>, world: Rc<World>, tally: Rc<RefCell<Tally
             }
         }
         Verdict::Wrong(why) => {
-            let told = world.tell(&story);
-            tally.wrong.push(format!("{why}: {outcome:?}\n{told}"));
+            // What is told of ten is enough.
+            if tally.wrong.len() < 10 {
+                let told = world.tell(&story);
+                tally.wrong.push(format!("{why}: {outcome:?}\n{told}"));
+            }
         }
     }
-    // What is told of ten is enough.
-    assert!(tally.wrong.len() < 10, "{}", tally.wrong.join("\n"));
 }

@@ -14,6 +14,7 @@ pub(super) struct Setting {
     pub(super) sticky: bool,
     limit: bool,
     backup: bool,
+    adaptive: bool,
     pub(super) response_timeout: Duration,
     pub(super) longest_ejection: Duration,
 }
@@ -52,6 +53,7 @@ impl Setting {
             } else {
                 random.one_of(&[30, 60, 300])
             }),
+            adaptive: !plain && random.chance(40),
         }
     }
 
@@ -73,6 +75,7 @@ impl Setting {
             ""
         };
         let limit = if self.limit { "max_in_flight = 8" } else { "" };
+        let concurrency = if self.adaptive { "adaptive" } else { "off" };
         format!(
             r#"
             admin = {{ address = "off" }}
@@ -90,6 +93,7 @@ impl Setting {
             health_check = "{HEALTH}"
             {hash_key}
             {limit}
+            concurrency = "{concurrency}"
             "#,
             servers.join(", "),
             self.balance,

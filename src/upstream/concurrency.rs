@@ -6,16 +6,19 @@
 //! window, when answers come [`TOLERANCE`] times later and more it shrinks with them. A window lasts as long as an answer
 //! takes, so that each step sees what the one before has done.
 //!
-//! What an answer takes when there is little to do is known from the times when half of the limit is not used. Under lasting
-//! load there are none; then, every ten seconds or so, the limit is halved until that many are on their way and measured. A
-//! server that was overloaded loses nothing by that, and where half the limit is too many still, what is found is less than
-//! was known, and the next look follows soon. Another mix of requests, which changes what is normal, is found out the same way.
+//! What an answer takes when there is little to do is known from the times when half of the limit is not used. But what is
+//! asked for changes, and cheap answers must not make pages look late. So before the limit shrinks, and again before it has
+//! shrunk to half, there is a look: the limit is halved until that many are on their way and measured. Only if they are
+//! answered sooner is it the number that made them late; if not, what they take is normal now, and the limit is what it was.
+//! A server that is overloaded loses nothing by a look. Under lasting load there is one every ten seconds or so besides;
+//! where half the limit is too many still, the next follows at once.
 //!
 //! Times are averaged by their logarithm: a page that takes a second among thousands that take a millisecond must not look
-//! like congestion. A request counts until the head of its response came, which is what is measured: downloads, event
-//! streams and tunnels take no part of the limit. Answers that tell of a failure (5xx) come too early to tell anything, and
-//! clients that went away too; both count only if they took longer than usual, or a server on which everybody gives up
-//! would teach nothing.
+//! like congestion. A request counts from when the server has it until the head of its response came, which is what is
+//! measured: slow uploads, downloads, event streams and tunnels take no part of the limit. Answers that tell of an error
+//! (4xx, 5xx) come too early to tell anything, and clients that went away too; both count only if they took longer than usual,
+//! or a server on which everybody gives up would teach nothing. Where nothing at all is answered while the limit is full, as
+//! with long polls, the limit grows: it is not work that they wait for.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -47,7 +50,7 @@ impl Learned {
             waiting: AtomicU32::new(0),
             peak: AtomicU32::new(0),
             sums: AtomicU64::new(0),
-            base: AtomicU32::new(0),
+            base: AtomicU32::new(UNKNOWN),
             gradient: Mutex::new(Gradient::new()),
         }
     }
@@ -61,6 +64,7 @@ impl Learned {
         let mut gradient = self.gradient.lock().unwrap_or_else(PoisonError::into_inner);
         *gradient = Gradient::new();
         self.sums.store(0, Ordering::Relaxed);
+        self.base.store(UNKNOWN, Ordering::Relaxed);
         let limit = if on { gradient.effective() } else { OFF };
         self.limit.store(limit, Ordering::Relaxed);
     }
@@ -74,7 +78,7 @@ impl Learned {
     pub(crate) fn has_room(&self) -> bool {
         match self.limit.load(Ordering::Relaxed) {
             OFF => true,
-            limit => self.waiting.load(Ordering::Relaxed) < limit,
+            limit => self.waiting.load(Ordering::SeqCst) < limit,
         }
     }
 
@@ -113,6 +117,7 @@ impl Learned {
     /// An answer took that long. `early`: it may have come before its time, and tells something only if it is late.
     pub(super) fn observe(&self, took: Duration, early: bool) {
         let log = logarithm(took);
+        // Before anything is known, all are late enough to wait for something better.
         if early && log <= u64::from(self.base.load(Ordering::Relaxed)) {
             return;
         }
@@ -128,32 +133,27 @@ impl Learned {
             return;
         }
         let sums = self.sums.load(Ordering::Relaxed);
-        let what = gradient.step(now, sums >> COUNT);
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        let what = gradient.step(now, sums >> COUNT, mean(sums), waiting);
         if what == Step::Wait {
             return;
         }
         let sums = self.sums.swap(0, Ordering::Relaxed);
-        let waiting = self.waiting.load(Ordering::Relaxed);
         let peak = self.peak.swap(waiting, Ordering::Relaxed);
         if what == Step::Judge {
-            let answers = (sums >> COUNT).max(1);
-            gradient.judge(
-                now,
-                &Window {
-                    took: (sums & ((1 << COUNT) - 1)) as f64 / answers as f64 / SCALE,
-                    peak,
-                },
-            );
+            let took = mean(sums);
+            gradient.judge(now, &Window { took, peak });
         }
-        let base = gradient.base.map_or(0, |base| (base * SCALE) as u32);
+        let base = gradient.base.map_or(UNKNOWN, |base| (base * SCALE) as u32);
         self.base.store(base, Ordering::Relaxed);
         self.limit.store(gradient.effective(), Ordering::Relaxed);
     }
 
-    /// How many may wait in a queue for this server, so that nobody waits much longer than an answer takes.
-    pub(crate) fn queue_room(&self) -> Option<u32> {
+    /// How many may wait in a queue for this server, so that nobody waits much longer than an answer takes; and whether that
+    /// is a guess, since nothing has spoken against more.
+    pub(crate) fn queue_room(&self) -> (u32, bool) {
         let gradient = self.gradient.lock().unwrap_or_else(PoisonError::into_inner);
-        gradient.queue_room()
+        (gradient.limit as u32, gradient.is_starting)
     }
 }
 
@@ -186,7 +186,13 @@ struct Gradient {
     recent: Option<f64>,
     /// Nothing has spoken against more, ever.
     is_starting: bool,
+    /// The base is what a look has found under the load that there is.
+    is_sure: bool,
+    /// The limit at the last look, or what it has grown to since. It shrinks to half of that without another look.
+    anchor: f64,
     look: Look,
+    /// How many were on their way before it.
+    loaded: f64,
     /// The tick when this window began.
     began: u64,
     /// The tick from which on the limit is to be halved for a look, under lasting load.
@@ -197,7 +203,9 @@ struct Gradient {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
     No,
-    /// Until then, those of before are on their way.
+    /// Since then, until no more are on their way than may be.
+    Draining(u64),
+    /// Until then, answers come that have waited behind more.
     Settling(u64),
     Measuring,
 }
@@ -209,7 +217,10 @@ impl Gradient {
             base: None,
             recent: None,
             is_starting: true,
+            is_sure: false,
+            anchor: FIRST,
             look: Look::No,
+            loaded: 1.0,
             began: 0,
             next_look: 0,
         }
@@ -219,53 +230,69 @@ impl Gradient {
     fn effective(&self) -> u32 {
         let limit = match self.look {
             Look::No => self.limit,
-            Look::Settling(_) | Look::Measuring => self.limit / 2.0,
+            Look::Draining(_) | Look::Settling(_) | Look::Measuring => self.limit / 2.0,
         };
         // Positive and at most `MOST`.
         limit.max(1.0) as u32
     }
 
-    /// As many as are worked on at once; as many as the config says, while nothing has spoken against more.
-    fn queue_room(&self) -> Option<u32> {
-        (!self.is_starting).then(|| self.effective())
-    }
-
-    /// What to do with the answers that came since the window began.
-    fn step(&mut self, now: u64, answers: u64) -> Step {
-        if let Look::Settling(until) = self.look {
-            if now < until {
+    /// What to do with the answers that came since the window began, and took so long, while so many wait for theirs.
+    fn step(&mut self, now: u64, answers: u64, took: f64, waiting: u32) -> Step {
+        let patience = (4 * self.answer()).max(SOON);
+        match self.look {
+            Look::Draining(since) => {
+                if waiting > self.effective() {
+                    if now.saturating_sub(since) < patience.max(4 * ticks(took)) {
+                        return Step::Wait;
+                    }
+                    // They wait for something else than their turn, and a look would show nothing.
+                    self.give_up_look(now);
+                    self.began = now;
+                    return Step::Forget;
+                }
+                self.look = Look::Settling(now + ticks(took).max(self.answer()) + 1);
                 return Step::Wait;
             }
-            self.look = Look::Measuring;
+            Look::Settling(until) if now < until => return Step::Wait,
+            Look::Settling(_) => {
+                self.look = Look::Measuring;
+                self.began = now;
+                return Step::Forget;
+            }
+            Look::No | Look::Measuring => {}
+        }
+        let passed = now.saturating_sub(self.began);
+        let is_looking = self.look == Look::Measuring;
+        let enough = if is_looking { 2 * ENOUGH } else { ENOUGH };
+        let whole = answers >= enough && passed >= self.answer().max(1);
+        if whole || answers >= FEW && passed >= LONG {
+            return Step::Judge;
+        }
+        if is_looking && passed >= patience.max(LONG) {
+            self.give_up_look(now);
             self.began = now;
             return Step::Forget;
         }
-        let passed = now.saturating_sub(self.began);
-        let enough = match self.look {
-            Look::No => ENOUGH,
-            Look::Settling(_) | Look::Measuring => 2 * ENOUGH,
-        };
-        let whole = answers >= enough && passed >= self.answer().max(1);
-        if whole || answers >= FEW && passed >= LONG {
-            Step::Judge
-        } else {
-            Step::Wait
+        if !is_looking && passed >= patience && waiting >= self.effective() {
+            // Nothing at all may also be a server that hangs: its share is bounded.
+            if answers > 0 || self.limit < SILENT * self.anchor {
+                self.limit = (self.limit * 1.5).min(MOST);
+            }
+            self.began = now;
+            return Step::Forget;
         }
+        Step::Wait
     }
 
     fn judge(&mut self, now: u64, window: &Window) {
+        let passed = now.saturating_sub(self.began);
         self.began = now;
         if self.look == Look::Measuring {
             return self.looked(now, window);
         }
         let base = *self.base.get_or_insert(window.took);
         if f64::from(window.peak) <= self.limit / 2.0 {
-            // What is normal may change, but congestion that begins must not pass for it.
-            let weight = if window.took < base { 0.3 } else { 0.03 };
-            self.base = Some(base + weight * (window.took - base));
-            self.recent = None;
-            self.next_look = now + self.pause();
-            return;
+            return self.is_idle(now, passed, base, window);
         }
         let recent = self.recent.unwrap_or(window.took);
         let recent = (recent + window.took) / 2.0;
@@ -275,50 +302,92 @@ impl Gradient {
         if self.is_starting && gradient >= 1.0 {
             if is_used {
                 self.limit = (self.limit * 2.0).min(MOST);
+                self.anchor = self.limit;
             }
-        } else {
-            if std::mem::take(&mut self.is_starting) {
-                self.next_look = now + SOON;
-            }
-            let target = self.limit * gradient + self.limit.sqrt() / 2.0;
-            if target < self.limit || is_used {
-                self.limit += (target - self.limit) / 2.0;
-                self.limit = self.limit.clamp(LEAST, MOST);
-            }
+            return;
         }
-        if now >= self.next_look && !self.is_starting {
-            self.begin_look(now);
+        self.is_starting = false;
+        let target = self.limit * gradient + self.limit.sqrt() / 2.0;
+        let next = ((self.limit + target) / 2.0).clamp(LEAST, MOST);
+        if next < self.limit {
+            if !self.is_sure || next < self.anchor / 2.0 {
+                return self.begin_look(now, window.peak);
+            }
+            self.limit = next;
+        } else if is_used {
+            self.limit = next;
+            self.anchor = self.anchor.max(next);
+        }
+        if now >= self.next_look {
+            self.begin_look(now, window.peak);
         }
     }
 
-    /// Halves the limit. By the time that an answer takes now, those of before are gone, and half that time ago there was
-    /// room for new ones.
-    fn begin_look(&mut self, now: u64) {
-        self.look = Look::Settling(now + self.answer() + 1);
+    /// Half of the limit is not used: what answers take is normal. That may change, but congestion that begins must not pass
+    /// for it. Whatever was learned of another time is slowly forgotten.
+    fn is_idle(&mut self, now: u64, passed: u64, base: f64, window: &Window) {
+        let weight = if window.took < base { 0.1 } else { 0.03 };
+        self.base = Some(base + weight * (window.took - base));
+        self.recent = None;
+        self.is_sure = false;
+        self.next_look = now + self.pause();
+        if self.limit < FIRST {
+            self.limit += (FIRST - self.limit) * (passed as f64 / 100.0).min(1.0);
+        }
+        self.anchor = self.limit;
+    }
+
+    /// Halves the limit, of which so many were used.
+    fn begin_look(&mut self, now: u64, peak: u32) {
+        self.loaded = f64::from(peak.max(1)).min(self.limit);
+        self.look = Look::Draining(now);
     }
 
     /// The limit was halved, and this is what answers took.
     fn looked(&mut self, now: u64, window: &Window) {
-        let is_news = self.base.is_some_and(|base| window.took < base - LESS);
-        let is_less = self
-            .recent
-            .is_some_and(|recent| window.took < recent - MUCH_LESS);
+        let before = self.base.unwrap_or(window.took);
+        let sooner = self.recent.map_or(0.0, |recent| recent - window.took);
         self.base = Some(window.took);
-        if is_news && is_less && self.limit >= 2.0 * LEAST {
+        self.is_sure = true;
+        // What would come of it if they did nothing but wait for each other.
+        let fewer = self.loaded.log2() - f64::from(window.peak.max(1)).log2();
+        if sooner > ALL_OF * fewer && fewer > LESS && self.limit >= 2.0 * LEAST {
             // Half as many, half the time: half is too many still.
             self.limit /= 2.0;
+            self.anchor = self.limit;
             self.recent = Some(window.took);
-            return self.begin_look(now);
+            return self.begin_look(now, window.peak);
         }
+        if sooner > PART_OF * fewer && fewer > LESS {
+            self.anchor = self.limit;
+        } else {
+            // It was not the number that made them late.
+            self.limit = self.limit.max(self.anchor);
+        }
+        self.end_look(now);
+        if (window.took - before).abs() > LESS {
+            // Something has changed: better to look twice.
+            self.next_look = now + SOON;
+        }
+    }
+
+    /// A look that shows nothing. Rather too many requests than refuse what could be answered.
+    fn give_up_look(&mut self, now: u64) {
+        self.base = self.recent.or(self.base);
+        self.is_sure = true;
+        self.limit = self.limit.max(self.anchor);
+        self.end_look(now);
+    }
+
+    fn end_look(&mut self, now: u64) {
         self.recent = None;
         self.look = Look::No;
-        self.next_look = now + if is_news { SOON } else { self.pause() };
+        self.next_look = now + self.pause();
     }
 
     /// What an answer takes now, in ticks, rounded up.
     fn answer(&self) -> u64 {
-        let took = self.recent.or(self.base).unwrap_or(0.0);
-        (took.exp2() / TICK.as_micros() as f64).ceil() as u64
+        ticks(self.recent.or(self.base).unwrap_or(0.0))
     }
 
     /// Ten to fifteen seconds, so that servers are not looked at together.
@@ -328,6 +397,17 @@ impl Gradient {
     }
 }
 
+/// The mean of what was summed up.
+fn mean(sums: u64) -> f64 {
+    let answers = (sums >> COUNT).max(1);
+    (sums & ((1 << COUNT) - 1)) as f64 / answers as f64 / SCALE
+}
+
+/// So many microseconds, as a logarithm, in ticks; rounded up.
+fn ticks(took: f64) -> u64 {
+    (took.exp2() / TICK.as_micros() as f64).ceil() as u64
+}
+
 /// The logarithm to base 2 of the microseconds, times [`SCALE`].
 fn logarithm(took: Duration) -> u64 {
     let micros = took.as_micros().max(1) as f64;
@@ -335,6 +415,8 @@ fn logarithm(took: Duration) -> u64 {
 }
 
 const OFF: u32 = u32::MAX;
+/// In place of a logarithm: larger than any.
+const UNKNOWN: u32 = u32::MAX;
 /// Bits of the sum of logarithms: room for more answers in a window than there can be.
 const COUNT: u32 = 40;
 const SCALE: f64 = 1024.0;
@@ -351,12 +433,17 @@ const ENOUGH: u64 = 10;
 /// Answers that make do after [`LONG`], in ticks.
 const FEW: u64 = 3;
 const LONG: u64 = 100;
-/// Ticks between two looks under lasting load, and from one that found less than was known.
+/// Ticks between two looks under lasting load.
 const PAUSE: u64 = 100;
+/// Ticks in which something is answered, or it is not work that requests wait for.
 const SOON: u64 = 10;
-/// As logarithms: a fourteenth less, and a third.
+/// How far the limit grows while nothing at all is answered.
+const SILENT: f64 = 4.0;
+/// How much sooner they come in a look, as parts of what it would be if they did nothing but wait for each other.
+const ALL_OF: f64 = 0.85;
+const PART_OF: f64 = 0.4;
+/// A fourteenth more or less, as a logarithm.
 const LESS: f64 = 0.1;
-const MUCH_LESS: f64 = 0.6;
 
 #[cfg(test)]
 mod tests {
@@ -373,6 +460,8 @@ mod tests {
         strain: f64,
         random: u64,
         now: u64,
+        /// Requests without a place; those with one that are not worked on, by when they got it.
+        queue: u64,
         inside: VecDeque<u64>,
         working: BinaryHeap<Reverse<(u64, u64)>>,
         tick: u64,
@@ -398,6 +487,7 @@ mod tests {
                 strain: 0.0,
                 random: 0x9e37_79b9_7f4a_7c15,
                 now: 0,
+                queue: 0,
                 inside: VecDeque::new(),
                 working: BinaryHeap::new(),
                 tick: 0,
@@ -436,10 +526,16 @@ mod tests {
                     chance -= share;
                     number += 1.0;
                     share *= mean / number;
-                    match self.learned.try_begin() {
-                        Some(true) => self.inside.push_back(self.now),
-                        _ => seen.refused += 1,
+                    let (room, is_guess) = self.learned.queue_room();
+                    if self.queue < u64::from(room) || is_guess {
+                        self.queue += 1;
+                    } else {
+                        seen.refused += 1;
                     }
+                }
+                while self.queue > 0 && self.learned.try_begin() == Some(true) {
+                    self.queue -= 1;
+                    self.inside.push_back(self.now);
                 }
                 while self.working.len() < self.slots
                     && let Some(came) = self.inside.pop_front()
@@ -539,6 +635,55 @@ mod tests {
         let seen = model.run(3.0 * capacity, 40);
         let share = seen.done as f64 / (40.0 * capacity / 1.1);
         assert!(share > 0.9, "{share} {:?}", seen.limits);
+    }
+
+    /// Pages for a few people at a time, from a server that has no limit of its own; now and then a flood of what is cheap.
+    #[test]
+    fn cheap_answers_do_not_make_the_usual_ones_look_late() {
+        let mut model = Model::new(1000, 100.0);
+        model.run(150.0, 20);
+        for _ in 0..5 {
+            model.millis = 2.0;
+            model.run(1000.0, 3);
+            model.millis = 100.0;
+            let seen = model.run(250.0, 8);
+            let share = seen.refused as f64 / (seen.refused + seen.done) as f64;
+            assert!(share < 0.01, "{share} refused, {:?}", seen.limits);
+        }
+    }
+
+    /// Long polls: nothing comes for as long as nothing happens.
+    #[test]
+    fn where_nothing_is_answered_the_limit_grows_within_bounds() {
+        let mut gradient = Gradient::new();
+        for now in 1..200 {
+            let full = gradient.effective();
+            assert_ne!(gradient.step(now, 0, 0.0, full), Step::Judge);
+        }
+        assert!(
+            (4.0 * FIRST..6.0 * FIRST).contains(&gradient.limit),
+            "{gradient:?}"
+        );
+        let mut gradient = Gradient::new();
+        for now in 1..200 {
+            gradient.step(now, 0, 0.0, gradient.effective() - 1);
+        }
+        assert_eq!(gradient.limit, FIRST, "it is not full");
+    }
+
+    #[test]
+    fn a_look_that_shows_nothing_is_given_up() {
+        let mut gradient = Gradient::new();
+        (gradient.limit, gradient.is_starting) = (40.0, false);
+        gradient.begin_look(1, 40);
+        assert_eq!(gradient.effective(), 20);
+        for now in 2..50 {
+            gradient.step(now, 0, 0.0, 40);
+        }
+        assert_eq!(
+            (gradient.look, gradient.effective() >= 40),
+            (Look::No, true)
+        );
     }
 
     #[test]

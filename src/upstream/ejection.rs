@@ -79,7 +79,7 @@ enum Standing {
     #[default]
     In,
     Out(Away),
-    /// One request is on its way there, since that tick.
+    /// One request is on its way there, and tells how it went before that tick.
     Trial(Away, u64),
 }
 
@@ -156,17 +156,22 @@ impl Ejection {
         match &self.standing {
             Standing::Out(away) => Some(away.until),
             // A slow client must not keep it out for as long as it likes.
-            Standing::Trial(_, begun) => Some(begun + TRIAL_AT_MOST.0),
+            Standing::Trial(_, until) => Some(*until),
             Standing::In => None,
         }
     }
 
-    /// One request may go there now; whoever sends it tells how it went.
-    pub(crate) fn begin_trial(&mut self, now: u64) -> bool {
+    /// Whether a request is on its way that will tell.
+    pub(super) fn is_on_trial(&self) -> bool {
+        matches!(self.standing, Standing::Trial(..))
+    }
+
+    /// One request may go there now; whoever sends it tells how it went, after `longest` at the latest.
+    pub(crate) fn begin_trial(&mut self, now: u64, longest: Ticks) -> bool {
         let due = self.trial_at().is_some_and(|at| now >= at);
         match &self.standing {
             Standing::Out(away) | Standing::Trial(away, _) if due => {
-                self.standing = Standing::Trial(away.clone(), now);
+                self.standing = Standing::Trial(away.clone(), now.saturating_add(longest.0));
                 true
             }
             Standing::In | Standing::Out(_) | Standing::Trial(..) => false,
@@ -236,8 +241,6 @@ impl Ejection {
     }
 }
 
-/// How long one request may be the trial; then another is.
-const TRIAL_AT_MOST: Ticks = Ticks(10 * AT_LEAST.0);
 /// How long failures must have gone on.
 const AT_LEAST: Ticks = Ticks((1000 / TICK.as_millis()) as u64);
 
@@ -250,6 +253,8 @@ mod tests {
         base: Ticks(100),
         max: Ticks(3000),
     };
+
+    const LONGEST: Ticks = Ticks(100);
 
     fn fail(ejection: &mut Ejection, times: u32, now: u64) -> bool {
         (0..times).fold(false, |_, _| ejection.failed(now, &RULES))
@@ -282,8 +287,8 @@ mod tests {
         for _ in 0..7 {
             let rest = eject(&mut ejection, now);
             rests.push(rest);
-            assert!(!ejection.begin_trial(now + rest - 1));
-            assert!(ejection.begin_trial(now + rest));
+            assert!(!ejection.begin_trial(now + rest - 1, LONGEST));
+            assert!(ejection.begin_trial(now + rest, LONGEST));
             assert!(ejection.proved_good(now + rest));
             now += rest + 20;
         }
@@ -300,17 +305,20 @@ mod tests {
         let mut ejection = Ejection::default();
         eject(&mut ejection, 1000);
         assert_eq!(ejection.trial_at(), Some(1100));
-        assert!(ejection.begin_trial(1100));
-        assert!(!ejection.begin_trial(1199));
-        assert!(ejection.begin_trial(1200), "the first one takes too long");
+        assert!(ejection.begin_trial(1100, LONGEST));
+        assert!(!ejection.begin_trial(1199, LONGEST));
+        assert!(
+            ejection.begin_trial(1200, LONGEST),
+            "the first one takes too long"
+        );
         assert_eq!(ejection.trial_abandoned(), Some(1100));
-        assert!(ejection.begin_trial(1200));
+        assert!(ejection.begin_trial(1200, LONGEST));
         assert_eq!(
             ejection.trial_failed(1210, Cause::TimedOut, &RULES),
             Some(Ticks(200))
         );
-        assert!(!ejection.begin_trial(1409));
-        assert!(ejection.begin_trial(1410));
+        assert!(!ejection.begin_trial(1409, LONGEST));
+        assert!(ejection.begin_trial(1410, LONGEST));
     }
 
     #[test]

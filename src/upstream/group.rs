@@ -1,14 +1,15 @@
 //! What all workers share of one upstream, whatever its servers. Survives a reload for as long as the upstream's name does.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::budget::Budget;
 use super::ejection::{Cause, Rules};
 use super::queue::Queue;
 use super::server::{Closed, Server};
 use crate::deadline::{Clock, TICK, Ticks};
-use crate::units::Share;
+use crate::units::{ServerAddr, Share};
 
 /// The part of an upstream that changes while it runs.
 #[derive(Debug)]
@@ -16,16 +17,29 @@ pub(crate) struct Group {
     pub(crate) clock: Clock,
     pub(crate) budget: Budget,
     pub(crate) queue: Arc<Queue>,
-    /// Whether no primary accepts traffic, as of the last look.
-    pub(crate) backups_serve: AtomicBool,
-    /// Whether so few accept traffic that all are used (`panic_below`), as of the last look.
-    pub(crate) all_serve: AtomicBool,
+    serving: AtomicU8,
     /// How many may wait, where limits are learned. Beyond that they would not get an answer in the time that one takes.
     queue_room: AtomicUsize,
     /// The tick from which on a server that was ejected may be tried again.
     next_trial: AtomicU64,
     /// Locked by whoever ejects: together they must not eject too many.
     ejecting: Mutex<()>,
+    /// All servers that it has or had, for as long as anything is under way on them.
+    known: Mutex<HashMap<ServerAddr, Weak<Server>>>,
+}
+
+/// Who serves those who wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Serving {
+    /// Those that accept traffic and are no backups.
+    Primaries,
+    /// All that accept traffic: no primary does.
+    Backups,
+    /// All but the drained: too few accept traffic (`panic_below`).
+    InPanic,
+    /// All but the drained: none accepts traffic, and they are tried all the same (`on_all_down`).
+    Despite,
 }
 
 /// How many of an upstream's servers may be ejected, and when.
@@ -33,6 +47,8 @@ pub(crate) struct Group {
 pub(crate) struct Ejections {
     pub(crate) rules: Rules,
     pub(crate) max_share: Share,
+    /// Whether the last one that accepts traffic may be ejected too: where all are out, they are tried all the same.
+    pub(crate) may_eject_all: bool,
 }
 
 impl Group {
@@ -41,12 +57,28 @@ impl Group {
             clock,
             budget: Budget::default(),
             queue: Arc::default(),
-            backups_serve: AtomicBool::new(false),
-            all_serve: AtomicBool::new(false),
+            serving: AtomicU8::new(Serving::Primaries as u8),
             queue_room: AtomicUsize::new(usize::MAX),
             next_trial: AtomicU64::new(NEVER),
             ejecting: Mutex::default(),
+            known: Mutex::default(),
         }
+    }
+
+    /// The server of that address, where one that was taken out is still at work: what it has under way must go on to count.
+    pub(crate) fn known(&self, address: &ServerAddr) -> Option<Arc<Server>> {
+        self.lock_known().get(address)?.upgrade()
+    }
+
+    /// A server was made.
+    pub(crate) fn remember(&self, server: &Arc<Server>) {
+        let mut known = self.lock_known();
+        known.retain(|_, server| server.strong_count() > 0);
+        known.insert(server.address.clone(), Arc::downgrade(server));
+    }
+
+    fn lock_known(&self) -> MutexGuard<'_, HashMap<ServerAddr, Weak<Server>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A request failed on `server`, one of `servers`. With `despite`, it was sent there although the server took no traffic.
@@ -78,8 +110,15 @@ impl Group {
             .clone()
             .filter(|server| server.is_closed_by(Closed::Ejected))
             .count();
-        let allowed = ejections.max_share.of(servers.count() as u64).max(1);
+        let allowed = ejections
+            .max_share
+            .of(servers.clone().count() as u64)
+            .max(1);
         if out as u64 >= allowed || server.is_closed_by(Closed::Ejected) {
+            return;
+        }
+        let mut others = servers.filter(|other| !std::ptr::eq(Arc::as_ptr(other), server));
+        if !ejections.may_eject_all && !others.any(|other| other.accepts_traffic()) {
             return;
         }
         let rest = server.eject(cause, &ejections.rules);
@@ -91,26 +130,35 @@ impl Group {
     /// Lets each of `servers` learn its limit, and fits the queue to what they can work on. Called by each worker once per tick.
     pub(crate) fn learn<'s>(&self, servers: impl Iterator<Item = &'s Arc<Server>>) {
         let now = self.clock.now();
-        let mut room = Some(0_usize);
+        let (mut room, mut all_guessed) = (0_usize, true);
         for server in servers {
             server.learned.step(now);
-            if server.accepts_traffic() {
-                let more = server.learned.queue_room();
-                room = room.zip(more).map(|(room, more)| room + more as usize);
+            if server.serves_those_who_wait() {
+                let (more, is_guess) = server.learned.queue_room();
+                room = room.saturating_add(more as usize);
+                all_guessed &= is_guess;
             }
         }
-        self.queue_room.store(
-            room.map_or(usize::MAX, |room| room.max(1)),
-            Ordering::Relaxed,
-        );
+        // While nothing is known of any of them, the config decides.
+        let room = if all_guessed { usize::MAX } else { room };
+        self.queue_room.store(room, Ordering::Relaxed);
     }
 
-    /// Nothing is learned any more.
-    pub(crate) fn forget_room(&self) {
-        self.queue_room.store(usize::MAX, Ordering::Relaxed);
+    /// Who serves those who wait, as of the last look.
+    pub(crate) fn serving(&self) -> Serving {
+        match self.serving.load(Ordering::Relaxed) {
+            0 => Serving::Primaries,
+            1 => Serving::Backups,
+            2 => Serving::InPanic,
+            _ => Serving::Despite,
+        }
     }
 
-    /// How many may wait.
+    pub(crate) fn set_serving(&self, serving: Serving) {
+        self.serving.store(serving as u8, Ordering::Relaxed);
+    }
+
+    /// How many may wait, where limits are learned.
     pub(crate) fn queue_room(&self) -> usize {
         self.queue_room.load(Ordering::Relaxed)
     }
@@ -120,10 +168,11 @@ impl Group {
         now >= self.next_trial.load(Ordering::Relaxed)
     }
 
-    /// The place of a server for whose trial a request is wanted.
+    /// The place of a server for whose trial a request is wanted, which takes so long at most.
     pub(crate) fn begin_trial<'s>(
         &self,
         servers: impl Iterator<Item = &'s Arc<Server>>,
+        longest: Ticks,
     ) -> Option<usize> {
         let _alone = self.ejecting();
         let now = self.clock.now();
@@ -134,7 +183,7 @@ impl Group {
             // What is down by its checks has its probes for trials; what is drained gets nothing, what is full no more.
             let is_out =
                 server.is_closed_by(Closed::Down) || server.is_drained() || !server.has_room();
-            if found.is_none() && !is_out && ejection.begin_trial(now) {
+            if found.is_none() && !is_out && ejection.begin_trial(now, longest) {
                 found = Some(number);
             }
             if let Some(at) = ejection.trial_at() {
@@ -180,9 +229,15 @@ impl Group {
         let _alone = self.ejecting();
         let mut next = NEVER;
         for server in servers {
-            let Some(at) = server.ejection().trial_at() else {
+            let ejection = server.ejection();
+            let Some(at) = ejection.trial_at() else {
                 continue;
             };
+            if ejection.is_on_trial() {
+                next = next.min(at);
+                continue;
+            }
+            drop(ejection);
             // What is down by its checks is out anyway, and what is drained stays so.
             if server.is_closed_by(Closed::Down) || server.is_drained() {
                 next = next.min(at.max(now + LATER));
@@ -224,7 +279,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::units::{ServerAddr, UpstreamName};
+    use crate::units::UpstreamName;
 
     const EJECTIONS: Ejections = Ejections {
         rules: Rules {
@@ -233,6 +288,7 @@ mod tests {
             max: Ticks(3000),
         },
         max_share: Share::percent(50),
+        may_eject_all: true,
     };
 
     #[tokio::test(start_paused = true)]

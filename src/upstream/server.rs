@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use super::concurrency::Learned;
 use super::drain::Drain;
 use super::ejection::{Cause, Ejection, Rules};
-use super::group::Group;
+use super::group::{Group, Serving};
 use crate::deadline::Ticks;
 use crate::units::{ServerAddr, UpstreamName};
 
@@ -47,19 +47,16 @@ pub(crate) struct Server {
     pub(super) drain: Mutex<Option<Drain>>,
 }
 
-/// How a request is counted in at its server.
-#[derive(Clone, Copy, Debug)]
+/// How a request is counted in at its server, beside being in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub(crate) struct Counted {
-    /// Among those that wait for the head of their response, where a limit for these is learned.
-    awaits_head: bool,
-}
-
-impl Counted {
-    /// Whether how long it takes is wanted.
-    pub(crate) fn is_timed(self) -> bool {
-        self.awaits_head
-    }
+pub(crate) enum Counted {
+    /// No limit is learned, or the head of its response came.
+    No,
+    /// Among those that wait for the head of their response.
+    Waiting,
+    /// Not yet: its client is slow to send it.
+    Sending,
 }
 
 /// A reason to give a server no new requests.
@@ -162,10 +159,13 @@ impl Server {
         if self.is_removed() {
             return false;
         }
-        let panics = self.group.all_serve.load(Ordering::Relaxed);
-        let is_of_use = !self.backup.load(Ordering::Relaxed)
-            || self.group.backups_serve.load(Ordering::Relaxed);
-        is_of_use && self.accepts_traffic() || panics && !self.is_drained()
+        let is_primary = !self.backup.load(Ordering::Relaxed);
+        match self.group.serving() {
+            Serving::Primaries => is_primary && self.accepts_traffic(),
+            Serving::Backups => self.accepts_traffic(),
+            Serving::InPanic => is_primary && !self.is_drained(),
+            Serving::Despite => !self.is_drained(),
+        }
     }
 
     /// Whether a reload or DNS has taken it out of its upstream. Requests of before may still choose it.
@@ -173,9 +173,9 @@ impl Server {
         self.removed.load(Ordering::Relaxed)
     }
 
-    /// By a config that was just taken, which has its upstream but not this server.
-    pub(crate) fn remove(&self) {
-        self.removed.store(true, Ordering::Relaxed);
+    /// By a config that was just taken, which has its upstream.
+    pub(crate) fn set_removed(&self, removed: bool) {
+        self.removed.store(removed, Ordering::Relaxed);
     }
 
     /// By a config that was just taken.
@@ -191,13 +191,17 @@ impl Server {
 
     /// Whether it may get one more request.
     pub(crate) fn has_room(&self) -> bool {
-        self.in_flight() < self.limit.load(Ordering::Relaxed) && self.learned.has_room()
+        // Whoever has just joined the queue must see a place that was free before: their order counts.
+        self.in_flight.load(Ordering::SeqCst) < self.limit.load(Ordering::Relaxed)
+            && self.learned.has_room()
     }
 
     /// Counts a request in, if there is room. Whoever calls it calls [`Server::finish`] once.
     pub(crate) fn try_begin(&self) -> Option<Counted> {
-        let counted = Counted {
-            awaits_head: self.learned.try_begin()?,
+        let counted = if self.learned.try_begin()? {
+            Counted::Waiting
+        } else {
+            Counted::No
         };
         let limit = self.limit.load(Ordering::Relaxed);
         if limit == u32::MAX {
@@ -208,7 +212,7 @@ impl Server {
         let begun = self
             .in_flight
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, more);
-        if begun.is_err() && counted.awaits_head {
+        if begun.is_err() && counted == Counted::Waiting {
             self.learned.finish();
         }
         begun.is_ok().then_some(counted)
@@ -216,11 +220,30 @@ impl Server {
 
     /// Another attempt of a request that is counted in already, in the same place.
     pub(crate) fn begin_again(&self, counted: Counted) -> Counted {
-        if !counted.awaits_head && self.learned.limit().is_some() {
+        if counted == Counted::No && self.learned.limit().is_some() {
             self.learned.begin_again();
-            return Counted { awaits_head: true };
+            return Counted::Waiting;
         }
         counted
+    }
+
+    /// Its client is slow to send it: until it is sent, it is no work.
+    pub(crate) fn delayed(self: &Arc<Self>, counted: Counted) -> Counted {
+        if counted != Counted::Waiting {
+            return counted;
+        }
+        self.learned.finish();
+        self.serve_queue();
+        Counted::Sending
+    }
+
+    /// It is sent after all.
+    pub(crate) fn sent(&self, counted: Counted) -> Counted {
+        if counted != Counted::Sending {
+            return counted;
+        }
+        self.learned.begin_again();
+        Counted::Waiting
     }
 
     /// The head of the response came after that long, or will not come any more. `early`: it may be sooner than it takes.
@@ -231,7 +254,7 @@ impl Server {
         took: Option<Duration>,
         early: bool,
     ) {
-        if std::mem::take(&mut counted.awaits_head) {
+        if std::mem::replace(counted, Counted::No) == Counted::Waiting {
             self.learned.finish();
             if let Some(took) = took {
                 self.learned.observe(took, early);
@@ -254,7 +277,7 @@ impl Server {
 
     /// Counts a request out.
     pub(super) fn uncount(&self, counted: Counted) {
-        if counted.awaits_head {
+        if counted == Counted::Waiting {
             self.learned.finish();
         }
         let before = self.in_flight.fetch_sub(1, Ordering::SeqCst);

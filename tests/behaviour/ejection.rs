@@ -221,3 +221,51 @@ async fn the_first_to_answer_well_when_all_are_out_takes_over() {
         assert_eq!(weir.get("/").await.text(), "well again");
     }
 }
+
+/// It would be an outage of the whole site, made by a few answers of one page.
+#[tokio::test]
+async fn the_last_server_is_not_ejected_where_nothing_is_tried_without_one() {
+    let busy = "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n";
+    for (all_down, state) in [("503", "up"), ("try_anyway", "ejected")] {
+        let origin = Origin::always(busy).await;
+        let keys = format!("on_all_down = \"{all_down}\"\nretry = \"off\"\nejection.failures = 2");
+        let weir = Weir::start(&Weir::config(&[&origin], &keys)).await;
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(1500) {
+            weir.get("/").await;
+        }
+        assert_eq!(
+            weir.server(origin.address()).await["state"],
+            state,
+            "{all_down}"
+        );
+    }
+}
+
+/// However seldom they come.
+#[tokio::test]
+async fn where_all_are_out_each_is_tried_in_turn() {
+    let bad = "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n";
+    let origins = [Origin::always(bad).await, Origin::always(bad).await];
+    let check = "retry = \"off\"\nejection = \"off\"\n\
+        health_check = { path = \"/healthz\", interval = \"50ms\", fast_interval = \"50ms\", fall = 1 }";
+    let config = Weir::config(&[&origins[0], &origins[1]], check);
+    let weir = Weir::start(&format!("[process]\nworkers = 1\n{config}")).await;
+    for origin in &origins {
+        weir.until_server_is(origin.address(), "down").await;
+    }
+    let asked = |origin: &Origin| {
+        let requests = origin.requests();
+        requests
+            .iter()
+            .filter(|request| request.target() == "/")
+            .count()
+    };
+    for round in 1..=3 {
+        weir.get("/").await;
+        weir.get("/").await;
+        assert_eq!((asked(&origins[0]), asked(&origins[1])), (round, round));
+        // Longer than what a worker counts per second.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+    }
+}

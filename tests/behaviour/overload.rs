@@ -176,3 +176,33 @@ async fn the_smaller_of_two_limits_counts() {
         assert_eq!(client.response().await.status, 200);
     }
 }
+
+/// What a client is slow to send is no work to the server, and must not keep others out.
+#[tokio::test]
+async fn slow_uploads_take_no_part_of_the_limit() {
+    let origin = Origin::text("page").await;
+    let keys = format!("{ADAPTIVE}\nqueue = \"off\"");
+    let weir = Weir::start(&Weir::config(&[&origin], &keys)).await;
+    let mut uploads = Vec::new();
+    for number in 1..=40 {
+        let mut upload = weir.connect().await;
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n1";
+        upload.send(head).await;
+        uploads.push(upload);
+        eventually(
+            async || weir.server(origin.address()).await["in_flight"].as_u64(),
+            |&in_flight| in_flight == Some(number),
+        )
+        .await;
+    }
+    assert_eq!(weir.get("/").await.text(), "page");
+    for mut upload in uploads {
+        upload.send("2").await;
+        assert_eq!(upload.response().await.text(), "page");
+    }
+    eventually(
+        async || weir.server(origin.address()).await["in_flight"].as_u64(),
+        |&in_flight| in_flight == Some(0),
+    )
+    .await;
+}

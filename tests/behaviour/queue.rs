@@ -530,3 +530,89 @@ async fn in_a_panic_who_came_first_is_served_first() {
     first.remove(0);
     assert_eq!(first, ["/hold/2", "/hold/3", "/hold/4"]);
 }
+
+async fn post(weir: &Weir) -> Response {
+    let request = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
+    weir.ask(request).await
+}
+
+/// Two primaries that are down and a backup that is well: one of three is not too few, and two of two are the backup's case.
+#[tokio::test]
+async fn a_backup_that_is_well_comes_before_a_panic() {
+    let primaries = [Patient::start("one").await, Patient::start("two").await];
+    let backup = Patient::start("backup").await;
+    let weir = Weir::start(&format!(
+        "{WEB}[route.site]\nupstream = \"app\"\n[upstream.app]\nservers = [\"{}\", \"{}\", \
+         {{ address = \"{}\", backup = true }}]\npanic_below = \"60%\"\n{CHECKED}\n",
+        primaries[0].address(),
+        primaries[1].address(),
+        backup.address()
+    ))
+    .await;
+    for primary in &primaries {
+        primary.set(500);
+        weir.until_server_is(primary.address(), "down").await;
+    }
+    for _ in 0..6 {
+        assert_eq!(post(&weir).await.text(), "backup");
+    }
+}
+
+/// Who is out of service by hand is not missing.
+#[tokio::test]
+async fn drained_servers_are_no_reason_for_a_panic() {
+    let servers = [
+        Patient::start("drained").await,
+        Patient::start("down").await,
+        Patient::start("well").await,
+    ];
+    let origins: Vec<_> = servers.iter().map(|server| &server.origin).collect();
+    let keys = format!("panic_below = \"40%\"\n{CHECKED}");
+    let weir = weir(1, &origins, &keys).await;
+    servers[1].set(500);
+    weir.until_server_is(servers[1].address(), "down").await;
+    let drain = format!("/api/upstreams/app/servers/{}/drain", servers[0].address());
+    assert_eq!(weir.admin("POST", &drain).await.status, 200);
+    for _ in 0..6 {
+        assert_eq!(post(&weir).await.text(), "well");
+    }
+}
+
+/// A server that is out and merely busy is worth waiting for, where it is tried all the same.
+#[tokio::test]
+async fn those_who_wait_stay_when_the_only_server_goes_down_and_is_tried_all_the_same() {
+    let held = Holding::start("held").await;
+    let keys = format!("max_in_flight = 1\nqueue.timeout = \"1h\"\n{CHECKED}");
+    let weir = weir(1, &[&held.origin], &keys).await;
+    let mut clients = vec![ask(&weir, "/hold").await];
+    until(&weir, &in_flight(&held.origin), 1.0).await;
+    clients.push(ask(&weir, "/hold").await);
+    until(&weir, LENGTH, 1.0).await;
+    held.fall_ill();
+    weir.until_server_is(held.address(), "down").await;
+    clients.push(ask(&weir, "/hold").await);
+    until(&weir, LENGTH, 2.0).await;
+    held.release(3);
+    for mut client in clients {
+        assert_eq!(client.response().await.text(), "held");
+    }
+}
+
+/// What it has under way goes on to count.
+#[tokio::test]
+async fn a_server_that_is_taken_out_and_put_back_is_no_stranger() {
+    let (held, other) = (Holding::start("held").await, Origin::text("other").await);
+    let only = |origin: &Origin| Weir::config(&[origin], "max_in_flight = 1\nqueue = \"off\"");
+    let weir = Weir::start(&only(&held.origin)).await;
+    let mut first = ask(&weir, "/hold").await;
+    until(&weir, &in_flight(&held.origin), 1.0).await;
+    weir.reload(&only(&other)).await.unwrap();
+    assert_eq!(weir.get("/").await.text(), "other");
+    weir.reload(&only(&held.origin)).await.unwrap();
+    assert_eq!(weir.metric(&in_flight(&held.origin)).await, 1.0);
+    crowded(&weir.get("/").await);
+    held.release(1);
+    assert_eq!(first.response().await.status, 200);
+    until(&weir, &in_flight(&held.origin), 0.0).await;
+    assert_eq!(weir.get("/").await.text(), "held");
+}

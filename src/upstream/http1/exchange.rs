@@ -4,11 +4,9 @@
 //! already awaited, since a server may answer before it has read everything. What remains of an exchange when the response
 //! head is there ([`Upload`], the [`Framing`] of the body) is driven by the body that the client reads.
 
-use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use http_body::Body;
@@ -18,7 +16,7 @@ use super::framing::{BadFraming, Framing};
 use super::head::{Asked, BadHead, MAX_HEAD, ResponseHead};
 use super::upload::{Peer, Upload, UploadError};
 use super::workspace::{COPY_UP_TO, READ_SIZE, Workspace};
-use crate::deadline::{self, Deadline, Ticks};
+use crate::deadline::{Deadline, Ticks};
 use crate::upstream::stream::Stream;
 
 /// Informational responses skipped before a server counts as broken.
@@ -50,6 +48,19 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 pub(crate) struct Received {
     pub(crate) head: ResponseHead,
+}
+
+/// Whoever wants to know when a request that has a body is sent.
+pub(crate) trait Sending {
+    /// It takes longer than it must.
+    fn delayed(&self);
+    /// The server has all of it, or takes no more.
+    fn sent(&self);
+}
+
+impl Sending for () {
+    fn delayed(&self) {}
+    fn sent(&self) {}
 }
 
 /// Why an exchange got no response head.
@@ -181,11 +192,11 @@ impl Connection {
     }
 
     /// Waits for the head of the final response while sending what is left of the request. The server has `response_timeout`
-    /// for it from the moment when it has the whole request; if that has a body, the moment is noted in `sent`.
+    /// for it from the moment when it has the whole request; if that has a body, `sending` is told.
     pub(crate) async fn receive<B>(
         &mut self,
         upload: &mut Option<Upload<B>>,
-        sent: &Cell<Option<Instant>>,
+        sending: &impl Sending,
         asked: Asked,
         response_timeout: Ticks,
         route_deadline: Option<&Deadline>,
@@ -198,17 +209,18 @@ impl Connection {
         let mut informational = 0;
         let mut is_due = false;
         let has_body = upload.is_some();
-        if has_body {
-            sent.set(None);
-        }
+        let mut is_delayed = false;
         std::future::poll_fn(|context| {
             self.poll_upload(context, upload)?;
             if !is_due && (upload.is_none() || self.deaf) {
                 is_due = true;
                 if has_body {
-                    sent.set(Some(deadline::now()));
+                    sending.sent();
                 }
                 self.deadline.arm(response_timeout);
+            } else if !is_due && !is_delayed {
+                is_delayed = true;
+                sending.delayed();
             }
             if route_deadline.is_some_and(|deadline| deadline.poll_over(context).is_ready()) {
                 return Poll::Ready(Err(ExchangeError::RouteTimeout));

@@ -5,8 +5,6 @@
 #[allow(unreachable_pub, reason = "crates of tests use it too")]
 mod cases;
 
-use std::cell::Cell;
-
 use bytes::Bytes;
 use http::header::{self, HeaderMap};
 use http::{Method, Request, StatusCode};
@@ -207,14 +205,7 @@ async fn receive(connection: &mut Connection, head: bool) -> Result<Outcome, Exc
         room: 0,
     };
     let received = connection
-        .receive(
-            &mut upload,
-            &Cell::default(),
-            asked,
-            Ticks(100),
-            None,
-            &workspace,
-        )
+        .receive(&mut upload, &(), asked, Ticks(100), None, &workspace)
         .await?
         .head;
     let (mut framing, keep_alive) = (received.framing, received.keep_alive);
