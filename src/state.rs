@@ -28,6 +28,7 @@ use crate::upstream::pool::PoolLimits;
 use crate::upstream::resolve::{Found, resolved};
 use crate::upstream::server::Server;
 use crate::upstream::sticky::Stickiness;
+use crate::upstream::tls::{self, ServerTls};
 
 /// The label of requests that no route matches.
 pub(crate) const NO_ROUTE: &str = "-";
@@ -134,6 +135,8 @@ pub(crate) struct Upstream {
     pub(crate) concurrency: Concurrency,
     /// Use all, when a smaller share of them accepts traffic.
     pub(crate) panic_below: Option<Share>,
+    /// What its servers have in common of TLS; `None`: cleartext.
+    tls: Option<Arc<tls::Settings>>,
 }
 
 /// A server with what its upstream says of it.
@@ -144,6 +147,8 @@ pub(crate) struct Member {
     pub(crate) backup: bool,
     /// The most requests at once.
     pub(crate) limit: Option<u32>,
+    /// `None`: cleartext.
+    pub(crate) tls: Option<Arc<ServerTls>>,
 }
 
 /// How many requests may wait for a server, and for how long.
@@ -260,6 +265,21 @@ impl State {
                 .filter(|member| !stay.contains(&Arc::as_ptr(&member.server)));
             gone.for_each(|member| member.server.set_removed(true));
         }
+    }
+
+    /// The servers with health checks: how each is asked, and over which TLS.
+    pub(crate) fn probed(
+        &self,
+    ) -> impl Iterator<Item = (&HealthCheck, &Arc<Server>, Option<&Arc<ServerTls>>)> {
+        let upstreams = self.upstreams.iter();
+        let checked = upstreams.filter_map(|upstream| {
+            let check = upstream.health_check.as_ref()?;
+            Some((check, &upstream.servers))
+        });
+        checked.flat_map(|(check, members)| {
+            let members = members.iter();
+            members.map(move |member| (check, &member.server, member.tls.as_ref()))
+        })
     }
 
     /// Every name that may become a label.
@@ -455,10 +475,10 @@ impl Upstream {
         before: Option<&Arc<Self>>,
         around: &Surroundings<'_>,
     ) -> Self {
-        let known: HashMap<&ServerAddr, &Arc<Server>> = before
+        let known: HashMap<&ServerAddr, &Member> = before
             .into_iter()
             .flat_map(|before| &before.servers)
-            .map(|member| (&member.server.address, &member.server))
+            .map(|member| (&member.server.address, member))
             .collect();
         let eased_in = around.warm && !known.is_empty();
         let group = before.map_or_else(
@@ -466,12 +486,27 @@ impl Upstream {
             |before| Arc::clone(&before.group),
         );
         let probed = upstream.health_check.is_some();
+        let tls = upstream.tls.as_ref().map(|settings| {
+            let kept = before.and_then(|before| before.tls.as_ref());
+            let kept = kept.filter(|kept| kept.are_of(settings)).map(Arc::clone);
+            kept.unwrap_or_else(|| Arc::new(tls::Settings::new(settings)))
+        });
         let found = |name: &ServerName| (around.found)(&upstream.name, name);
         let servers = resolved(&upstream.servers, found)
             .into_iter()
             .map(|server| {
                 let limit = server.limit.unwrap_or(upstream.max_in_flight);
-                let known = known.get(&server.address).copied().map(Arc::clone);
+                let before = known.get(&server.address).copied();
+                // Each server has a name where its upstream has TLS, else the config would have been refused.
+                let tls = tls
+                    .as_ref()
+                    .zip(server.tls_name.as_ref())
+                    .map(|(tls, name)| {
+                        let kept = before.and_then(|before| before.tls.as_ref());
+                        let kept = kept.filter(|kept| kept.is_of(tls, name)).map(Arc::clone);
+                        kept.unwrap_or_else(|| Arc::new(ServerTls::new(tls, name.clone())))
+                    });
+                let known = before.map(|before| Arc::clone(&before.server));
                 let known = known.or_else(|| {
                     let known = group.known(&server.address)?;
                     known.grow();
@@ -496,6 +531,7 @@ impl Upstream {
                     weight: server.weight,
                     backup: server.backup,
                     limit,
+                    tls,
                 }
             });
         let mut servers: Vec<_> = servers.collect();
@@ -551,6 +587,7 @@ impl Upstream {
             },
             concurrency: upstream.concurrency,
             panic_below: upstream.panic_below,
+            tls,
             group,
         }
     }

@@ -1,7 +1,8 @@
 //! Certificate chains and keys: read, parsed, known to fit together.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -18,27 +19,40 @@ pub(super) fn certificate<'t>(value: &Value<'t>, context: &Context<'t>) -> Optio
     value.table(|table| {
         let cert = table.required("cert", "\"site.pem\"");
         let key = table.required("key", "\"site.key\"");
-        let (cert, key) = (cert?, key?);
-        let chain = chain(&cert, context);
-        let private = private_key(&key, context);
-        let (chain, private) = (chain?, private?);
-        let names = names(&cert, &chain)?;
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let loaded = match CertifiedKey::from_der(chain, private, &provider) {
-            Ok(loaded) => Arc::new(loaded),
-            Err(error) => {
-                key.problem("certificate", unusable(&key, &cert, &error), None);
-                return None;
-            }
-        };
-        let (cert, key) = (cert.inner.as_str()?.into(), key.inner.as_str()?.into());
-        Some(Certificate {
-            cert,
-            key,
-            names,
-            loaded,
-        })
+        pair(&cert?, &key?, context)
     })
+}
+
+/// A chain and the key that belongs to its first certificate.
+pub(super) fn pair<'t>(
+    cert: &Value<'t>,
+    key: &Value<'t>,
+    context: &Context<'t>,
+) -> Option<Certificate> {
+    let chain = chain(cert, context);
+    let private = private_key(key, context);
+    let (chain, private) = (chain?, private?);
+    let names = names(cert, &chain)?;
+    let loaded = match CertifiedKey::from_der(chain, private, &provider()) {
+        Ok(loaded) => Arc::new(loaded),
+        Err(error) => {
+            key.problem("certificate", unusable(key, cert, &error), None);
+            return None;
+        }
+    };
+    let (cert, key) = (cert.inner.as_str()?.into(), key.inner.as_str()?.into());
+    Some(Certificate {
+        cert,
+        key,
+        names,
+        loaded,
+    })
+}
+
+/// The one provider of cryptography.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    Arc::clone(PROVIDER.get_or_init(|| Arc::new(aws_lc_rs::default_provider())))
 }
 
 fn unusable(key: &Value<'_>, cert: &Value<'_>, error: &Error) -> String {
@@ -55,7 +69,11 @@ fn unusable(key: &Value<'_>, cert: &Value<'_>, error: &Error) -> String {
     }
 }
 
-fn chain<'t>(value: &Value<'t>, context: &Context<'t>) -> Option<Vec<CertificateDer<'static>>> {
+/// The certificates of a file, one at least.
+pub(super) fn chain<'t>(
+    value: &Value<'t>,
+    context: &Context<'t>,
+) -> Option<Vec<CertificateDer<'static>>> {
     let (path, content) = read(value, context)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&content).collect();
     match chain {

@@ -1,6 +1,6 @@
 //! The tree -> [`Config`]: every section read, names resolved, sections held against each other.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use super::routes::route;
 use super::upstreams::upstream;
 use super::value::{Entry, Name, Table, Value, off, plain};
 use super::{
-    Admin, AdminAddress, Config, ListenAddress, Listener, Log, Process, Upstream, ambiguity,
+    Admin, AdminAddress, Config, ListenAddress, Listener, Log, Process, Roots, Upstream, ambiguity,
 };
 
 /// What reading a section needs to know of the others.
@@ -25,6 +25,14 @@ pub(super) struct Context<'t> {
     pub(super) upstreams: Names<'t>,
     /// Every address that would be listened on, and where it is written.
     pub(super) bound: RefCell<Vec<(ListenAddress, Value<'t>)>>,
+    system_roots: OnceCell<Roots>,
+}
+
+impl Context<'_> {
+    /// Read once for all upstreams, and anew for each config: they are updated while weir runs.
+    pub(super) fn system_roots(&self) -> Roots {
+        self.system_roots.get_or_init(Roots::of_system).clone()
+    }
 }
 
 /// The names that the file gives to things of one kind.
@@ -95,6 +103,7 @@ pub(super) fn check<'t>(
             listeners: Names::of("listener", &listen),
             upstreams: Names::of("upstream", &upstreams),
             bound: RefCell::default(),
+            system_roots: OnceCell::new(),
         };
         let process = table.or("process", Process::default(), process);
         let admin = table.or("admin", Admin::default(), |value| admin(value, &context));
@@ -103,7 +112,10 @@ pub(super) fn check<'t>(
             .iter()
             .filter_map(|entry| listener(entry, &context))
             .collect();
-        let upstreams: Vec<Upstream> = upstreams.iter().filter_map(upstream).collect();
+        let upstreams: Vec<Upstream> = upstreams
+            .iter()
+            .filter_map(|entry| upstream(entry, &context))
+            .collect();
         let routes: Vec<_> = routes
             .iter()
             .filter_map(|entry| route(entry, &context))

@@ -17,6 +17,7 @@ mod problems;
 mod process;
 mod retries;
 mod routes;
+mod servers_tls;
 mod show;
 mod sticky;
 mod syntax;
@@ -36,12 +37,14 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
+use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
 
 use crate::units::{
     ByteSize, ListenName, RouteName, ServerAddr, ServerName, Share, UpstreamName, Weight,
 };
 
+pub(crate) use certificates::provider;
 pub use error::{LoadError, Problem, Report, Severity};
 pub use file::{find, load, parse};
 
@@ -331,6 +334,26 @@ pub struct Upstream {
     pub concurrency: Concurrency,
     /// `None`: off.
     pub panic_below: Option<Share>,
+    /// `None`: cleartext.
+    pub tls: Option<ServersTls>,
+}
+
+/// `[upstream.NAME.tls]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServersTls {
+    pub roots: Roots,
+    /// In place of the names of the servers. `None`: off.
+    pub server_name: Option<rustls::pki_types::ServerName<'static>>,
+    /// What weir shows to servers that ask. `None`: off.
+    pub client: Option<Certificate>,
+}
+
+/// Who vouches for servers.
+#[derive(Clone, Debug)]
+pub struct Roots {
+    /// `None`: "system".
+    pub file: Option<PathBuf>,
+    pub loaded: Arc<RootCertStore>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -341,6 +364,8 @@ pub struct ServerConfig {
     pub backup: bool,
     /// In place of the upstream's; `Some(None)`: off.
     pub max_in_flight: Option<Option<u32>>,
+    /// What its certificate must be for. `None` without `tls`.
+    pub tls_name: Option<rustls::pki_types::ServerName<'static>>,
 }
 
 /// Where servers are found.
@@ -427,6 +452,8 @@ pub struct HealthCheck {
     pub timeout: Duration,
     pub rise: u32,
     pub fall: u32,
+    /// What the server's certificate must be for, where its `host` says so and there is `tls`. `None`: as for traffic.
+    pub tls_name: Option<rustls::pki_types::ServerName<'static>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,16 +4,19 @@ use std::fmt::{self, Display, Write as _};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use rustls::pki_types::ServerName;
 
+use super::servers_tls::LOCALHOST;
 use super::value::join;
 use super::values::show_size;
 use super::{
     AccessFilter, AccessFormat, AccessLog, Action, Admin, AdminAddress, Balance, Concurrency,
     Config, FieldEdits, HashKey, HealthCheck, HealthCheckKind, HostHeader, HostPattern,
     ListenAddress, Listener, Log, LogFormat, LogLevel, OnAllDown, Process, RetryOn, Route,
-    SameSite, Secure, Sticky, Tls, TlsVersion, UnknownSni, Upstream,
+    SameSite, Secure, ServerConfig, ServerPlace, ServersTls, Sticky, Tls, TlsVersion, UnknownSni,
+    Upstream,
 };
-use crate::units::{ByteSize, Weight};
+use crate::units::{ByteSize, ServerAddr, Weight};
 
 impl Config {
     /// The whole configuration as valid TOML, every default filled in, secrets masked.
@@ -244,14 +247,14 @@ fn edits(edits: &FieldEdits) -> String {
 fn upstream(out: &mut Toml, upstream: &Upstream) {
     let path = join("upstream", upstream.name.as_str());
     out.header(&path);
-    let server = |server: &super::ServerConfig| {
+    let server = |server: &ServerConfig| {
         let limit = server.max_in_flight.map(|limit| {
             let limit = or("off", limit);
             format!(", max_in_flight = {limit}")
         });
         format!(
             "{{ address = {}, weight = {}, backup = {}{} }}",
-            text(&server.place),
+            text(written(server, upstream)),
             server.weight.0,
             server.backup,
             limit.unwrap_or_default()
@@ -306,6 +309,7 @@ fn upstream(out: &mut Toml, upstream: &Upstream) {
         ("ejection", upstream.ejection.is_none()),
         ("retry", upstream.retry.is_none()),
         ("sticky", upstream.sticky.is_none()),
+        ("tls", upstream.tls.is_none()),
     ] {
         if is_off {
             out.key(key, text("off"));
@@ -317,6 +321,9 @@ fn upstream(out: &mut Toml, upstream: &Upstream) {
     out.key("max_age", duration(upstream.keepalive.max_age));
     if let Some(check) = &upstream.health_check {
         health_check(out, &join(&path, "health_check"), check);
+    }
+    if let Some(tls) = &upstream.tls {
+        servers_tls(out, &join(&path, "tls"), tls);
     }
     if let Some(ejection) = &upstream.ejection {
         out.header(&join(&path, "ejection"));
@@ -339,6 +346,34 @@ fn upstream(out: &mut Toml, upstream: &Upstream) {
         out.key("on", list(retry.on.iter().map(word)));
         out.key("methods", list(retry.methods.iter().map(text)));
     }
+}
+
+/// The address of a server in a way that says the same of its certificate as the file.
+fn written(server: &ServerConfig, upstream: &Upstream) -> String {
+    let own = upstream
+        .tls
+        .as_ref()
+        .is_some_and(|tls| tls.server_name.is_none());
+    match (&server.place, &server.tls_name) {
+        (ServerPlace::Address(ServerAddr::Ip(address)), Some(ServerName::DnsName(_))) if own => {
+            format!("{LOCALHOST}:{}", address.port())
+        }
+        (place, _) => place.to_string(),
+    }
+}
+
+fn servers_tls(out: &mut Toml, path: &str, tls: &ServersTls) {
+    out.header(path);
+    let file = |file: &std::path::PathBuf| text(file.display());
+    out.key("ca", or("system", tls.roots.file.as_ref().map(file)));
+    let name = tls.server_name.as_ref().map(|name| text(name.to_str()));
+    out.key("server_name", or("off", name));
+    let client = tls.client.as_ref();
+    out.key(
+        "client_cert",
+        or("off", client.map(|pair| file(&pair.cert))),
+    );
+    out.key("client_key", or("off", client.map(|pair| file(&pair.key))));
 }
 
 fn sticky(out: &mut Toml, path: &str, sticky: &Sticky) {

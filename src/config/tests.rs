@@ -182,6 +182,14 @@ servers = ["unix:/run/app \"1\".sock", { address = "unix:/run/2.sock", weight = 
 health_check.type = "grpc"
 [upstream.named]
 servers = ["App.internal:3000", "app.internal.:3000", { address = "srv+_http._tcp.app.internal", weight = 2 }]
+tls = true
+[upstream.local]
+servers = ["localhost:3000", "[fd00::7]:3000"]
+tls = {}
+[upstream.secure]
+servers = ["localhost:3000", "unix:/run/app.sock"]
+health_check = { path = "/", host = "[::1]:443" }
+tls = { ca = "system", server_name = "App.example.com.", client_cert = "off", client_key = "off" }
 "#;
 
 #[test]
@@ -861,7 +869,6 @@ fn keys_of_later_versions_are_refused_by_name_unless_they_are_off() {
         (in_route, "cache", "true", Some("false")),
         (in_route, "cache", "{}", Some("{ enabled = false }")),
         (in_route, "compress", "true", Some("false")),
-        (in_upstream, "tls", "true", Some("\"off\"")),
         (
             "[listen.web]\naddress = \":8080\"\n[listen.web.tls]\n",
             "client_ca",
@@ -1260,6 +1267,147 @@ key = \"a.key\"
         "10:8: `empty.pem` has no certificate in PEM format",
     ];
     assert_eq!(lines, expected);
+}
+
+fn tls_names(upstream: &Upstream) -> Vec<String> {
+    let names = upstream
+        .servers
+        .iter()
+        .map(|server| server.tls_name.as_ref());
+    names
+        .map(|name| name.map_or("-".into(), |name| name.to_str().into_owned()))
+        .collect()
+}
+
+/// What was written counts, not what DNS makes of it.
+#[test]
+fn every_server_with_tls_has_the_name_that_it_is_written_by() {
+    let config = valid(EVERYTHING);
+    let names = |name: &str| {
+        let mut upstreams = config.upstreams.iter();
+        tls_names(
+            upstreams
+                .find(|upstream| upstream.name.as_str() == name)
+                .unwrap(),
+        )
+    };
+    assert_eq!(names("app"), ["-", "-"]);
+    assert_eq!(names("named"), ["app.internal"; 3]);
+    assert_eq!(names("local"), ["localhost", "fd00::7"]);
+    assert_eq!(names("secure"), ["app.example.com"; 2]);
+    let check = config.upstreams.last().unwrap().health_check.as_ref();
+    let name = check.unwrap().tls_name.as_ref().unwrap();
+    assert_eq!(name.to_str(), "::1");
+}
+
+#[test]
+fn files_of_tls_to_servers_are_loaded_from_beside_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    certificate(directory.path(), "ca", &["ca.example.com"]);
+    certificate(directory.path(), "client", &["weir.example.com"]);
+    // The block of the annotated file, with these files in place of the defaults.
+    let block = FULL
+        .lines()
+        .skip_while(|line| *line != "# [upstream.app.tls]")
+        .take_while(|line| !line.is_empty());
+    let block: Vec<_> = block.map(|line| line.trim_start_matches("# ")).collect();
+    let block = block.join("\n");
+    assert_eq!(
+        valid(&format!("{MINIMAL}{block}")).upstreams[0].tls,
+        valid(&format!("{MINIMAL}tls = true")).upstreams[0].tls
+    );
+    let text = block
+        .replace("\"system\"", "\"ca.pem\"")
+        .replace("client_cert = \"off\"", "client_cert = \"client.pem\"")
+        .replace("client_key = \"off\"", "client_key = \"client.key\"");
+    let path = directory.path().join("weir.toml");
+    let full = parse(&format!("{MINIMAL}{text}"), &path).unwrap();
+    let tls = full.upstreams[0].tls.as_ref().unwrap();
+    assert_eq!(tls.roots.loaded.len(), 1);
+    assert!(tls.client.is_some());
+    let files = ["ca.pem", "client.pem", "client.key"].map(|name| directory.path().join(name));
+    assert_eq!(full.files[1..], files);
+    let again = parse(&full.show(), &path).unwrap();
+    assert_eq!(without_origin(again), without_origin(full.clone()));
+    certificate(directory.path(), "ca", &["ca.example.com"]);
+    let renewed = parse(&format!("{MINIMAL}{text}"), &path).unwrap();
+    assert_ne!(renewed.upstreams[0].tls, full.upstreams[0].tls);
+}
+
+#[test]
+fn tls_to_servers_that_cannot_be_is_told_at_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    certificate(directory.path(), "a", &["a.com"]);
+    certificate(directory.path(), "b", &["b.com"]);
+    std::fs::write(directory.path().join("empty.pem"), "").unwrap();
+    let path = directory.path().join("weir.toml");
+    let told = |tls: &str| {
+        let text = format!(
+            "[upstream.x]\nservers = [\"unix:/run/x.sock\", \"_a.:80\", \"srv+_a._tcp\"]\ntls = {tls}\n"
+        );
+        let report = parse(&with(&text), &path).expect_err("it is wrong");
+        let lines = report.problems.iter().map(|problem| {
+            let help = problem
+                .help
+                .as_ref()
+                .map(|help| format!("; {help}"))
+                .unwrap_or_default();
+            format!(
+                "{}:{}: {}{help}",
+                problem.line, problem.column, problem.message
+            )
+        });
+        lines.collect::<Vec<_>>()
+    };
+    let name = "; set `server_name` in the `tls` table of the upstream";
+    let nameless = [
+        format!("2:12: `unix:/run/x.sock` has no name that a certificate could be for{name}"),
+        format!("2:42: `srv+_a._tcp` has no name that a certificate could be for{name}"),
+    ];
+    assert_eq!(told("true"), nameless);
+    assert_eq!(told("{}"), nameless);
+    let bad = "is not a name that a certificate can be for";
+    for (tls, expected) in [
+        (
+            "\"on\"",
+            &["3:7: expected `true`, a table, or `\"off\"`, found the string `\"on\"`"][..],
+        ),
+        (
+            "{ server_name = \"a.com:443\" }",
+            &[&format!(
+                "3:23: `a.com:443` {bad}; write `a.com`, without the port"
+            )],
+        ),
+        (
+            "{ server_name = \"*.a.com\" }",
+            &[&format!(
+                "3:23: `*.a.com` {bad}; write a whole host name, or an IP address"
+            )],
+        ),
+        (
+            "{ server_name = \"a.com\", ca = \"none.pem\", client_cert = \"a.pem\" }",
+            &[
+                "3:37: cannot read `none.pem`: No such file or directory (os error 2)",
+                "3:63: a certificate without its key; for example `client_key = \"client.key\"`",
+            ],
+        ),
+        (
+            "{ server_name = \"a.com\", ca = \"empty.pem\", client_key = \"a.key\" }",
+            &[
+                "3:37: `empty.pem` has no certificate in PEM format",
+                "3:63: a key without its certificate; for example `client_cert = \"client.pem\"`",
+            ],
+        ),
+        (
+            "{ server_name = \"a.com\", client_cert = \"a.pem\", client_key = \"b.key\", cas = 1 }",
+            &[
+                "3:68: the key in `b.key` is not that of the certificate in `a.pem`",
+                "3:77: unknown key `cas`; did you mean `ca`?",
+            ],
+        ),
+    ] {
+        assert_eq!(told(tls), expected, "{tls}");
+    }
 }
 
 /// Must return, and what it returns must render.

@@ -9,8 +9,10 @@ use http::uri::PathAndQuery;
 use toml::de::DeValue;
 
 use super::addresses;
+use super::check::Context;
 use super::fields::values as field_values;
 use super::retries::{ejection, retry};
+use super::servers_tls::{Read, name_probes, servers_tls};
 use super::sticky::sticky;
 use super::value::{Entry, Table, Value, found, off, plain};
 use super::values::{
@@ -33,16 +35,21 @@ impl Default for Keepalive {
     }
 }
 
-pub(super) fn upstream(entry: &Entry<'_>) -> Option<Upstream> {
+pub(super) fn upstream<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<Upstream> {
     let all_down = [
         ("try_anyway", OnAllDown::TryAnyway),
         ("503", OnAllDown::Refuse),
     ];
     entry.value.table(|table| {
         not_yet(table);
-        let servers = table
+        let mut servers = table
             .required("servers", "[\"127.0.0.1:3000\"]")
             .map(|value| servers(&value));
+        let tls = table.get("tls").and_then(|value| {
+            servers_tls(&value, servers.as_deref_mut().unwrap_or_default(), context)
+        });
+        let servers: Option<Vec<_>> =
+            servers.map(|servers| servers.into_iter().map(|(server, _)| server).collect());
         Some(Upstream {
             name: entry.name.text.into(),
             balance: balance(table),
@@ -56,8 +63,11 @@ pub(super) fn upstream(entry: &Entry<'_>) -> Option<Upstream> {
             }),
             keepalive: table.or("keepalive", Keepalive::default(), keepalive),
             health_check: table.or("health_check", None, |value| {
-                let check = or_off(value, health_check);
+                let mut check = or_off(value, health_check);
                 refuse_port_of_socket(value, check.as_ref(), servers.as_deref());
+                if let (Some(Some(check)), Some(_)) = (&mut check, &tls) {
+                    name_probes(value, check);
+                }
                 check
             }),
             ejection: table.or("ejection", Some(Ejection::default()), |value| {
@@ -73,6 +83,7 @@ pub(super) fn upstream(entry: &Entry<'_>) -> Option<Upstream> {
             panic_below: table.or("panic_below", None, |value| or_off(value, share)),
             slow_start: table.or("slow_start", Some(Duration::from_secs(10)), duration_or_off),
             servers: servers?,
+            tls,
         })
     })
 }
@@ -81,7 +92,6 @@ fn not_yet(table: &Table<'_>) {
     table.or("protocol", (), |value| {
         choice(value, &[("http1", ())], &["http2"])
     });
-    table.not_yet("tls", off::word_or_no);
 }
 
 fn balance(table: &Table<'_>) -> Balance {
@@ -131,7 +141,7 @@ fn hash_key(value: &Value<'_>) -> Option<HashKey> {
     key.map_err(|message| value.invalid(message)).ok()
 }
 
-fn servers(value: &Value<'_>) -> Vec<ServerConfig> {
+fn servers<'t>(value: &Value<'t>) -> Vec<Read<'t>> {
     if off::empty_list(value.inner) {
         value.invalid_but(
             "an upstream needs a server",
@@ -139,20 +149,20 @@ fn servers(value: &Value<'_>) -> Vec<ServerConfig> {
         );
     }
     let mut seen = HashMap::new();
-    let mut servers: Vec<ServerConfig> = Vec::new();
+    let mut servers: Vec<Read<'t>> = Vec::new();
     for item in value.items("a list such as `[\"127.0.0.1:3000\"]`") {
-        let Some(server) = server(&item) else {
+        let Some((server, written)) = server(&item) else {
             continue;
         };
         match seen.insert(server.place.clone(), item.path.clone()) {
-            None => servers.push(server),
+            None => servers.push((server, written)),
             Some(first) => {
                 let message = format!("`{}` is listed twice; `{first}` is the same", server.place);
                 item.problem("duplicate", message, None);
             }
         }
     }
-    if !servers.is_empty() && servers.iter().all(|server| server.backup) {
+    if !servers.is_empty() && servers.iter().all(|(server, _)| server.backup) {
         value.invalid_but(
             "all servers are backups",
             "a backup stands in for others; leave `backup` out of one at least",
@@ -161,33 +171,39 @@ fn servers(value: &Value<'_>) -> Vec<ServerConfig> {
     servers
 }
 
-fn server(value: &Value<'_>) -> Option<ServerConfig> {
+/// A server, and where its address is written.
+fn server<'t>(value: &Value<'t>) -> Option<Read<'t>> {
     if !value.inner.is_table() {
         if !value.inner.is_str() {
             value.wrong_type("an address such as `\"10.0.0.7:8080\"` or a table with one");
             return None;
         }
-        return Some(ServerConfig {
+        let server = ServerConfig {
             place: addresses::server(value)?,
             weight: Weight::ONE,
             backup: false,
             max_in_flight: None,
-        });
+            tls_name: None,
+        };
+        return Some((server, value.clone()));
     }
     value.table(|table| {
         let address = table
             .required("address", "\"10.0.0.7:8080\"")
-            .and_then(|value| addresses::server(&value));
+            .and_then(|value| Some((addresses::server(&value)?, value)));
         let weight = table.or("weight", Weight::ONE, weight);
         let backup = table.or("backup", false, boolean);
         let limit = table.get("max_in_flight");
         let limit = limit.map(|value| max_in_flight(&value).unwrap_or_default());
-        Some(ServerConfig {
-            place: address?,
+        let (place, written) = address?;
+        let server = ServerConfig {
+            place,
             weight,
             backup,
             max_in_flight: limit,
-        })
+            tls_name: None,
+        };
+        Some((server, written))
     })
 }
 
@@ -283,6 +299,7 @@ impl HealthCheck {
             timeout: Duration::from_secs(2),
             rise: 2,
             fall: 3,
+            tls_name: None,
         }
     }
 }
@@ -305,6 +322,7 @@ fn health_check(value: &Value<'_>) -> Option<HealthCheck> {
                 rise: table.or("rise", defaults.rise, |value| integer(value, 1..=1000)),
                 fall: table.or("fall", defaults.fall, |value| integer(value, 1..=1000)),
                 kind: defaults.kind,
+                tls_name: None,
             })
         }),
         _ => {

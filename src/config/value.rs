@@ -265,10 +265,6 @@ pub(super) mod off {
         value.as_bool() == Some(false)
     }
 
-    pub(in crate::config) fn word_or_no(value: &DeValue<'_>) -> bool {
-        word(value) || no(value)
-    }
-
     /// `false`, or the long form `{ enabled = false }`.
     pub(in crate::config) fn disabled(value: &DeValue<'_>) -> bool {
         let disabled = |table: &super::DeTable<'_>| {

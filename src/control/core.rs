@@ -1,6 +1,7 @@
 //! What runs, and how it is changed: check -> bind -> build -> publish -> tell the workers. A failure before the
 //! publication changes nothing.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -186,8 +187,10 @@ impl Control {
     /// From here on `state` is what runs.
     fn publish(&self, state: &Arc<State>) {
         self.metrics.declare(state.names());
-        state.remove_from(&self.published.state());
+        let previous = self.published.state();
+        state.remove_from(&previous);
         self.published.publish(Arc::clone(state));
+        forgive(&previous, state);
         self.probe(state);
     }
 
@@ -226,10 +229,7 @@ impl Control {
                 server.pardon();
             }
         }
-        let probed = state
-            .servers()
-            .filter_map(|(upstream, server)| Some((upstream.health_check.as_ref()?, server)));
-        lock(&self.probers).probe(probed);
+        lock(&self.probers).probe(state.probed());
     }
 
     /// What a state is built in.
@@ -434,6 +434,28 @@ pub(crate) fn restart_message(keys: &[&str]) -> String {
         "a restart is needed for {}; everything else is applied",
         keys.join(" and ")
     )
+}
+
+/// Lets those in again that were ejected under other TLS settings: what they failed by may be just what was mended.
+fn forgive(previous: &State, state: &State) {
+    let members = |state: &State| -> HashMap<_, _> {
+        let upstreams = state.upstreams.iter();
+        let members = upstreams.flat_map(|upstream| &upstream.servers);
+        let identified = members.map(|member| {
+            let tls = member.tls.as_ref().map(Arc::as_ptr);
+            (
+                Arc::as_ptr(&member.server),
+                (Arc::clone(&member.server), tls),
+            )
+        });
+        identified.collect()
+    };
+    let before = members(previous);
+    for (identity, (server, tls)) in members(state) {
+        if before.get(&identity).is_some_and(|(_, was)| *was != tls) {
+            server.pardon();
+        }
+    }
 }
 
 fn send(worker: &UnboundedSender<Command>, command: Command) {

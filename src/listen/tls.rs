@@ -5,11 +5,11 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use rustls::ServerConfig;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use crate::config::{Listener, Tls, TlsVersion, UnknownSni};
+use crate::config::{Listener, Tls, TlsVersion, UnknownSni, provider};
 
 /// The settings of a listener.
 pub(crate) fn settings(listener: &Listener, tls: &Tls) -> Arc<ServerConfig> {
@@ -32,12 +32,6 @@ pub(crate) fn settings(listener: &Listener, tls: &Tls) -> Arc<ServerConfig> {
     }
     settings.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     Arc::new(settings)
-}
-
-/// The one provider of cryptography.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
-    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    Arc::clone(PROVIDER.get_or_init(|| Arc::new(aws_lc_rs::default_provider())))
 }
 
 /// One set of ticket keys for the process: a reload must not end all sessions. rustls rotates them every six hours.

@@ -352,13 +352,13 @@ impl Drop for UpstreamBody {
 
 /// Puts a connection back into its pool, or closes it.
 pub(crate) fn settle(
-    connection: Box<Connection>,
+    mut connection: Box<Connection>,
     framing: &Framing,
     keep_alive: bool,
     server: &LocalServer,
     proxy: &super::Proxy,
 ) {
-    if is_clean(&connection, framing, keep_alive) {
+    if is_clean(&mut connection, framing, keep_alive) {
         server.pool.put(connection, proxy.deadlines.now());
     }
 }

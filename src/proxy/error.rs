@@ -6,6 +6,7 @@ use crate::telemetry::labels::RefusedReason;
 use crate::units::{ServerAddr, UpstreamName};
 use crate::upstream::connect::ConnectError;
 use crate::upstream::http1::ExchangeError;
+use crate::upstream::tls::HandshakeError;
 
 /// Why weir answers a request itself.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +117,7 @@ impl ProxyError {
             Self::ConnectFailed { source, .. } => match source {
                 ConnectError::Refused => failed(StatusCode::BAD_GATEWAY, "connection_refused"),
                 ConnectError::TimedOut => failed(StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
+                ConnectError::Tls(error) => failed(StatusCode::BAD_GATEWAY, word(error)),
                 ConnectError::Failed(_) => {
                     failed(StatusCode::BAD_GATEWAY, "destination_ip_unroutable")
                 }
@@ -125,8 +127,17 @@ impl ProxyError {
     }
 }
 
+fn word(error: &HandshakeError) -> &'static str {
+    match error {
+        HandshakeError::Certificate(_) => "tls_certificate_error",
+        HandshakeError::Alert(_) => "tls_alert_received",
+        HandshakeError::Protocol(_) | HandshakeError::Ended(_) => "tls_protocol_error",
+    }
+}
+
 fn exchange(error: &ExchangeError) -> Told {
     match error {
+        ExchangeError::Refused(_) => failed(StatusCode::BAD_GATEWAY, "tls_alert_received"),
         ExchangeError::Closed(_) => failed(StatusCode::BAD_GATEWAY, "connection_terminated"),
         ExchangeError::Incomplete(_) => failed(StatusCode::BAD_GATEWAY, "http_response_incomplete"),
         ExchangeError::Head(_) | ExchangeError::Informational => {

@@ -38,6 +38,7 @@ use crate::upstream::http1::{
     Connection, ExchangeError, Framing, Kept, Received, Upload, UploadLimits,
 };
 use crate::upstream::queue::{Place, Wants};
+use crate::upstream::tls::Fault;
 
 /// A failure, and the record that tells it.
 pub(super) type Failed = (Box<Record>, ProxyError);
@@ -437,15 +438,18 @@ impl Forward<'_> {
             None => {
                 let began = deadline::now();
                 let limit = self.upstream.upstream.connect_timeout;
+                let (tls, era) = (server.tls(), server.pool.era());
                 // Boxed: seldom needed, and its state would make every request's larger.
                 let connecting = Box::pin(connect(
                     &server.server.address,
+                    tls.as_deref(),
                     &self.proxy.deadlines,
                     limit,
                 ));
-                let connection = within(route_deadline, connecting)
+                let mut connection = within(route_deadline, connecting)
                     .await?
                     .map_err(Failure::Connect)?;
+                connection.era = era;
                 record.connect = Some(deadline::since(began));
                 connection
             }
@@ -615,9 +619,16 @@ impl Failure {
             Self::Connect(ConnectError::Failed(_)) => {
                 (Outcome::ConnectFailed, Some(Cause::ConnectFailed))
             }
+            Self::Connect(ConnectError::Tls(error)) => {
+                (Outcome::ConnectFailed, Some(Cause::Tls(error.fault())))
+            }
             // It was closed while it was idle, as servers do.
             Self::Unsent => (Outcome::Reset, None),
             Self::Exchange(error) => match error {
+                ExchangeError::Refused(alert) => (
+                    Outcome::ConnectFailed,
+                    Some(Cause::Tls(Fault::Alert(*alert))),
+                ),
                 ExchangeError::Closed(_) | ExchangeError::Incomplete(_) => {
                     (Outcome::Reset, Some(Cause::Reset))
                 }

@@ -17,6 +17,7 @@ use crate::units::{RouteName, ServerAddr, Share, UpstreamName};
 use crate::upstream::group::Serving;
 use crate::upstream::pool::Pool;
 use crate::upstream::server::Server;
+use crate::upstream::tls::ServerTls;
 
 /// A `State` as one worker uses it. A request holds on to one from its beginning to its end.
 pub(crate) struct Local {
@@ -61,6 +62,8 @@ pub(crate) struct LocalServer {
     pub(crate) latency: Latency,
     weight: Cell<u32>,
     number: Cell<usize>,
+    /// How it is connected to; `None`: in cleartext.
+    tls: RefCell<Option<Arc<ServerTls>>>,
 }
 
 impl Candidate for Rc<LocalServer> {
@@ -90,6 +93,20 @@ impl LocalServer {
 
     pub(super) fn upstream(&self) -> Arc<Upstream> {
         Arc::clone(&self.upstream.borrow())
+    }
+
+    /// How it is connected to now.
+    pub(super) fn tls(&self) -> Option<Arc<ServerTls>> {
+        self.tls.borrow().clone()
+    }
+
+    /// From now on it is connected to this way. What was opened another way is not used any more.
+    fn set_tls(&self, tls: Option<&Arc<ServerTls>>) {
+        let mut now = self.tls.borrow_mut();
+        if now.as_ref().map(Arc::as_ptr) != tls.map(Arc::as_ptr) {
+            *now = tls.cloned();
+            self.pool.renew();
+        }
     }
 }
 
@@ -200,6 +217,7 @@ impl LocalUpstream {
                     latency: Latency::default(),
                     weight: Cell::new(*weight),
                     number: Cell::new(number),
+                    tls: RefCell::new(member.tls.clone()),
                 })
             });
             local.pool.set_limits(upstream.pool);
@@ -207,6 +225,7 @@ impl LocalUpstream {
             local.slow_start.set(upstream.slow_start);
             local.weight.set(*weight);
             local.number.set(number);
+            local.set_tls(member.tls.as_ref());
             local
         });
         let balancer = match &upstream.balance {

@@ -95,7 +95,7 @@ impl<'r> Retrying<'r> {
             Failure::Unsent => self.afresh(),
             Failure::Exchange(error) => match error {
                 // Later than that, it was hardly closed before the request came.
-                ExchangeError::Closed(_)
+                ExchangeError::Closed(_) | ExchangeError::Refused(_)
                     if replayable
                         && self.may_reuse
                         && reused.is_some_and(|ago| ago < STALE_WITHIN) =>
@@ -103,6 +103,7 @@ impl<'r> Retrying<'r> {
                     self.afresh()
                 }
                 ExchangeError::Closed(_)
+                | ExchangeError::Refused(_)
                 | ExchangeError::Incomplete(_)
                 | ExchangeError::Head(_)
                 | ExchangeError::Informational => {

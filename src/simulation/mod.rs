@@ -148,10 +148,7 @@ async fn hour(seed: u64) -> Tally {
     let network = Rc::clone(&world);
     simulated::install(Box::new(move |address| servers::dial(&network, address)));
     let mut probers = Probers::default();
-    let probed = state.servers();
-    probers.probe(
-        probed.filter_map(|(upstream, server)| Some((upstream.health_check.as_ref()?, server))),
-    );
+    probers.probe(state.probed());
     for host in &world.hosts {
         spawn_local(Rc::clone(host).live(Rc::clone(&world)));
     }

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use super::http1::Connection;
 use super::stream::Stream;
+use super::tls::{HandshakeError, Protocol, ServerTls};
 use crate::deadline::{Deadlines, Ticks};
 use crate::units::ServerAddr;
 
@@ -18,21 +19,24 @@ pub(crate) enum ConnectError {
     TimedOut,
     #[error("the connection failed")]
     Failed(#[source] io::Error),
+    #[error("TLS failed")]
+    Tls(#[from] HandshakeError),
 }
 
-/// Opens a connection within `limit`.
+/// Opens a connection within `limit`, TLS included.
 pub(crate) async fn connect(
     server: &ServerAddr,
+    tls: Option<&ServerTls>,
     deadlines: &Rc<Deadlines>,
     limit: Ticks,
 ) -> Result<Box<Connection>, ConnectError> {
     let deadline = deadlines.deadline();
     deadline.arm(limit);
     let stream = {
-        let mut connecting = std::pin::pin!(Stream::connect(server));
+        let mut connecting = std::pin::pin!(open(server, tls));
         std::future::poll_fn(|context: &mut Context<'_>| {
             if let Poll::Ready(result) = connecting.as_mut().poll(context) {
-                return Poll::Ready(result.map_err(failure));
+                return Poll::Ready(result);
             }
             deadline
                 .poll_over(context)
@@ -42,6 +46,14 @@ pub(crate) async fn connect(
     };
     deadline.disarm();
     Ok(Box::new(Connection::new(stream, deadline, deadlines.now())))
+}
+
+async fn open(server: &ServerAddr, tls: Option<&ServerTls>) -> Result<Stream, ConnectError> {
+    let socket = Stream::connect(server).await.map_err(failure)?;
+    match tls {
+        None => Ok(socket),
+        Some(tls) => Ok(tls.secure(socket, None, Protocol::Http1).await?),
+    }
 }
 
 fn failure(error: io::Error) -> ConnectError {

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 
 use http::StatusCode;
 
+use super::tls::Fault;
 use crate::deadline::{TICK, Ticks};
 
 /// `[upstream.NAME.ejection]`
@@ -29,6 +30,7 @@ pub(crate) enum Cause {
     Refused,
     ConnectTimedOut,
     ConnectFailed,
+    Tls(Fault),
     Reset,
     Protocol,
     TimedOut,
@@ -39,7 +41,11 @@ impl Cause {
     /// Whether it is about connections, of which a health check makes one too.
     pub(crate) fn is_of_connection(self) -> bool {
         match self {
-            Self::Refused | Self::ConnectTimedOut | Self::ConnectFailed | Self::Reset => true,
+            Self::Refused
+            | Self::ConnectTimedOut
+            | Self::ConnectFailed
+            | Self::Tls(_)
+            | Self::Reset => true,
             Self::Protocol | Self::TimedOut | Self::Status(_) => false,
         }
     }
@@ -51,6 +57,7 @@ impl fmt::Display for Cause {
             Self::Refused => f.write_str("connection refused"),
             Self::ConnectTimedOut => f.write_str("connecting timed out"),
             Self::ConnectFailed => f.write_str("connecting failed"),
+            Self::Tls(fault) => fault.fmt(f),
             Self::Reset => f.write_str("connection broke off"),
             Self::Protocol => f.write_str("not an HTTP response"),
             Self::TimedOut => f.write_str("timed out"),

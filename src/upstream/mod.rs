@@ -11,8 +11,10 @@ pub(crate) mod http1;
 pub(crate) mod pool;
 pub(crate) mod queue;
 pub(crate) mod resolve;
+mod secured;
 pub(crate) mod server;
 #[cfg(test)]
 pub(crate) mod simulated;
 pub(crate) mod sticky;
 pub(crate) mod stream;
+pub(crate) mod tls;

@@ -24,6 +24,7 @@ pub(crate) struct Pool {
     )]
     idle: RefCell<Vec<Box<Connection>>>,
     limits: Cell<PoolLimits>,
+    era: Cell<u32>,
 }
 
 impl Pool {
@@ -31,6 +32,7 @@ impl Pool {
         Self {
             idle: RefCell::new(Vec::new()),
             limits: Cell::new(limits),
+            era: Cell::new(0),
         }
     }
 
@@ -39,11 +41,24 @@ impl Pool {
         self.limits.set(limits);
     }
 
+    /// What connections are opened under now; they take it along.
+    pub(crate) fn era(&self) -> u32 {
+        self.era.get()
+    }
+
+    /// From now on connections are opened another way: none from before may carry a request, be it idle now or later.
+    pub(crate) fn renew(&self) {
+        self.era.set(self.era.get().wrapping_add(1));
+        for mut connection in self.idle.take() {
+            connection.close();
+        }
+    }
+
     /// The connection that became idle last and is still good. With `only_fresh`, one that was idle for less than a
     /// second: its server has hardly decided to close it, so it may carry a request that must not be sent twice.
     pub(crate) fn take(&self, now: u64, only_fresh: bool) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(connection) = idle.pop() {
+        while let Some(mut connection) = idle.pop() {
             let age = now.saturating_sub(connection.idle_since);
             if only_fresh && age >= SECOND {
                 idle.push(connection);
@@ -57,6 +72,7 @@ impl Pool {
             if !self.is_over(&connection, now) && is_quiet {
                 return Some(connection);
             }
+            connection.close();
         }
         None
     }
@@ -67,20 +83,24 @@ impl Pool {
         connection.let_go();
         connection.exchanges = connection.exchanges.saturating_add(1);
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < self.limits.get().max_idle && !self.is_over(&connection, now) {
+        let is_welcome = idle.len() < self.limits.get().max_idle && connection.era == self.era();
+        if is_welcome && !self.is_over(&connection, now) {
             idle.push(connection);
+        } else {
+            connection.close();
         }
     }
 
     /// Closes what is too old or was closed by the server. Called about once a second.
     pub(crate) fn sweep(&self, now: u64) {
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|connection| !self.is_over(connection, now) && connection.is_quiet());
-        let max = self.limits.get().max_idle;
-        if idle.len() > max {
-            let surplus = idle.len() - max;
-            idle.drain(..surplus);
-        }
+        let bad = idle.extract_if(.., |connection| {
+            self.is_over(connection, now) || !connection.is_quiet()
+        });
+        bad.for_each(|mut connection| connection.close());
+        let surplus = idle.len().saturating_sub(self.limits.get().max_idle);
+        idle.drain(..surplus)
+            .for_each(|mut connection| connection.close());
         if idle.is_empty() {
             idle.shrink_to_fit();
         }

@@ -1,6 +1,7 @@
-//! A connection to a server, over TCP or a unix socket. A match and no box: it is read and written for every request.
+//! A connection to a server, over TCP or a unix socket, perhaps with TLS over it. A match and no box, but for TLS: it is
+//! read and written for every request.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -11,6 +12,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::secured::Secured;
 #[cfg(test)]
 use super::simulated::{self, Socket};
 use crate::units::ServerAddr;
@@ -25,10 +27,11 @@ pub(crate) enum Stream {
     Unix(UnixStream),
     #[cfg(test)]
     Simulated(Socket),
+    Tls(Box<Secured>),
 }
 
 impl Stream {
-    /// Opens a connection; has no end of its own.
+    /// Opens a connection in cleartext; has no end of its own.
     pub(crate) async fn connect(server: &ServerAddr) -> io::Result<Self> {
         #[cfg(test)]
         if let Some(dialing) = simulated::dial(server) {
@@ -58,22 +61,36 @@ impl Stream {
 
     /// Reads what is there, without waiting.
     #[inline]
-    pub(super) fn try_read(&self, bytes: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn try_read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_read(bytes),
             Self::Unix(stream) => stream.try_read(bytes),
             #[cfg(test)]
             Self::Simulated(socket) => socket.try_read(bytes),
+            Self::Tls(stream) => stream.try_read(bytes),
         }
     }
 
-    /// Whether there is nothing to read, by the kernel's word of this moment.
-    pub(super) fn is_silent(&self) -> bool {
+    /// The same by the kernel's word of this moment.
+    pub(super) fn read_now(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let socket = match self {
-            Self::Tcp(stream) => SockRef::from(stream),
-            Self::Unix(stream) => SockRef::from(stream),
+            Self::Tcp(stream) => SockRef::from(&*stream),
+            Self::Unix(stream) => SockRef::from(&*stream),
+            #[cfg(test)]
+            Self::Simulated(socket) => return socket.try_read(bytes),
+            Self::Tls(stream) => return stream.try_read(bytes),
+        };
+        (&*socket).read(bytes)
+    }
+
+    /// Whether there is nothing to read, by the kernel's word of this moment.
+    pub(super) fn is_silent(&mut self) -> bool {
+        let socket = match self {
+            Self::Tcp(stream) => SockRef::from(&*stream),
+            Self::Unix(stream) => SockRef::from(&*stream),
             #[cfg(test)]
             Self::Simulated(socket) => return socket.is_silent(),
+            Self::Tls(stream) => return stream.is_silent(),
         };
         let mut byte = [MaybeUninit::uninit()];
         matches!(socket.peek(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
@@ -81,12 +98,34 @@ impl Stream {
 
     /// Writes what goes at once.
     #[inline]
-    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_write(bytes),
             Self::Unix(stream) => stream.try_write(bytes),
             #[cfg(test)]
             Self::Simulated(socket) => socket.try_write(bytes),
+            Self::Tls(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// Whether the kernel has all that was written.
+    #[inline]
+    pub(super) fn is_flushed(&mut self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => true,
+            #[cfg(test)]
+            Self::Simulated(_) => true,
+            Self::Tls(stream) => stream.is_flushed(),
+        }
+    }
+
+    /// Tells the server that nothing more comes, where that is more than a close; without waiting.
+    pub(super) fn end(&mut self) {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => {}
+            #[cfg(test)]
+            Self::Simulated(_) => {}
+            Self::Tls(stream) => stream.end(),
         }
     }
 }
@@ -103,6 +142,7 @@ impl AsyncRead for Stream {
             Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
             #[cfg(test)]
             Self::Simulated(socket) => Pin::new(socket).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
@@ -119,6 +159,7 @@ impl AsyncWrite for Stream {
             Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
             #[cfg(test)]
             Self::Simulated(socket) => Pin::new(socket).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -133,6 +174,7 @@ impl AsyncWrite for Stream {
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, slices),
             #[cfg(test)]
             Self::Simulated(socket) => Pin::new(socket).poll_write_vectored(context, slices),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
         }
     }
 
@@ -142,9 +184,14 @@ impl AsyncWrite for Stream {
     }
 
     #[inline]
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Neither holds anything back.
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            // Neither holds anything back.
+            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            #[cfg(test)]
+            Self::Simulated(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -153,6 +200,7 @@ impl AsyncWrite for Stream {
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
             #[cfg(test)]
             Self::Simulated(socket) => Pin::new(socket).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! `type = "grpc"`: the health service that gRPC servers have (`grpc.health.v1.Health/Check`), asked over cleartext HTTP/2
-//! with prior knowledge.
+//! `type = "grpc"`: the health service that gRPC servers have (`grpc.health.v1.Health/Check`), asked over HTTP/2: with
+//! prior knowledge in cleartext, by ALPN over TLS.
 //!
 //! Its two messages are small enough to be written by hand:
 //! `HealthCheckRequest { string service = 1; }`, `HealthCheckResponse { ServingStatus status = 1; }`.
@@ -19,7 +19,12 @@ use crate::upstream::stream::Stream;
 
 /// Asks on `stream`. `server` is the `:authority` where the config has no `host`.
 pub(super) async fn probe(check: &GrpcCheck, stream: Stream, server: &str) -> Result<(), String> {
-    let request = request(check, server).ok_or("the check's request is invalid")?;
+    let scheme = if matches!(stream, Stream::Tls(_)) {
+        "https"
+    } else {
+        "http"
+    };
+    let request = request(check, scheme, server).ok_or("the check's request is invalid")?;
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
         .await
         .map_err(|error| broken(&error))?;
@@ -49,13 +54,13 @@ pub(super) async fn probe(check: &GrpcCheck, stream: Stream, server: &str) -> Re
     }
 }
 
-fn request(check: &GrpcCheck, server: &str) -> Option<Request<Full<Bytes>>> {
+fn request(check: &GrpcCheck, scheme: &str, server: &str) -> Option<Request<Full<Bytes>>> {
     let authority = match &check.host {
         Some(host) => host.as_bytes(),
         None => server.as_bytes(),
     };
     let uri = Uri::builder()
-        .scheme("http")
+        .scheme(scheme)
         .authority(authority)
         .path_and_query("/grpc.health.v1.Health/Check")
         .build()

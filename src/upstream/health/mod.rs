@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::server::{Closed, HealthState, Server};
 use super::stream::Stream;
+use super::tls::{Protocol, ServerTls};
 use crate::config::{HealthCheck, HealthCheckKind};
 use crate::units::{ServerAddr, UpstreamName};
 
@@ -26,6 +27,7 @@ pub(crate) struct Probers(HashMap<(UpstreamName, ServerAddr), Prober>);
 
 struct Prober {
     check: HealthCheck,
+    tls: Option<Arc<ServerTls>>,
     task: AbortHandle,
 }
 
@@ -39,29 +41,43 @@ impl Probers {
     /// Probes exactly these from now on. Who is probed the same way as before is not disturbed.
     pub(crate) fn probe<'s>(
         &mut self,
-        servers: impl Iterator<Item = (&'s HealthCheck, &'s Arc<Server>)>,
+        servers: impl Iterator<Item = (&'s HealthCheck, &'s Arc<Server>, Option<&'s Arc<ServerTls>>)>,
     ) {
         let mut before = std::mem::take(&mut self.0);
-        for (check, server) in servers {
+        for (check, server, tls) in servers {
             let identity = (server.upstream.clone(), server.address.clone());
             let prober = before
                 .remove(&identity)
-                .filter(|prober| prober.check == *check)
+                .filter(|prober| prober.check == *check && same(prober.tls.as_ref(), tls))
                 .unwrap_or_else(|| Prober {
                     check: check.clone(),
-                    task: tokio::spawn(keep_probing(check.clone(), Arc::clone(server)))
-                        .abort_handle(),
+                    tls: tls.cloned(),
+                    task: tokio::spawn(keep_probing(
+                        check.clone(),
+                        Arc::clone(server),
+                        tls.cloned(),
+                    ))
+                    .abort_handle(),
                 });
             self.0.insert(identity, prober);
         }
     }
 }
 
-async fn keep_probing(check: HealthCheck, server: Arc<Server>) {
+fn same(one: Option<&Arc<ServerTls>>, other: Option<&Arc<ServerTls>>) -> bool {
+    one.map(Arc::as_ptr) == other.map(Arc::as_ptr)
+}
+
+async fn keep_probing(check: HealthCheck, server: Arc<Server>, tls: Option<Arc<ServerTls>>) {
     let mut jitter = Jitter::new(&server);
     loop {
         let began = server.group.clock.now();
-        let result = match timeout(check.timeout, probe(&check, &server.address)).await {
+        let result = match timeout(
+            check.timeout,
+            probe(&check, &server.address, tls.as_deref()),
+        )
+        .await
+        {
             Ok(result) => result,
             Err(_) => Err(format!(
                 "timed out after {}",
@@ -134,16 +150,31 @@ fn seed(server: &Server) -> u64 {
 }
 
 /// One check. The error is its reason, in few words.
-async fn probe(check: &HealthCheck, server: &ServerAddr) -> Result<(), String> {
+async fn probe(
+    check: &HealthCheck,
+    server: &ServerAddr,
+    tls: Option<&ServerTls>,
+) -> Result<(), String> {
     let mut server = server.clone();
     if let (ServerAddr::Ip(address), Some(port)) = (&mut server, check.port) {
         address.set_port(port);
     }
-    let stream = Stream::connect(&server)
+    let mut stream = Stream::connect(&server)
         .await
         .map_err(|error| reason(&error))?;
+    if let Some(tls) = tls {
+        let protocol = match &check.kind {
+            HealthCheckKind::Tcp | HealthCheckKind::Http(_) => Protocol::Http1,
+            HealthCheckKind::Grpc(_) => Protocol::Http2,
+        };
+        let secured = tls.secure(stream, check.tls_name.as_ref(), protocol).await;
+        stream = secured.map_err(|error| error.fault().to_string())?;
+    }
     match &check.kind {
-        HealthCheckKind::Tcp => Ok(()),
+        HealthCheckKind::Tcp => {
+            stream.end();
+            Ok(())
+        }
         HealthCheckKind::Http(expected) => http::probe(expected, stream, &server.host()).await,
         HealthCheckKind::Grpc(expected) => grpc::probe(expected, stream, &server.host()).await,
     }

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use http_body::Body;
+use rustls::AlertDescription;
 use tokio_util::io::poll_write_buf;
 
 use super::framing::{BadFraming, Framing};
@@ -18,6 +19,7 @@ use super::upload::{Peer, Upload, UploadError};
 use super::workspace::{COPY_UP_TO, READ_SIZE, Workspace};
 use crate::deadline::{Deadline, Ticks};
 use crate::upstream::stream::Stream;
+use crate::upstream::tls::{Fault, alert_in};
 
 /// Informational responses skipped before a server counts as broken.
 const MAX_INFORMATIONAL: u32 = 32;
@@ -38,6 +40,8 @@ pub(crate) struct Connection {
     pub(crate) born: u64,
     /// The tick when it became idle last.
     pub(crate) idle_since: u64,
+    /// Of the pool that it may go to: see [`Pool::renew`](crate::upstream::pool::Pool::renew).
+    pub(crate) era: u32,
     /// Exchanges completed.
     pub(crate) exchanges: u32,
     /// How long the server keeps it open, by its own word.
@@ -69,6 +73,9 @@ pub(crate) enum ExchangeError {
     /// Not a byte of a response came. Such a request may be sent again if it is safe to.
     #[error("the server closed the connection without a response")]
     Closed(#[source] Option<io::Error>),
+    /// The same, and TLS told why.
+    #[error("{}", Fault::Alert(*.0))]
+    Refused(AlertDescription),
     #[error("the connection ended within the response head")]
     Incomplete(#[source] Option<io::Error>),
     #[error("the server broke the protocol")]
@@ -101,6 +108,7 @@ impl Connection {
             deadline,
             born: now,
             idle_since: now,
+            era: 0,
             exchanges: 0,
             idle_limit: None,
         }
@@ -108,15 +116,20 @@ impl Connection {
 
     /// Whether an idle connection can still be used: nothing came on it, not even its end. Costs no system call unless
     /// something did.
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&mut self) -> bool {
         let mut byte = [0u8; 1];
         self.unread.is_empty()
             && matches!(self.stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// The same at the cost of a system call, for what must not be sent twice: the runtime learns of an end with a delay.
-    pub(crate) fn is_quiet_for_sure(&self) -> bool {
+    pub(crate) fn is_quiet_for_sure(&mut self) -> bool {
         self.is_quiet() && self.stream.is_silent()
+    }
+
+    /// Closes it, with a word for the server where the protocol has one.
+    pub(crate) fn close(&mut self) {
+        self.stream.end();
     }
 
     /// Sends the head of a request; `false` if not a byte of it can be sent any more. Later errors show when the response
@@ -300,7 +313,10 @@ impl Connection {
         workspace: &Workspace,
     ) -> ExchangeError {
         if self.unread.is_empty() && informational == 0 {
-            return ExchangeError::Closed(error);
+            return match error.as_ref().and_then(alert_in) {
+                Some(alert) => ExchangeError::Refused(alert),
+                None => ExchangeError::Closed(error),
+            };
         }
         // What came may have been wrong already; it is parsed only now and then.
         match workspace.parse(&self.unread, asked) {
@@ -378,10 +394,11 @@ pub(crate) enum BodyError {
 }
 
 /// Whether a connection whose response ended this way may carry another one.
-pub(crate) fn is_clean(connection: &Connection, framing: &Framing, keep_alive: bool) -> bool {
+pub(crate) fn is_clean(connection: &mut Connection, framing: &Framing, keep_alive: bool) -> bool {
     keep_alive
         && framing.is_over()
         && connection.unread.is_empty()
         && !connection.unsent.has_remaining()
         && !connection.deaf
+        && connection.stream.is_flushed()
 }

@@ -269,6 +269,8 @@ pub(crate) struct Resolved {
     pub(crate) backup: bool,
     /// Requests at once, in place of the upstream's; `Some(None)`: off.
     pub(crate) limit: Option<Option<u32>>,
+    /// What its certificate must be for, where there is TLS.
+    pub(crate) tls_name: Option<rustls::pki_types::ServerName<'static>>,
 }
 
 /// What the servers of a config come to. A server that several entries lead to belongs to the first.
@@ -286,6 +288,7 @@ pub(crate) fn resolved(
                 weight,
                 backup: server.backup,
                 limit: server.max_in_flight,
+                tls_name: server.tls_name.clone(),
             }),
             ServerPlace::Name(name) => all.extend(found(name).into_iter().map(|found| {
                 Resolved {
@@ -295,6 +298,7 @@ pub(crate) fn resolved(
                         .min(Weight::MAX),
                     backup: server.backup || found.backup,
                     limit: server.max_in_flight,
+                    tls_name: server.tls_name.clone(),
                 }
             })),
         }
@@ -579,12 +583,14 @@ mod tests {
                 weight: weight(9),
                 backup: false,
                 max_in_flight: None,
+                tls_name: None,
             },
             ServerConfig {
                 place: ServerPlace::Name(name),
                 weight: weight(1_000_000),
                 backup: false,
                 max_in_flight: None,
+                tls_name: None,
             },
         ];
         let found = |_: &ServerName| {
