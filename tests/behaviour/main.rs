@@ -36,6 +36,7 @@ mod slow_clients;
 mod sticky;
 mod streaming;
 mod tls;
+mod tls_to_servers;
 mod unix_sockets;
 mod upgrade;
 mod uploads;

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -18,6 +19,65 @@ fn it_serves_until_it_is_told_to_stop() {
         program.signal(signal);
         assert_eq!(program.wait().code(), Some(0), "{}", program.printed());
         program.logged("stopping");
+    }
+}
+
+/// Answers every request over TLS, with a certificate for `localhost` that nobody has signed but itself. Returns the port and
+/// the certificate.
+fn secured() -> (u16, String) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = made.signing_key.serialize_der().try_into().unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let settings = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(rustls::ALL_VERSIONS)
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let settings = Arc::new(settings);
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in socket.incoming() {
+            let session = rustls::ServerConnection::new(Arc::clone(&settings)).unwrap();
+            let mut stream = rustls::StreamOwned::new(session, stream.unwrap());
+            let mut bytes = [0; 4096];
+            if matches!(stream.read(&mut bytes), Ok(1..)) {
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
+                let _ = stream.write_all(answer);
+            }
+        }
+    });
+    (port, made.cert.pem())
+}
+
+/// `SSL_CERT_FILE` is where OpenSSL looks too. Where there is nothing, the bundled roots vouch, here for nobody.
+#[test]
+fn servers_are_believed_by_the_roots_of_the_system() {
+    let (port, certificate) = secured();
+    let (folder, _) = folder(&format!(
+        "[listen.web]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n[route.site]\nupstream = \"app\"\n\
+         [upstream.app]\nservers = [\"localhost:{port}\"]\ntls = true\n"
+    ));
+    let roots = folder.path().join("roots.pem");
+    for (content, status) in [(certificate.as_str(), "200"), ("", "502")] {
+        std::fs::write(&roots, content).unwrap();
+        let mut command = weir(folder.path(), ["run"]);
+        command
+            .env("SSL_CERT_FILE", &roots)
+            .env_remove("SSL_CERT_DIR");
+        let program = Program::start(command);
+        program.logged("weir runs");
+        let answer = get(program.address("web"), "/");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        assert_eq!(
+            answer.contains("weir; error=tls_certificate_error"),
+            status == "502",
+            "{answer}"
+        );
     }
 }
 

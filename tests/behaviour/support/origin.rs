@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use rustls::{ServerConfig, ServerConnection};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// A server on a free port. Dropped, it stops accepting and closes its connections.
 pub struct Origin {
@@ -113,30 +116,28 @@ impl Origin {
         let answer = Arc::new(answer);
         Self::serve(socket, move |mut stream, connection, seen| {
             let answer = Arc::clone(&answer);
+            async move { converse(&mut stream, connection, |_, request| answer(request), seen).await }
+        })
+    }
+
+    /// The same over TLS. `answer` sees the session too, and may close it by an empty answer.
+    pub async fn secured(
+        settings: ServerConfig,
+        answer: impl Fn(&mut ServerConnection, &Request) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        let acceptor = TlsAcceptor::from(Arc::new(settings));
+        let answer = Arc::new(answer);
+        Self::serve(bound().await, move |stream, connection, seen| {
+            let (answer, acceptor) = (Arc::clone(&answer), acceptor.clone());
             async move {
-                let mut buffer = Vec::new();
-                let mut number = 0;
-                while let Some((head, body)) = read_request(&mut stream, &mut buffer).await {
-                    let request = Request {
-                        connection,
-                        number,
-                        head,
-                        body,
-                    };
-                    number += 1;
-                    let bytes = answer(&request);
-                    seen(request);
-                    let head = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
-                    let close = bytes.is_empty()
-                        || head
-                            .split("\r\n\r\n")
-                            .next()
-                            .unwrap_or_default()
-                            .contains("connection: close");
-                    if stream.write_all(&bytes).await.is_err() || close {
-                        break;
-                    }
-                }
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    return;
+                };
+                let answer = |stream: &mut TlsStream<TcpStream>, request: &Request| {
+                    answer(stream.get_mut().1, request)
+                };
+                converse(&mut stream, connection, answer, seen).await;
+                let _ = stream.shutdown().await;
             }
         })
     }
@@ -216,6 +217,38 @@ impl Origin {
     /// The last request.
     pub fn last(&self) -> Request {
         self.requests().last().expect("a request came").clone()
+    }
+}
+
+/// Reads requests and writes what `answer` makes of them.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    connection: usize,
+    answer: impl Fn(&mut S, &Request) -> Vec<u8>,
+    seen: Box<dyn Fn(Request) + Send + Sync>,
+) {
+    let mut buffer = Vec::new();
+    let mut number = 0;
+    while let Some((head, body)) = read_request(stream, &mut buffer).await {
+        let request = Request {
+            connection,
+            number,
+            head,
+            body,
+        };
+        number += 1;
+        let bytes = answer(stream, &request);
+        seen(request);
+        let head = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]).to_ascii_lowercase();
+        let close = bytes.is_empty()
+            || head
+                .split("\r\n\r\n")
+                .next()
+                .unwrap_or_default()
+                .contains("connection: close");
+        if stream.write_all(&bytes).await.is_err() || stream.flush().await.is_err() || close {
+            break;
+        }
     }
 }
 
