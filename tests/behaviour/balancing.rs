@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::support::control::{Holding, WEB, ask_for};
+use super::support::control::{Holding, Patient, WEB, ask_for};
 use super::support::{Origin, Weir, eventually};
 
 #[tokio::test]
@@ -194,6 +194,56 @@ async fn without_slow_start_a_server_gets_its_share_at_once() {
     assert_eq!(share_of_the_second(&weir, &origins[1]).await, 150);
 }
 
+/// Two upstreams that get a server at the same moment: one of them has all of its share when the other has hardly begun.
+#[tokio::test]
+async fn slow_start_takes_as_long_as_the_operator_says() {
+    let (old, new) = (Origin::text("old").await, Origin::text("new").await);
+    let config = |servers: &str| {
+        let upstream = |name: &str, slow_start: &str| {
+            format!(
+                "[route.{name}]\npath = \"/{name}\"\nupstream = \"{name}\"\n\
+                 [upstream.{name}]\nservers = [{servers}]\nslow_start = \"{slow_start}\"\n"
+            )
+        };
+        let (brief, long) = (upstream("brief", "200ms"), upstream("long", "1h"));
+        format!("[process]\nworkers = 1\n{WEB}{brief}{long}")
+    };
+    let weir = Weir::start(&config(&format!("\"{}\"", old.address()))).await;
+    let both = format!("\"{}\", \"{}\"", old.address(), new.address());
+    weir.reload(&config(&both)).await.unwrap();
+    let share = async |path: &str| {
+        let mut connection = weir.connect().await;
+        let mut share = 0;
+        for _ in 0..100 {
+            share += usize::from(connection.get(path).await.text() == "new");
+        }
+        share
+    };
+    eventually(async || share("/brief").await, |share| *share == 50).await;
+    let begun = share("/long").await;
+    assert!(begun <= 10, "{begun}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_up_again_gets_little_at_first() {
+    let (steady, back) = (Patient::start("steady").await, Patient::start("back").await);
+    let keys = "slow_start = \"1h\"\nhealth_check = { path = \"/healthz\", interval = \"50ms\", fast_interval = \"50ms\" }";
+    let config = Weir::config(&[&steady.origin, &back.origin], keys);
+    let weir = Weir::start(&format!("[process]\nworkers = 1\n{config}")).await;
+    weir.until_server_is(back.address(), "up").await;
+    for (status, state) in [(500, "down"), (200, "up")] {
+        back.set(status);
+        weir.until_server_is(back.address(), state).await;
+    }
+    let before = back.requests();
+    let mut connection = weir.connect().await;
+    for _ in 0..100 {
+        connection.get("/").await;
+    }
+    let share = back.requests() - before;
+    assert!(share <= 10, "{share}");
+}
+
 /// Which of three servers answers a request with that field.
 async fn answerer(weir: &Weir, path: &str, field: &str) -> String {
     let mut connection = weir.connect().await;
@@ -213,13 +263,18 @@ async fn hash_goes_by_what_the_operator_says() {
         Origin::text("c").await,
     ];
     for (key, path, field) in [
+        ("client_ip", "/", "X-Forwarded-For: 192.0.2.N"),
         ("header:X-Tenant", "/", "X-Tenant: N"),
         ("cookie:session", "/", "Cookie: other=1; session=N"),
         ("path", "/N?query", "X-Nothing: 1"),
     ] {
         let keys = format!("balance = \"hash\"\nhash_key = \"{key}\"");
         let all = [&origins[0], &origins[1], &origins[2]];
-        let weir = Weir::start(&Weir::config(&all, &keys)).await;
+        let config = Weir::config(&all, &keys).replace(
+            "[listen.web]\n",
+            "[listen.web]\ntrusted_proxies = [\"127.0.0.1\"]\n",
+        );
+        let weir = Weir::start(&config).await;
         let mut counts = BTreeMap::new();
         for number in 0..30 {
             let number = number.to_string();
@@ -242,6 +297,76 @@ async fn hash_goes_by_what_the_operator_says() {
             let path = format!("/{number}");
             assert_eq!(answerer(&weir, &path, "Cookie: a=1").await, first);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_heavier_server_gets_more_keys() {
+    let (light, heavy) = (Origin::text("light").await, Origin::text("heavy").await);
+    let weir = Weir::start(&format!(
+        "{WEB}[route.site]\nupstream = \"app\"\n[upstream.app]\nbalance = \"hash\"\nhash_key = \"path\"\n\
+         servers = [\"{}\", {{ address = \"{}\", weight = 9 }}]\n",
+        light.address(),
+        heavy.address()
+    ))
+    .await;
+    let mut connection = weir.connect().await;
+    for number in 0..200 {
+        connection.get(&format!("/{number}")).await;
+    }
+    let share = heavy.requests().len();
+    assert!((145..200).contains(&share), "{share} where 180 is due");
+}
+
+/// With `random`, the server with the most requests loses to whichever it is drawn with, and the others share the rest.
+#[tokio::test]
+async fn the_least_loaded_of_all_is_taken_or_the_less_loaded_of_two() {
+    let servers = [
+        Holding::start("most").await,
+        Holding::start("more").await,
+        Holding::start("idle").await,
+    ];
+    let config = |primaries: [bool; 3], balance: &str| {
+        let servers = servers.iter().zip(primaries);
+        let servers: Vec<_> = servers
+            .map(|(server, primary)| {
+                let (address, backup) = (server.address(), !primary);
+                format!("{{ address = \"{address}\", backup = {backup} }}")
+            })
+            .collect();
+        format!(
+            "[process]\nworkers = 1\n{WEB}[route.site]\nupstream = \"app\"\n[upstream.app]\nservers = [{}]\n\
+             balance = \"{balance}\"\n",
+            servers.join(", ")
+        )
+    };
+    let (most, more) = ([true, false, false], [false, true, false]);
+    let weir = Weir::start(&config(most, "round_robin")).await;
+    let mut held = Vec::new();
+    for (number, primaries) in [most, most, more].into_iter().enumerate() {
+        weir.reload(&config(primaries, "round_robin"))
+            .await
+            .unwrap();
+        held.push(ask_for(weir.address(), "/hold").await);
+        let holds = async || servers.iter().map(Holding::requests_to_hold).sum();
+        eventually(holds, |held: &usize| *held == number + 1).await;
+    }
+    for (balance, expected) in [
+        ("least_connections", &["idle"][..]),
+        ("random", &["idle", "more"]),
+    ] {
+        weir.reload(&config([true; 3], balance)).await.unwrap();
+        let mut connection = weir.connect().await;
+        let mut counts = BTreeMap::new();
+        for _ in 0..100 {
+            *counts.entry(connection.get("/").await.text()).or_insert(0) += 1;
+        }
+        let names: Vec<_> = counts.keys().map(String::as_str).collect();
+        assert_eq!(names, expected, "{balance}: {counts:?}");
+    }
+    servers.iter().for_each(|server| server.release(2));
+    for mut connection in held {
+        assert_eq!(connection.response().await.status, 200);
     }
 }
 
