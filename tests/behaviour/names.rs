@@ -337,6 +337,50 @@ async fn srv_records_tell_hosts_ports_and_weights() {
     assert_eq!(name["addresses"].as_array().unwrap().len(), 1);
 }
 
+/// Hosts that are not of the best priority.
+#[tokio::test]
+async fn srv_records_tell_backups() {
+    let dns = Dns::start().await;
+    let (first, second) = (Origin::text("first").await, Origin::text("second").await);
+    let ports = [&first, &second].map(|origin| origin.address().port());
+    dns.has("a.test", &["127.0.0.1".parse().unwrap()], 60);
+    dns.serves(
+        "_http._tcp.app.test",
+        &[(1, 1, ports[0], "a.test"), (2, 9, ports[1], "a.test")],
+        60,
+    );
+    let keys = "health_check = { type = \"tcp\", interval = \"50ms\", fast_interval = \"50ms\", fall = 1 }";
+    let weir = Weir::start(&config(&dns, "\"srv+_http._tcp.app.test\"", keys)).await;
+    assert_eq!(answers(&weir, 20).await, BTreeSet::from(["first".into()]));
+    let address = first.address();
+    drop(first);
+    weir.until_server_is(address, "down").await;
+    assert_eq!(answers(&weir, 4).await, BTreeSet::from(["second".into()]));
+}
+
+#[tokio::test]
+async fn what_an_entry_says_is_for_every_server_of_its_name() {
+    let (dns, [a, b]) = (Dns::start().await, origins().await);
+    let other = Origin::text("other").await;
+    dns.has("app.test", &ips(&[&a, &b]), 60);
+    let entry = |keys: &str| {
+        let (name, other) = (name(&a), other.address());
+        let servers = format!("{{ address = {name}, {keys} }}, \"{other}\"");
+        config(&dns, &servers, "")
+    };
+    let weir = Weir::start(&entry("weight = 3, max_in_flight = 7")).await;
+    answers(&weir, 28).await;
+    let requests = [&a, &b, &other].map(|origin| origin.requests().len());
+    assert_eq!(requests, [12, 12, 4]);
+    for origin in [&a, &b] {
+        let server = origin.address();
+        let limit = format!("weir_server_requests_limit{{upstream=\"app\",server=\"{server}\"}}");
+        assert_eq!(weir.metric(&limit).await, 7.0);
+    }
+    weir.reload(&entry("backup = true")).await.unwrap();
+    assert_eq!(answers(&weir, 12).await, BTreeSet::from(["other".into()]));
+}
+
 #[tokio::test]
 async fn a_server_that_several_entries_lead_to_is_one_server() {
     let (dns, [a, b]) = (Dns::start().await, origins().await);
