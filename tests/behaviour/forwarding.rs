@@ -118,3 +118,23 @@ async fn pipelined_requests_are_answered_in_order() {
         );
     }
 }
+
+#[tokio::test]
+async fn the_host_is_the_one_that_the_operator_says() {
+    let origin = Origin::text("hello").await;
+    let address = origin.address().to_string();
+    for (keys, host) in [
+        ("", "shop.example:8080"),
+        ("host_header = \"preserve\"", "shop.example:8080"),
+        ("host_header = \"server\"", &*address),
+        ("host_header = \"inner.example:81\"", "inner.example:81"),
+    ] {
+        let weir = Weir::start(&Weir::config(&[&origin], keys)).await;
+        let mut connection = weir.connect().await;
+        connection
+            .send("GET / HTTP/1.1\r\nHost: shop.example:8080\r\n\r\n")
+            .await;
+        assert_eq!(connection.response().await.status, 200);
+        assert_eq!(origin.last().field("host"), host, "{keys}");
+    }
+}
