@@ -106,6 +106,35 @@ async fn a_full_queue_and_a_wait_that_is_over_are_told_with_when_to_come_again()
     }
 }
 
+/// Of two who wait, the one that came last is sent away first where its upstream says so.
+#[tokio::test]
+async fn each_waits_as_long_as_its_upstream_says() {
+    let held = Holding::start("held").await;
+    let upstream = |name: &str, timeout: &str| {
+        format!(
+            "[route.{name}]\npath = \"/hold/{name}\"\nupstream = \"{name}\"\n\
+             [upstream.{name}]\nservers = [\"{}\"]\nmax_in_flight = 1\nqueue.timeout = \"{timeout}\"\n",
+            held.address()
+        )
+    };
+    let (patient, hasty) = (upstream("patient", "1h"), upstream("hasty", "300ms"));
+    let weir = Weir::start(&format!("{WEB}{patient}{hasty}")).await;
+    let busy = [
+        ask(&weir, "/hold/patient").await,
+        ask(&weir, "/hold/hasty").await,
+    ];
+    eventually(async || held.requests_to_hold(), |&held| held == 2).await;
+    let mut waiting = ask(&weir, "/hold/patient").await;
+    until(&weir, &LENGTH.replace("app", "patient"), 1.0).await;
+    crowded(&ask(&weir, "/hold/hasty").await.response().await);
+    assert_eq!(weir.metric(&LENGTH.replace("app", "patient")).await, 1.0);
+    held.release(3);
+    assert_eq!(waiting.response().await.status, 200);
+    for mut client in busy {
+        assert_eq!(client.response().await.status, 200);
+    }
+}
+
 #[tokio::test]
 async fn without_a_queue_the_excess_is_refused_at_once() {
     let held = Holding::start("held").await;
@@ -113,6 +142,8 @@ async fn without_a_queue_the_excess_is_refused_at_once() {
     let mut first = ask(&weir, "/hold").await;
     until(&weir, &in_flight(&held.origin), 1.0).await;
     crowded(&ask(&weir, "/hold").await.response().await);
+    let refused = "weir_refused_requests_total{listen=\"web\",reason=\"queue_full\"}";
+    assert_eq!(weir.metric(refused).await, 1.0, "it has not waited");
     held.release(1);
     assert_eq!(first.response().await.status, 200);
 }
@@ -158,6 +189,26 @@ async fn a_server_may_have_a_limit_of_its_own() {
     assert_eq!(weir.metric(&in_flight(&large.origin)).await, 3.0);
     small.release(6);
     large.release(6);
+    for mut client in clients {
+        assert_eq!(client.response().await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_server_may_be_without_the_limit_of_the_others() {
+    let held = Holding::start("held").await;
+    let weir = Weir::start(&format!(
+        "{WEB}[route.site]\nupstream = \"app\"\n[upstream.app]\nmax_in_flight = 1\nservers = [\
+         {{ address = \"{}\", max_in_flight = \"off\" }}]\n",
+        held.address()
+    ))
+    .await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(ask(&weir, "/hold").await);
+    }
+    eventually(async || held.requests_to_hold(), |&held| held == 3).await;
+    held.release(3);
     for mut client in clients {
         assert_eq!(client.response().await.status, 200);
     }
