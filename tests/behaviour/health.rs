@@ -47,7 +47,7 @@ async fn it_takes_as_many_failures_and_passes_as_the_config_says() {
     let server = Patient::start("server").await;
     let weir = Weir::start(&Weir::config(
         &[&server.origin],
-        &check("path = \"/healthz\", rise = 3, fall = 4"),
+        &check("path = \"/healthz\", rise = 6, fall = 8"),
     ))
     .await;
     weir.until_server_is(server.address(), "up").await;
@@ -57,7 +57,7 @@ async fn it_takes_as_many_failures_and_passes_as_the_config_says() {
     weir.until_server_is(server.address(), "down").await;
     // One more may have been answered before the status was asked for, one less counted when it was switched.
     assert!(
-        (4..=6).contains(&(probes() - before)),
+        (8..=10).contains(&(probes() - before)),
         "{}",
         probes() - before
     );
@@ -65,10 +65,50 @@ async fn it_takes_as_many_failures_and_passes_as_the_config_says() {
     let before = probes();
     weir.until_server_is(server.address(), "up").await;
     assert!(
-        (3..=5).contains(&(probes() - before)),
+        (6..=8).contains(&(probes() - before)),
         "{}",
         probes() - before
     );
+}
+
+/// Each is beyond what the usual intervals come to before a test loses patience.
+#[tokio::test]
+async fn probes_are_as_frequent_as_the_config_says() {
+    let server = Patient::start("server").await;
+    let keys =
+        "health_check = { path = \"/healthz\", interval = \"50ms\", fast_interval = \"1h\" }";
+    let _weir = Weir::start(&Weir::config(&[&server.origin], keys)).await;
+    let probes = async || server.origin.requests().len();
+    eventually(probes, |probes| *probes >= 20).await;
+    // While the state is changing, the other interval counts.
+    let server = Patient::start("server").await;
+    server.set(500);
+    let keys = "health_check = { path = \"/healthz\", interval = \"1h\", fast_interval = \"50ms\", fall = 20 }";
+    let weir = Weir::start(&Weir::config(&[&server.origin], keys)).await;
+    weir.until_server_is(server.address(), "down").await;
+    assert_eq!(server.origin.requests().len(), 20);
+}
+
+/// Ten that take as long as is usual would be beyond the patience of a test.
+#[tokio::test]
+async fn a_probe_takes_no_longer_than_the_config_says() {
+    let silent = Origin::raw(|stream, _| async move {
+        std::future::pending::<()>().await;
+        drop(stream);
+    })
+    .await;
+    let keys = "health_check = { path = \"/healthz\", fast_interval = \"50ms\", timeout = \"100ms\", fall = 10 }";
+    let weir = Weir::start(&Weir::config(&[&silent], keys)).await;
+    weir.until_server_is(silent.address(), "down").await;
+}
+
+#[tokio::test]
+async fn a_path_alone_is_a_check() {
+    let server = Patient::start("server").await;
+    let keys = "health_check = \"/healthz\"";
+    let weir = Weir::start(&Weir::config(&[&server.origin], keys)).await;
+    weir.until_server_is(server.address(), "up").await;
+    assert_eq!(server.origin.last().line(), "GET /healthz HTTP/1.1");
 }
 
 #[tokio::test]
