@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
+use crate::support::control::WEB;
 use crate::support::origin::{ok, read_request};
 use crate::support::{Origin, Weir, eventually};
 
@@ -82,6 +83,33 @@ async fn a_server_that_keeps_failing_gets_no_more_requests() {
     assert_eq!(weir.metric(&up).await, 0.0);
 }
 
+/// Two upstreams whose servers fail alike: where few failures are enough, the server is out when the other one is not.
+#[tokio::test]
+async fn it_takes_as_many_failures_as_the_operator_says() {
+    let (many, few) = (failing(&on()).await, failing(&on()).await);
+    let upstream = |name: &str, origin: &Origin, failures: u32| {
+        format!(
+            "[route.{name}]\npath = \"/{name}\"\nupstream = \"{name}\"\n[upstream.{name}]\nservers = [\"{}\"]\n\
+             retry = \"off\"\nejection.failures = {failures}\n",
+            origin.address()
+        )
+    };
+    let weir = Weir::start(&format!(
+        "{WEB}{}{}",
+        upstream("many", &many, 10_000),
+        upstream("few", &few, 2)
+    ))
+    .await;
+    let state = async || {
+        // The one that may fail more often is first to fail.
+        weir.get("/many").await;
+        weir.get("/few").await;
+        weir.server(few.address()).await["state"].clone()
+    };
+    eventually(state, |state| state == "ejected").await;
+    assert_eq!(weir.server(many.address()).await["state"], "up");
+}
+
 #[tokio::test]
 async fn switched_off_it_ejects_nobody() {
     let (bad, good) = (failing(&on()).await, Origin::text("good").await);
@@ -132,6 +160,24 @@ async fn a_failed_trial_costs_nobody_his_answer_and_doubles_the_rest() {
     assert!((1..=3).contains(&trials), "{trials}");
 }
 
+/// With rests that double without end, five trials would take more than the patience of a test.
+#[tokio::test]
+async fn no_rest_is_longer_than_the_longest() {
+    let (bad, good) = (failing(&on()).await, Origin::text("good").await);
+    let weir = weir(
+        &[&bad, &good],
+        "ejection = { failures = 2, base = \"200ms\", max = \"200ms\" }",
+    )
+    .await;
+    until_state(&weir, &bad, "ejected").await;
+    let before = bad.requests().len();
+    let trials = async || {
+        weir.get("/").await;
+        bad.requests().len() - before
+    };
+    eventually(trials, |trials| *trials >= 10).await;
+}
+
 #[tokio::test]
 async fn no_more_than_the_share_is_ejected() {
     let bad = [
@@ -140,20 +186,25 @@ async fn no_more_than_the_share_is_ejected() {
         failing(&on()).await,
     ];
     let good = Origin::text("good").await;
-    let weir = weir(
-        &[&bad[0], &bad[1], &bad[2], &good],
-        "retry = \"off\"\nejection = { failures = 2, base = \"1h\", max = \"1h\", max_share = \"50%\" }",
-    )
-    .await;
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(3) {
+    let with_share = async |share: &str| {
+        let keys = format!(
+            "retry = \"off\"\nejection = {{ failures = 2, base = \"1h\", max = \"1h\", max_share = \"{share}\" }}"
+        );
+        weir(&[&bad[0], &bad[1], &bad[2], &good], &keys).await
+    };
+    let ejected = async |weir: &Weir| {
         weir.get("/").await;
-    }
-    let mut ejected = 0;
-    for origin in &bad {
-        ejected += usize::from(standing(&weir, origin).await.0 == "ejected");
-    }
-    assert_eq!(ejected, 2);
+        let mut ejected = 0;
+        for origin in &bad {
+            ejected += usize::from(standing(weir, origin).await.0 == "ejected");
+        }
+        ejected
+    };
+    let (quarter, most) = (with_share("25%").await, with_share("75%").await);
+    let both = async || (ejected(&quarter).await, ejected(&most).await);
+    // By then, all three have failed the first one as often.
+    let (of_quarter, _) = eventually(both, |(_, of_most)| *of_most == 3).await;
+    assert_eq!(of_quarter, 1);
 }
 
 /// A check that connects knows as much of connections as requests do.
