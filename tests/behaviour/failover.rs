@@ -114,6 +114,26 @@ async fn a_refused_connection_moves_on_with_any_method() {
     );
 }
 
+/// What `retry.on` does not name is the client's answer.
+#[tokio::test]
+async fn only_failures_that_the_operator_names_move_on() {
+    let (refusing, alive) = (Refusing::new(), Origin::text("alive").await);
+    let dying = dying().await;
+    let (refusing, dying) = (address(&refusing.0), dying.address());
+    for (server, on, expected) in [
+        (refusing, "connect", [200, 200]),
+        (refusing, "reset", [200, 502]),
+        (dying, "reset", [200, 200]),
+        (dying, "connect", [200, 502]),
+    ] {
+        let keys = format!("retry.on = [\"{on}\"]");
+        let weir = Weir::start(&config(&[server, alive.address()], &keys)).await;
+        let mut statuses = [weir.get("/").await.status, weir.get("/").await.status];
+        statuses.sort_unstable();
+        assert_eq!(statuses, expected, "{on}");
+    }
+}
+
 #[tokio::test]
 async fn when_all_refuse_the_client_is_told() {
     let refusing: Vec<_> = (0..3).map(|_| Refusing::new()).collect();

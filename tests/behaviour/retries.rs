@@ -90,6 +90,16 @@ async fn what_must_not_be_sent_twice_is_not() {
     }
 }
 
+#[tokio::test]
+async fn the_operator_says_what_may_be_sent_twice() {
+    let (bad, good) = (answering(503, "").await, Origin::text("good").await);
+    let weir = weir(&[&bad, &good], "retry.methods = [\"DELETE\"]").await;
+    for (method, expected) in [("DELETE", [200, 200]), ("GET", [200, 503])] {
+        let request = format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(round(&weir, &request, 2).await, expected, "{method}");
+    }
+}
+
 /// It was read already, and perhaps sent in part.
 #[tokio::test]
 async fn a_small_body_is_sent_again_whole() {
