@@ -270,7 +270,7 @@ async fn no_more_connections_are_kept_than_allowed() {
         let mut origin = Manual::start().await;
         let weir = weir(
             &origin.origin,
-            &format!("keepalive = {{ max_idle = {max_idle} }}"),
+            &format!("keepalive = {{ max_idle = {max_idle}, idle = \"1h\" }}"),
         )
         .await;
         let mut open: Vec<(Connection, _)> = Vec::new();
