@@ -242,15 +242,22 @@ async fn the_attributes_are_those_of_the_config() {
 #[tokio::test]
 async fn the_cookie_is_for_tls_where_the_client_came_by_it() {
     let origins = three().await;
-    let trusting = Weir::config(&[&origins[0]], "sticky = true").replace(
-        "[listen.web]\n",
-        "[listen.web]\ntrusted_proxies = [\"127.0.0.1\"]\n",
-    );
-    let weir = Weir::start(&trusting).await;
-    let by_tls = get(&weir, "X-Forwarded-Proto: https\r\n").await;
-    assert!(by_tls.field("set-cookie").ends_with("; Secure"));
-    let by_tcp = get(&weir, "X-Forwarded-Proto: http\r\n").await;
-    assert!(!by_tcp.field("set-cookie").contains("Secure"));
+    let set = async |keys: &str, scheme: &str| {
+        let trusting = Weir::config(&[&origins[0]], keys).replace(
+            "[listen.web]\n",
+            "[listen.web]\ntrusted_proxies = [\"127.0.0.1\"]\n",
+        );
+        let weir = Weir::start(&trusting).await;
+        let response = get(&weir, &format!("X-Forwarded-Proto: {scheme}\r\n")).await;
+        response.field("set-cookie").to_owned()
+    };
+    assert!(set("sticky = true", "https").await.ends_with("; Secure"));
+    assert!(!set("sticky = true", "http").await.contains("Secure"));
+    // Unless the operator knows better.
+    let never = set("sticky = { secure = false }", "https").await;
+    assert!(!never.contains("Secure"), "{never}");
+    let always = set("sticky = { secure = true }", "http").await;
+    assert!(always.ends_with("; Secure"), "{always}");
 }
 
 /// What it has on its server is worth more than one answer.
