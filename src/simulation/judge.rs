@@ -37,6 +37,8 @@ pub(super) enum Excuse {
     NobodyElse,
     /// None took traffic when it came, so it was sent to one all the same, without retries.
     AllOut,
+    /// It waited in vain: those that take traffic had no room, or were not good.
+    NoRoom,
     /// The budget was used up.
     Budget,
 }
@@ -137,7 +139,11 @@ impl World {
 
     fn judge_failure(&self, story: &Story, end: &Next) -> Verdict {
         let Some(last) = story.attempts.len().checked_sub(1) else {
-            return Verdict::Wrong("it was not tried at all");
+            return if self.saviours(story, self.accepting(), self.roomy(), 0) == 0 {
+                Verdict::Excused(Excuse::NoRoom)
+            } else {
+                Verdict::Wrong("it was not tried at all")
+            };
         };
         match end {
             Next::Over(Some(excuse)) => Verdict::Excused(*excuse),
@@ -162,12 +168,17 @@ impl World {
         let tried = story.attempts[..=place]
             .iter()
             .fold(0, |set, tried| set | 1 << tried.server);
-        let open = attempt.accepting & !tried;
+        self.saviours(story, attempt.accepting, attempt.roomy, tried)
+    }
+
+    /// Good servers among those that take traffic and have room. Backups count where no primary does but those tried.
+    fn saviours(&self, story: &Story, accepting: Set, roomy: Set, tried: Set) -> Set {
+        let open = accepting & !tried;
         let primaries = open & !self.backups;
         let usable = if primaries == 0 { open } else { primaries };
         let all_along = |server: &usize| self.lives[*server].is_good(story.began, self.now());
         (0..self.servers.len())
-            .filter(|server| (usable & attempt.roomy) & (1 << server) != 0)
+            .filter(|server| (usable & roomy) & (1 << server) != 0)
             .filter(all_along)
             .fold(0, |set, server| set | 1 << server)
     }

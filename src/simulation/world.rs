@@ -167,13 +167,18 @@ impl World {
             };
             attempt.over = self.now();
             attempt.accepting = self.accepting();
-            attempt.roomy = set_of(&self.servers, |server| server.has_room());
+            attempt.roomy = self.roomy();
         }
     }
 
     /// The servers that take traffic now.
     pub(super) fn accepting(&self) -> Set {
         set_of(&self.servers, |server| server.accepts_traffic())
+    }
+
+    /// The servers that have room now.
+    pub(super) fn roomy(&self) -> Set {
+        set_of(&self.servers, |server| server.has_room())
     }
 
     /// How often requests were sent once more in the last ten seconds.
