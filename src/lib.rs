@@ -11,6 +11,7 @@
 //! 4  proxy/             the journey of a request; the only place where the capabilities meet
 //! 3  state.rs           what a config becomes while running
 //! 2  route/ upstream/   which route; servers, their names, pools, our HTTP/1 codec, health checks
+//!    compress/          which responses are encoded, and how
 //! 1  config/ balance/ telemetry/ deadline.rs
 //! 0  semantics/ units.rs   pure rules of HTTP; newtypes
 //! ```
@@ -27,6 +28,7 @@
 )]
 
 mod balance;
+mod compress;
 pub mod config;
 mod control;
 pub mod daemon;

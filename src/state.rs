@@ -14,7 +14,7 @@ use ipnet::IpNet;
 
 use crate::balance;
 use crate::config::{
-    self, Balance, Concurrency, Config, FieldEdits, HealthCheck, HostHeader, OnAllDown,
+    self, Balance, Compress, Concurrency, Config, FieldEdits, HealthCheck, HostHeader, OnAllDown,
     RedirectToHttps, RetryOn,
 };
 use crate::deadline::{Clock, Ticks};
@@ -88,6 +88,7 @@ pub(crate) struct Route {
     pub(crate) max_body: Option<u64>,
     /// Read that much of the body before a server is chosen.
     pub(crate) buffer_request: Option<usize>,
+    pub(crate) compress: Option<Compress>,
 }
 
 /// What a route does with a request.
@@ -305,6 +306,9 @@ impl State {
                     }
                 }
             }
+            if compiled.compress.is_some() {
+                names.compressing(&route.name);
+            }
         }
         for upstream in &self.upstreams {
             names.upstream(&upstream.name);
@@ -449,6 +453,7 @@ impl Route {
             timeout: route.timeout.map(Ticks::of),
             max_body: route.max_body.map(|size| size.0),
             buffer_request: route.buffer_request.map(ByteSize::as_usize),
+            compress: route.compress.clone(),
         }
     }
 }

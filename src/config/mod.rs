@@ -7,6 +7,7 @@ mod addresses;
 mod ambiguity;
 mod certificates;
 mod check;
+mod compress;
 mod error;
 mod fields;
 mod file;
@@ -44,6 +45,7 @@ use crate::units::{
     ByteSize, ListenName, RouteName, ServerAddr, ServerName, Share, UpstreamName, Weight,
 };
 
+pub use crate::semantics::coding::{Coding, MediaPattern};
 pub(crate) use certificates::provider;
 pub use error::{LoadError, Problem, Report, Severity};
 pub use file::{find, load, parse};
@@ -247,6 +249,27 @@ pub struct Route {
     pub max_body: Option<ByteSize>,
     /// `None`: off.
     pub buffer_request: Option<ByteSize>,
+    /// `None`: off.
+    pub compress: Option<Compress>,
+}
+
+/// `[route.NAME.compress]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compress {
+    /// The order decides among those that the client weighs equally. At least one.
+    pub codings: Vec<Coding>,
+    pub min_size: ByteSize,
+    pub level: Levels,
+    /// At least one.
+    pub types: Vec<MediaPattern>,
+}
+
+/// How hard each coding tries, on its own scale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Levels {
+    pub br: u32,
+    pub zstd: u32,
+    pub gzip: u32,
 }
 
 /// What a route does with a request.

@@ -4,6 +4,7 @@ use http::{HeaderValue, StatusCode};
 use toml::de::DeValue;
 
 use super::check::Context;
+use super::compress::compress;
 use super::fields::{edits, header_conditions, query_conditions};
 use super::upstreams::weight;
 use super::value::{Entry, Name, Table, Value, off, plain};
@@ -52,6 +53,7 @@ pub(super) fn route<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<Rout
             timeout: None,
             max_body: Some(MAX_BODY),
             buffer_request: None,
+            compress: None,
         };
         let sound = table.value.problems.mistakes() == mistakes;
         Some(RouteRead {
@@ -81,6 +83,7 @@ fn treatment<'t>(table: &Table<'t>, context: &Context<'t>, route: Route) -> Rout
         buffer_request: table.or("buffer_request", route.buffer_request, |value| {
             or_off(value, |value| size(value, 1..=LARGEST_BUFFER))
         }),
+        compress: table.or("compress", route.compress, compress),
         ..route
     }
 }
@@ -90,7 +93,6 @@ fn not_yet(table: &Table<'_>) {
     table.not_yet("deny", off::empty_list);
     table.not_yet("rate_limit", off::word);
     table.not_yet("cache", off::disabled);
-    table.not_yet("compress", off::disabled);
 }
 
 /// The listeners that are named; all where none is.

@@ -10,11 +10,11 @@ use super::servers_tls::LOCALHOST;
 use super::value::join;
 use super::values::show_size;
 use super::{
-    AccessFilter, AccessFormat, AccessLog, Action, Admin, AdminAddress, Balance, Concurrency,
-    Config, FieldEdits, HashKey, HealthCheck, HealthCheckKind, HostHeader, HostPattern,
-    ListenAddress, Listener, Log, LogFormat, LogLevel, OnAllDown, Process, RetryOn, Route,
-    SameSite, Secure, ServerConfig, ServerPlace, ServersTls, Sticky, Tls, TlsVersion, UnknownSni,
-    Upstream,
+    AccessFilter, AccessFormat, AccessLog, Action, Admin, AdminAddress, Balance, Coding, Compress,
+    Concurrency, Config, FieldEdits, HashKey, HealthCheck, HealthCheckKind, HostHeader,
+    HostPattern, ListenAddress, Listener, Log, LogFormat, LogLevel, OnAllDown, Process, RetryOn,
+    Route, SameSite, Secure, ServerConfig, ServerPlace, ServersTls, Sticky, Tls, TlsVersion,
+    UnknownSni, Upstream,
 };
 use crate::units::{ByteSize, ServerAddr, Weight};
 
@@ -157,7 +157,8 @@ fn tls(out: &mut Toml, path: &str, tls: &Tls) {
 }
 
 fn route(out: &mut Toml, route: &Route) {
-    out.header(&join("route", route.name.as_str()));
+    let path = join("route", route.name.as_str());
+    out.header(&path);
     out.key("listen", list(route.listen.iter().map(text)));
     let host = |host: &HostPattern| match host {
         HostPattern::Exact(name) => text(name),
@@ -201,6 +202,22 @@ fn route(out: &mut Toml, route: &Route) {
     out.key("timeout", or("off", route.timeout.map(duration)));
     out.key("max_body", or("off", route.max_body.map(size)));
     out.key("buffer_request", or("off", route.buffer_request.map(size)));
+    match &route.compress {
+        None => out.key("compress", false),
+        Some(each) => compress(out, &join(&path, "compress"), each),
+    }
+}
+
+fn compress(out: &mut Toml, path: &str, compress: &Compress) {
+    out.header(path);
+    out.key("enabled", true);
+    let codings = compress.codings.iter();
+    out.key("codings", list(codings.map(|coding| text(coding.name()))));
+    out.key("min_size", size(compress.min_size));
+    let level = Coding::ALL.map(|coding| (coding.name(), compress.level.of(coding).to_string()));
+    out.key("level", table(level.into_iter()));
+    let types = compress.types.iter();
+    out.key("types", list(types.map(|pattern| text(pattern.as_str()))));
 }
 
 fn action(out: &mut Toml, action: &Action) {

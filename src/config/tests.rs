@@ -61,6 +61,17 @@ fn every_default_in_the_annotated_file_is_what_an_absent_key_means() {
     assert_eq!(without_origin(valid(FULL)), without_origin(valid(MINIMAL)));
 }
 
+/// The table that `compress = true` stands for is there as a comment, since the default is off.
+#[test]
+fn the_annotated_file_shows_what_compress_is_when_it_is_on() {
+    let table = FULL.split("# [route.site.compress]\n").nth(1).unwrap();
+    let lines = table.lines().map_while(|line| line.strip_prefix("# "));
+    let table: Vec<_> = lines.collect();
+    let text = format!("{MINIMAL}[route.site.compress]\n{}\n", table.join("\n"));
+    let compress = valid(&text).routes[0].compress.clone();
+    assert_eq!(compress, Some(Compress::default()));
+}
+
 #[test]
 fn every_key_that_is_known_is_in_the_annotated_file() {
     for line in valid(MINIMAL).show().lines() {
@@ -139,11 +150,13 @@ response_headers = { remove = ["server"] }
 timeout = "3m"
 max_body = "off"
 buffer_request = "64KiB"
+compress = { codings = ["gzip", "br"], min_size = "0B", level = { br = 0, gzip = 9 }, types = ["Text/*", "text/event-stream", "application/*+json"] }
 [route.moved]
 path = "/old"
 redirect = { to = "https://www.example.com{path}", status = 301 }
 [route.gone]
 path = "/gone"
+compress = true
 respond = { status = 410, body = "gone\n\tfor \u0007good", content_type = "text/html" }
 [upstream.app]
 servers = ["localhost:3000", { address = "[fd00::7]:80", weight = 5, backup = true, max_in_flight = "off" }]
@@ -223,6 +236,15 @@ fn every_key_lands_in_the_configuration() {
     assert_eq!(route.strip_prefix.as_deref(), Some("/api"));
     assert_eq!(route.max_body, None);
     assert_eq!(route.buffer_request, Some(ByteSize(65536)));
+    let compress = route.compress.as_ref().unwrap();
+    assert_eq!(compress.codings, [Coding::Gzip, Coding::Br]);
+    assert_eq!(compress.min_size, ByteSize(0));
+    let level = compress.level;
+    assert_eq!((level.br, level.zstd, level.gzip), (0, 3, 9));
+    let types: Vec<_> = compress.types.iter().map(MediaPattern::as_str).collect();
+    assert_eq!(types, ["text/*", "text/event-stream", "application/*+json"]);
+    assert_eq!(config.routes[1].compress, None);
+    assert_eq!(config.routes[2].compress, Some(Compress::default()));
     assert_eq!(config.routes[1].listen.len(), 2);
     let app = &config.upstreams[0];
     assert_eq!(app.servers[0].place.to_string(), "127.0.0.1:3000");
@@ -425,6 +447,59 @@ fn each_mistake_is_answered_with_where_what_and_what_to_do() {
         (
             proxied("max_body = \"99999999999GiB\""),
             "4:12: route.x.max_body: `99999999999GiB` is not a size; write a whole number and a unit: `B`, `KiB`, `MiB`, `GiB`, `KB`, `MB` or `GB`, as in `\"64KiB\"`",
+        ),
+        // compression
+        (
+            proxied("compress = 1"),
+            "4:12: route.x.compress: expected `true`, a table, or `\"off\"`, found the number `1`",
+        ),
+        (
+            proxied("compress = { codings = [\"deflate\", \"gzip\"] }"),
+            "4:25: route.x.compress.codings[0]: expected one of `\"br\"`, `\"zstd\"`, `\"gzip\"`, found `\"deflate\"`",
+        ),
+        (
+            proxied("compress = { codings = [\"gzip\", \"gzip\"] }"),
+            "4:33: route.x.compress.codings[1]: the string `\"gzip\"` is listed twice",
+        ),
+        (
+            proxied("compress = { codings = [] }"),
+            "4:24: route.x.compress.codings: nothing would be compressed; write `enabled = false` for that",
+        ),
+        (
+            proxied("compress = { types = [] }"),
+            "4:22: route.x.compress.types: nothing would be compressed; write `enabled = false` for that",
+        ),
+        (
+            proxied("compress = { types = [\"text/html; charset=utf-8\"] }"),
+            "4:23: route.x.compress.types[0]: `text/html; charset=utf-8` is not a media type; write `text/html`, `text/*` or `application/*+json`",
+        ),
+        (
+            proxied("compress = { types = [\"*/*\"] }"),
+            "4:23: route.x.compress.types[0]: `*/*` is not a media type; write `text/html`, `text/*` or `application/*+json`",
+        ),
+        (
+            proxied("compress = { level = { br = 7 } }"),
+            "4:29: route.x.compress.level.br: expected a number from 0 to 6, found `7`",
+        ),
+        (
+            proxied("compress = { level = { zstd = 0 } }"),
+            "4:31: route.x.compress.level.zstd: expected a number from 1 to 8, found `0`",
+        ),
+        (
+            proxied("compress = { level = { gzip = 10 } }"),
+            "4:31: route.x.compress.level.gzip: expected a number from 1 to 9, found `10`",
+        ),
+        (
+            proxied("compress = { level = { deflate = 1 } }"),
+            "4:24: route.x.compress.level.deflate: unknown key `deflate`",
+        ),
+        (
+            proxied("compress = { min_size = \"65KiB\" }"),
+            "4:25: route.x.compress.min_size: expected a size from 0B to 64KiB, found `65KiB`",
+        ),
+        (
+            proxied("compress = { enabled = \"yes\" }"),
+            "4:24: route.x.compress.enabled: expected `true` or `false`, found the string `\"yes\"`",
         ),
         // addresses
         (
@@ -868,7 +943,12 @@ fn keys_of_later_versions_are_refused_by_name_unless_they_are_off() {
         ),
         (in_route, "cache", "true", Some("false")),
         (in_route, "cache", "{}", Some("{ enabled = false }")),
-        (in_route, "compress", "true", Some("false")),
+        (
+            "[route.site]\nupstream = \"app\"\n[route.site.compress]\n",
+            "stored_level",
+            "{ br = 9 }",
+            None,
+        ),
         (
             "[listen.web]\naddress = \":8080\"\n[listen.web.tls]\n",
             "client_ca",

@@ -4,6 +4,7 @@
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -11,17 +12,24 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::encoded::{EncodedBody, Encoding};
 use super::flight::Flight;
 use super::local::LocalServer;
 use super::record::{End, Record};
 use super::stream_clock;
+use crate::config::Compress;
 use crate::deadline::{Deadline, Ticks};
+use crate::semantics::coding::Coding;
 use crate::semantics::trailers;
 use crate::telemetry::labels::Outcome;
+use crate::telemetry::worker::CompressShard;
 use crate::upstream::ejection::Cause;
 use crate::upstream::http1::exchange::{BodyError, is_clean};
 use crate::upstream::http1::workspace::READ_SIZE;
 use crate::upstream::http1::{BadFraming, Connection, Decoded, Framing, Upload};
+
+/// The least that is read of a body before its head is sent.
+const READ_AHEAD: usize = 4 * 1024;
 
 /// What is sent to a client.
 pub(crate) struct Body {
@@ -35,6 +43,8 @@ enum Kind {
     Whole(Bytes),
     /// On its way from a server.
     Upstream(Box<UpstreamBody>),
+    /// The same or bytes in memory, encoded or about to be.
+    Encoded(Box<EncodedBody>),
 }
 
 impl Body {
@@ -71,6 +81,80 @@ impl Body {
             kind,
             record: Some(record),
         }
+    }
+
+    /// What is known of its exchange.
+    pub(super) fn record(&self) -> Option<&Record> {
+        self.record.as_deref()
+    }
+
+    /// How its route encodes, if it does.
+    pub(super) fn compress(&self) -> Option<&Compress> {
+        let record = self.record()?;
+        let route = record.local.state.routes.get(record.route?)?;
+        route.compress.as_ref()
+    }
+
+    pub(super) fn compress_shard(&self) -> Option<&Arc<CompressShard>> {
+        let record = self.record()?;
+        record.local.compress_shard(record.route?)
+    }
+
+    /// All of it, if it is in memory.
+    pub(super) fn bytes(&self) -> Option<&Bytes> {
+        match &self.kind {
+            Kind::Whole(bytes) => Some(bytes),
+            Kind::Empty | Kind::Upstream(_) | Kind::Encoded(_) => None,
+        }
+    }
+
+    /// Puts its encoded form in the place of bytes in memory.
+    pub(super) fn replace(&mut self, encoded: Bytes, coding: Coding) {
+        self.kind = Kind::Whole(encoded);
+        self.is_encoded(coding);
+    }
+
+    /// Encodes it on its way.
+    pub(super) fn encode(&mut self, encoding: Encoding, coding: Coding) {
+        let mut body = match std::mem::replace(&mut self.kind, Kind::Empty) {
+            Kind::Empty => Box::new(EncodedBody::of_bytes(Bytes::new())),
+            Kind::Whole(bytes) => Box::new(EncodedBody::of_bytes(bytes)),
+            Kind::Upstream(upstream) => Box::new(EncodedBody::of_upstream(upstream)),
+            Kind::Encoded(body) => body,
+        };
+        body.encode(encoding);
+        self.kind = Kind::Encoded(body);
+        self.is_encoded(coding);
+    }
+
+    fn is_encoded(&mut self, coding: Coding) {
+        if let Some(record) = &mut self.record {
+            record.coding = Some(coding);
+        }
+    }
+
+    /// Waits for `enough` bytes, but not for long; whether it is over with less than that.
+    pub(super) async fn is_less_than(&mut self, enough: usize) -> bool {
+        let mut body = match std::mem::replace(&mut self.kind, Kind::Empty) {
+            Kind::Upstream(upstream) => Box::new(EncodedBody::of_upstream(upstream)),
+            kind => {
+                self.kind = kind;
+                return self.bytes().is_none_or(|bytes| bytes.len() < enough);
+            }
+        };
+        let less = body.is_less_than(enough).await;
+        if let Some((record, uploaded)) = self.record.as_mut().zip(body.uploaded()) {
+            record.bytes_in = uploaded;
+        }
+        self.kind = match body.whole() {
+            Some(bytes) if bytes.is_empty() => Kind::Empty,
+            Some(bytes) => Kind::Whole(bytes),
+            None => Kind::Encoded(body),
+        };
+        if let Kind::Empty = self.kind {
+            self.ended(End::Complete);
+        }
+        less
     }
 
     fn count(&mut self, length: usize) {
@@ -124,7 +208,7 @@ impl http_body::Body for Body {
                 Some(Ok(Frame::data(bytes)))
             }
             Kind::Upstream(body) => {
-                let frame = ready!(body.poll_next(context));
+                let frame = ready!(body.poll_next(context, None));
                 if let Some(record) = &mut this.record {
                     record.bytes_in = body.uploaded();
                 }
@@ -147,6 +231,24 @@ impl http_body::Body for Body {
                 }
                 frame
             }
+            Kind::Encoded(body) => {
+                let frame = ready!(body.poll_next(context));
+                let (over, uploaded) = (body.is_over(), body.uploaded());
+                if let Some((record, uploaded)) = this.record.as_mut().zip(uploaded) {
+                    record.bytes_in = uploaded;
+                }
+                if let Some(Ok(frame)) = &frame
+                    && let Some(data) = frame.data_ref()
+                {
+                    this.count(data.len());
+                }
+                match &frame {
+                    Some(Err(error)) => this.ended(end_of(error)),
+                    _ if over => this.ended(End::Complete),
+                    _ => {}
+                }
+                frame
+            }
         };
         Poll::Ready(frame)
     }
@@ -156,6 +258,7 @@ impl http_body::Body for Body {
             Kind::Empty => true,
             Kind::Whole(_) => false,
             Kind::Upstream(body) => body.is_over(),
+            Kind::Encoded(body) => body.is_over(),
         }
     }
 
@@ -167,6 +270,7 @@ impl http_body::Body for Body {
                 .framing
                 .remaining()
                 .map_or_else(SizeHint::default, SizeHint::with_exact),
+            Kind::Encoded(_) => SizeHint::default(),
         }
     }
 }
@@ -177,6 +281,7 @@ fn end_of(error: &BodyError) -> End {
         BodyError::Stalled => End::ServerStalled,
         BodyError::RouteTimeout => End::RouteTimeout,
         BodyError::Upload(_) => End::RequestBroke,
+        BodyError::Encoding(_) => End::EncodingBroke,
     }
 }
 
@@ -201,21 +306,23 @@ pub(crate) struct UpstreamBody {
 }
 
 impl UpstreamBody {
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.connection.is_none()
     }
 
-    fn uploaded(&self) -> u64 {
+    pub(super) fn uploaded(&self) -> u64 {
         self.connection
             .as_ref()
             .map_or(self.uploaded, |connection| connection.uploaded)
     }
 
-    fn poll_next(
+    /// The next frame. `ahead` tells how much is wanted before the head is sent, where that is so.
+    pub(super) fn poll_next(
         &mut self,
         context: &mut Context<'_>,
+        ahead: Option<usize>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let step = ready!(self.poll_step(context));
+        let step = ready!(self.poll_step(context, ahead));
         Poll::Ready(match step {
             Ok(Some(frame)) => Some(Ok(frame)),
             Ok(None) => None,
@@ -229,6 +336,7 @@ impl UpstreamBody {
     fn poll_step(
         &mut self,
         context: &mut Context<'_>,
+        ahead: Option<usize>,
     ) -> Poll<Result<Option<Frame<Bytes>>, BodyError>> {
         loop {
             let Some(connection) = &mut self.connection else {
@@ -263,13 +371,16 @@ impl UpstreamBody {
             }
             // While what was handed out waits to be written, the client is slower than the server: more has to wait too,
             // and so has whatever went wrong, which would take the place of those bytes.
-            if self.end.is_some() || !self.record_client.may_join(self.framing.remaining()) {
+            // Of a response whose head is not sent yet, nothing was.
+            if ahead.is_none()
+                && (self.end.is_some() || !self.record_client.may_join(self.framing.remaining()))
+            {
                 ready!(self.record_client.poll_flushed(context));
             }
-            let limit = if self.record_client.http2.get() {
-                READ_SIZE / 2
-            } else {
-                READ_SIZE
+            let limit = match ahead {
+                Some(ahead) => ahead.clamp(READ_AHEAD, READ_SIZE),
+                None if self.record_client.http2.get() => READ_SIZE / 2,
+                None => READ_SIZE,
             };
             let read = match self.end.take() {
                 Some(end) => Poll::Ready(end),
@@ -277,7 +388,9 @@ impl UpstreamBody {
             };
             match read {
                 Poll::Ready(Ok(true)) => connection.deadline.disarm(),
-                Poll::Ready(end) if self.record_client.poll_flushed(context).is_pending() => {
+                Poll::Ready(end)
+                    if ahead.is_none() && self.record_client.poll_flushed(context).is_pending() =>
+                {
                     self.end = Some(end);
                     return Poll::Pending;
                 }
@@ -331,7 +444,7 @@ impl UpstreamBody {
                 BodyError::Stalled => (Outcome::Timeout, Some(Cause::TimedOut)),
                 // The client may have been the slow one.
                 BodyError::RouteTimeout => (Outcome::Timeout, None),
-                BodyError::Upload(_) => (Outcome::Canceled, None),
+                BodyError::Upload(_) | BodyError::Encoding(_) => (Outcome::Canceled, None),
             };
             flight.failed(outcome, cause);
         }

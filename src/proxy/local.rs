@@ -11,7 +11,7 @@ use crate::config::{Balance, Concurrency, OnAllDown, Retry};
 use crate::deadline::Ticks;
 use crate::state::{Action, NO_ROUTE, State, Upstream};
 use crate::telemetry::worker::{
-    ListenShard, RouteShard, ServerShard, UpstreamShard, WorkerMetrics,
+    CompressShard, ListenShard, RouteShard, ServerShard, UpstreamShard, WorkerMetrics,
 };
 use crate::units::{RouteName, ServerAddr, Share, UpstreamName};
 use crate::upstream::group::Serving;
@@ -23,6 +23,8 @@ use crate::upstream::tls::ServerTls;
 pub(crate) struct Local {
     pub(crate) state: Arc<State>,
     pub(crate) upstreams: Vec<LocalUpstream>,
+    /// By number of the route; `None` where it encodes nothing.
+    compressions: Vec<Option<Arc<CompressShard>>>,
     listeners: Vec<Option<LocalListener>>,
     metrics: Arc<WorkerMetrics>,
 }
@@ -140,8 +142,13 @@ impl Local {
                 routes: state.routes.iter().map(|_| OnceCell::new()).collect(),
             })
         });
+        let compressions = state.routes.iter().map(|route| {
+            let compresses = route.compress.is_some();
+            compresses.then(|| metrics.compress(&route.name))
+        });
         Self {
             listeners: listeners.collect(),
+            compressions: compressions.collect(),
             upstreams,
             state,
             metrics: Arc::clone(metrics),
@@ -151,6 +158,11 @@ impl Local {
     /// The counters of a listener; `None` if it is not part of this state.
     pub(crate) fn listen_shard(&self, listener: usize) -> Option<&Arc<ListenShard>> {
         Some(&self.listeners.get(listener)?.as_ref()?.shard)
+    }
+
+    /// The counters of what a route encodes.
+    pub(super) fn compress_shard(&self, route: usize) -> Option<&Arc<CompressShard>> {
+        self.compressions.get(route)?.as_ref()
     }
 
     /// The counters of requests of a route on a listener; `choice` is the place of the upstream among those of the route.

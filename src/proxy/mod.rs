@@ -3,6 +3,8 @@
 pub(crate) mod body;
 mod choose;
 pub(crate) mod client;
+mod encoded;
+mod encoding;
 pub(crate) mod error;
 mod flight;
 mod forward;
@@ -168,6 +170,9 @@ impl Proxy {
             return respond::error(record, &ProxyError::NoRoute, None);
         };
         let mut response = match self.answer(&local, listener, record, body).await {
+            Ok(response) if response.body().compress().is_some() => {
+                Box::pin(encoding::encode(response, listener)).await
+            }
             Ok(response) => response,
             Err((record, error)) => {
                 if has_body {

@@ -13,6 +13,7 @@ use super::Proxy;
 use super::client::Client;
 use super::local::{Local, LocalServer};
 use crate::deadline;
+use crate::semantics::coding::Coding;
 use crate::semantics::forwarded;
 use crate::state::Listener;
 use crate::telemetry::access_log::Line;
@@ -45,6 +46,8 @@ pub(crate) struct Record {
     pub(crate) status: Option<StatusCode>,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
+    /// The content coding that weir gives the response.
+    pub(crate) coding: Option<Coding>,
     pub(crate) end: End,
 }
 
@@ -89,6 +92,8 @@ pub(crate) enum End {
     RouteTimeout,
     /// The client broke off its request, or was too slow with it.
     RequestBroke,
+    /// The response could not be encoded, for want of memory.
+    EncodingBroke,
     /// A tunnel was silent for too long.
     Idle,
     /// Weir is stopping, or its listener was removed.
@@ -104,6 +109,7 @@ impl End {
             Self::ServerStalled => "server_stalled",
             Self::RouteTimeout => "route_timeout",
             Self::RequestBroke => "request_broke",
+            Self::EncodingBroke => "encoding_broke",
             Self::Idle => "idle",
             Self::Drained => "drained",
         }
@@ -139,6 +145,7 @@ impl Record {
             status: None,
             bytes_in: 0,
             bytes_out: 0,
+            coding: None,
             end: End::Open,
         })
     }
@@ -199,7 +206,7 @@ impl Record {
             connect_seconds: self.connect,
             first_byte_seconds: self.first_byte,
             cache: None,
-            coding: None,
+            coding: self.coding.map(Coding::name),
             user_agent: field(header::USER_AGENT),
             referer: field(header::REFERER),
             end: self.end.label(),

@@ -3,6 +3,7 @@
 //! What is parsed here is parsed once, before routing, access rules and cache key alike, so that no two parts of the
 //! proxy read the same bytes differently.
 
+pub(crate) mod coding;
 pub(crate) mod cookies;
 pub(crate) mod forwarded;
 pub(crate) mod hop_by_hop;

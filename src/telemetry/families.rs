@@ -12,6 +12,7 @@ use super::labels::{
 use super::metrics::{Metrics, Names, lock};
 use super::shard::HistogramSnapshot;
 use super::worker::{RouteKey, Shards, WorkerMetrics};
+use crate::semantics::coding::Coding;
 use crate::units::UpstreamName;
 
 impl Metrics {
@@ -174,6 +175,7 @@ impl Metrics {
                 }
             },
         );
+        self.write_compression(page, names);
         type Requests = [[u64; StatusClass::COUNT]; MethodLabel::COUNT];
         let requests = self.sum(
             &names.routes,
@@ -192,6 +194,53 @@ impl Metrics {
                     .iter()
                     .for_each(|(key, requests)| write_requests(series, key, requests));
             },
+        );
+    }
+
+    fn write_compression(&self, page: &mut Page, names: &Names) {
+        #[derive(Default)]
+        struct Sum {
+            responses: [u64; Coding::COUNT],
+            plain: u64,
+            encoded: u64,
+        }
+        let sums = self.sum(
+            &names.compressing,
+            |worker| &worker.compressions,
+            |sum: &mut Sum, shard| {
+                add(&mut sum.responses, shard.responses());
+                sum.plain += shard.plain.get();
+                sum.encoded += shard.encoded.get();
+            },
+        );
+        page.counters(
+            "weir_compressed_responses_total",
+            "Responses that were encoded on their way to the client.",
+            |series| {
+                for (route, sum) in &sums {
+                    for (coding, count) in Coding::ALL.into_iter().zip(sum.responses) {
+                        let labels = [("route", route.as_str()), ("coding", coding.name())];
+                        series.counter(&labels, count);
+                    }
+                }
+            },
+        );
+        let mut counters = |name, help, value: fn(&Sum) -> u64| {
+            page.counters(name, help, |series| {
+                for (route, sum) in &sums {
+                    series.counter(&[("route", route.as_str())], value(sum));
+                }
+            });
+        };
+        counters(
+            "weir_compression_input_bytes_total",
+            "Bytes of bodies before they were encoded.",
+            |sum| sum.plain,
+        );
+        counters(
+            "weir_compression_output_bytes_total",
+            "Bytes of encoded bodies.",
+            |sum| sum.encoded,
         );
     }
 

@@ -26,6 +26,8 @@ pub(crate) struct Names {
     pub(super) listeners: BTreeSet<ListenName>,
     pub(super) routes: BTreeSet<RouteKey>,
     pub(super) route_names: BTreeSet<RouteName>,
+    /// Routes that encode responses.
+    pub(super) compressing: BTreeSet<RouteName>,
     pub(super) upstreams: BTreeSet<UpstreamName>,
     pub(super) servers: BTreeSet<ServerKey>,
     /// Upstreams with names among their servers.
@@ -50,6 +52,11 @@ impl Names {
             route: route.clone(),
             upstream: upstream.cloned(),
         });
+    }
+
+    /// It encodes responses.
+    pub(crate) fn compressing(&mut self, route: &RouteName) {
+        self.compressing.insert(route.clone());
     }
 
     pub(crate) fn upstream(&mut self, upstream: &UpstreamName) {

@@ -11,6 +11,7 @@ use http::{Method, StatusCode};
 use super::labels::{Handshake, MethodLabel, Outcome, RefusedReason, RetryReason, StatusClass};
 use super::metrics::Names;
 use super::shard::{Counter, Gauge, Histogram};
+use crate::semantics::coding::Coding;
 use crate::units::{ListenName, RouteName, ServerAddr, UpstreamName};
 
 /// What a request is counted under besides method and status.
@@ -56,6 +57,27 @@ impl RouteShard {
         self.requests
             .each_ref()
             .map(|classes| classes.each_ref().map(Counter::get))
+    }
+}
+
+/// What one worker counts of the responses that a route encodes.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct CompressShard {
+    responses: [Counter; Coding::COUNT],
+    /// Bytes before and after.
+    pub(crate) plain: Counter,
+    pub(crate) encoded: Counter,
+}
+
+impl CompressShard {
+    /// Counts a response that is sent with that coding.
+    pub(crate) fn response(&self, coding: Coding) {
+        self.responses[coding as usize].add(1);
+    }
+
+    pub(super) fn responses(&self) -> [u64; Coding::COUNT] {
+        self.responses.each_ref().map(Counter::get)
     }
 }
 
@@ -142,6 +164,7 @@ pub(crate) struct WorkerMetrics {
     pub(crate) handed_over: Counter,
     pub(super) routes: Shards<RouteKey, RouteShard>,
     pub(super) durations: Shards<RouteName, Histogram>,
+    pub(super) compressions: Shards<RouteName, CompressShard>,
     pub(super) servers: Shards<ServerKey, ServerShard>,
     pub(super) upstreams: Shards<UpstreamName, UpstreamShard>,
     pub(super) listeners: Shards<ListenName, ListenShard>,
@@ -166,6 +189,11 @@ impl WorkerMetrics {
                     .find_or_make(route.clone(), Histogram::default),
             )
         })
+    }
+
+    pub(crate) fn compress(&self, route: &RouteName) -> Arc<CompressShard> {
+        self.compressions
+            .find_or_make(route.clone(), CompressShard::default)
     }
 
     pub(crate) fn server(&self, upstream: &UpstreamName, server: &ServerAddr) -> Arc<ServerShard> {
@@ -195,6 +223,8 @@ impl WorkerMetrics {
         self.durations
             .retain(|name| names.route_names.contains(name));
         self.routes.retain(|key| names.routes.contains(key));
+        self.compressions
+            .retain(|name| names.compressing.contains(name));
         self.servers.retain(|key| names.servers.contains(key));
         self.upstreams.retain(|name| names.upstreams.contains(name));
         self.listeners.retain(|name| names.listeners.contains(name));
@@ -261,6 +291,7 @@ mod tests {
     fn no_shard_shares_a_cache_line() {
         assert_eq!(align_of::<RouteShard>(), 64);
         assert_eq!(align_of::<ServerShard>(), 64);
+        assert_eq!(align_of::<CompressShard>(), 64);
         assert_eq!(align_of::<UpstreamShard>(), 64);
         assert_eq!(align_of::<ListenShard>(), 64);
         assert_eq!(align_of::<WorkerMetrics>(), 64);

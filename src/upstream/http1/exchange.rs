@@ -391,6 +391,8 @@ pub(crate) enum BodyError {
     RouteTimeout,
     #[error("the request broke off while its response was sent")]
     Upload(#[source] Box<ExchangeError>),
+    #[error("the response could not be encoded")]
+    Encoding(#[source] io::Error),
 }
 
 /// Whether a connection whose response ended this way may carry another one.

@@ -1,0 +1,8 @@
+//! Responses that are encoded on their way to the client: which ones, and how. Knows fields and bytes in memory; where
+//! they come from and go to is the proxy's.
+
+mod choose;
+mod encode;
+
+pub(crate) use choose::{Plan, Request, plan};
+pub(crate) use encode::{Encoder, SLICE};

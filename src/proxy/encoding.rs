@@ -1,0 +1,82 @@
+//! The step from a server's response to one that is encoded: asks `compress` what to do, and does it to the body.
+
+use std::sync::Arc;
+
+use http::Response;
+use http::header::{CONTENT_LENGTH, HeaderValue};
+use http::response::Parts;
+
+use super::body::Body;
+use super::encoded::Encoding;
+use super::record::Record;
+use crate::compress::{self, Encoder, Plan, SLICE};
+use crate::config::Compress;
+use crate::semantics::coding::{self, Coding};
+use crate::state::Listener;
+
+/// Encodes a response of a route that is to.
+pub(super) async fn encode(response: Response<Body>, listener: &Listener) -> Response<Body> {
+    let (mut parts, mut body) = response.into_parts();
+    let Some((record, compress)) = body.record().zip(body.compress()) else {
+        return Response::from_parts(parts, body);
+    };
+    match plan(record, compress, listener, &mut parts) {
+        Plan::AsIs => {}
+        Plan::Encode {
+            coding,
+            length,
+            prompt,
+        } => begin(&mut parts, &mut body, coding, length, prompt),
+        Plan::IfEnough(coding) => {
+            let enough = compress.min_size.as_usize();
+            if !body.is_less_than(enough).await {
+                begin(&mut parts, &mut body, coding, None, false);
+            }
+        }
+    }
+    Response::from_parts(parts, body)
+}
+
+fn plan(record: &Record, compress: &Compress, listener: &Listener, parts: &mut Parts) -> Plan {
+    let request = compress::Request {
+        method: &record.request.method,
+        version: record.request.version,
+        headers: &record.request.headers,
+        https: record.is_https(listener),
+    };
+    compress::plan(compress, request, parts.status, &mut parts.headers)
+}
+
+fn begin(parts: &mut Parts, body: &mut Body, coding: Coding, length: Option<u64>, prompt: bool) {
+    let Some((compress, shard)) = body.compress().zip(body.compress_shard()) else {
+        return;
+    };
+    let (level, shard) = (compress.level.of(coding), Arc::clone(shard));
+    // What is small and here is encoded at once: its length can be told.
+    if let Some(plain) = body.bytes().filter(|plain| plain.len() <= SLICE) {
+        let Ok(encoded) = Encoder::encode(coding, level, plain) else {
+            return;
+        };
+        if encoded.len() < plain.len() {
+            coding::describe_encoded(&mut parts.headers, coding);
+            let length = HeaderValue::from(encoded.len());
+            parts.headers.insert(CONTENT_LENGTH, length);
+            shard.plain.add(plain.len() as u64);
+            shard.encoded.add(encoded.len() as u64);
+            shard.response(coding);
+            body.replace(encoded.into(), coding);
+        }
+        return;
+    }
+    // Without memory for it, there is no coding.
+    if let Ok(encoder) = Encoder::new(coding, level, length) {
+        coding::describe_encoded(&mut parts.headers, coding);
+        shard.response(coding);
+        let encoding = Encoding {
+            encoder,
+            prompt,
+            shard,
+        };
+        body.encode(encoding, coding);
+    }
+}
