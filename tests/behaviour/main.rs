@@ -13,6 +13,7 @@ mod access_log;
 mod admin;
 mod balancing;
 mod client_timeouts;
+mod compression;
 mod drain;
 mod draining;
 mod ejection;

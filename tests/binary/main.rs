@@ -6,6 +6,7 @@
 )]
 
 mod check;
+mod compression;
 mod demo;
 mod run;
 mod support;
