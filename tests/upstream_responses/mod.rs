@@ -477,7 +477,7 @@ fn framing() -> Vec<Case> {
             "chunked, gzip",
             with("Transfer-Encoding: chunked, gzip\r\n", "0\r\n\r\n"),
         ),
-        refused("identity", with("Transfer-Encoding: identity\r\n", "hello")),
+        refused("gzip", with("Transfer-Encoding: gzip\r\n", "hello")),
         refused(
             "transfer coding unknown",
             with("Transfer-Encoding: xchunked\r\n", "0\r\n\r\n"),

@@ -170,6 +170,8 @@ struct Fields {
     length: Option<u64>,
     event_stream: bool,
     chunked: bool,
+    /// It has a transfer coding of which nothing is known, so that it ends where the connection does.
+    unknown_coding: bool,
     close: bool,
     keep_alive: bool,
     idle_seconds: Option<u64>,
@@ -186,6 +188,7 @@ impl Fields {
             length: None,
             event_stream: false,
             chunked: false,
+            unknown_coding: false,
             close: false,
             keep_alive: false,
             idle_seconds: None,
@@ -241,6 +244,11 @@ impl Fields {
                     return Err(BadHead::TransferEncoding);
                 }
             }
+            Meaning::UnknownCoding => {
+                if std::mem::replace(&mut self.unknown_coding, true) {
+                    return Err(BadHead::TransferEncoding);
+                }
+            }
             Meaning::Options {
                 close,
                 keep_alive,
@@ -275,7 +283,10 @@ impl Fields {
         if self.chunked && !http_11 {
             return Err(BadHead::TransferEncoding);
         }
-        let mut keep_alive = !self.close && (http_11 || self.keep_alive);
+        if self.unknown_coding && (self.chunked || self.length.is_some()) {
+            return Err(BadHead::AmbiguousLength);
+        }
+        let mut keep_alive = !self.close && !self.unknown_coding && (http_11 || self.keep_alive);
         let upgrade = (status == StatusCode::SWITCHING_PROTOCOLS)
             .then(|| self.upgrade.take())
             .flatten();
@@ -326,6 +337,8 @@ pub(super) enum Meaning {
     Length(u64),
     /// `Transfer-Encoding: chunked`.
     Chunked,
+    /// A `Transfer-Encoding` that is registered nowhere.
+    UnknownCoding,
     /// `Connection`, and whether it names fields that concern this connection only.
     Options {
         close: bool,
@@ -348,6 +361,7 @@ impl Meaning {
                 Self::Length(content_length(bytes).ok_or(BadHead::ContentLength)?)
             }
             header::TRANSFER_ENCODING if bytes.eq_ignore_ascii_case(b"chunked") => Self::Chunked,
+            header::TRANSFER_ENCODING if is_unknown_coding(bytes) => Self::UnknownCoding,
             header::TRANSFER_ENCODING => return Err(BadHead::TransferEncoding),
             header::CONNECTION => Self::Options {
                 close: options(value).any(|option| option.eq_ignore_ascii_case(b"close")),
@@ -361,6 +375,25 @@ impl Meaning {
             _ => Self::EndToEnd,
         })
     }
+}
+
+/// Whether it is one transfer coding that nobody has registered, which can only mean nothing: the response is what follows,
+/// up to the end of the connection (RFC 9112 §6.3). Those that are registered change what follows, and weir offers none of
+/// them; what may be a misspelt `chunked` is better not guessed at.
+fn is_unknown_coding(value: &[u8]) -> bool {
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+    let value = value.to_ascii_lowercase();
+    let registered = [
+        &b"compress"[..],
+        b"deflate",
+        b"gzip",
+        b"x-compress",
+        b"x-gzip",
+    ];
+    !value.is_empty()
+        && value.iter().all(is_token)
+        && !registered.contains(&&*value)
+        && !value.windows(5).any(|part| part == b"chunk")
 }
 
 fn is_event_stream(content_type: &[u8]) -> bool {
@@ -491,6 +524,18 @@ mod tests {
         }
     }
 
+    /// RFC 9112 §6.3: without `chunked` at its end, the end of the connection is that of the response.
+    #[test]
+    fn a_transfer_coding_that_nobody_knows_means_nothing() {
+        for coding in ["identity", "Some-Thing"] {
+            let head = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n");
+            let parsed = parse(&head).unwrap();
+            assert_eq!(parsed.framing, Framing::Close);
+            assert!(!parsed.keep_alive);
+            assert!(parsed.headers.is_empty());
+        }
+    }
+
     #[test]
     fn ambiguity_is_an_error() {
         let cases = [
@@ -520,7 +565,19 @@ mod tests {
                 BadHead::TransferEncoding,
             ),
             ("Transfer-Encoding: xchunked\r\n", BadHead::TransferEncoding),
-            ("Transfer-Encoding: identity\r\n", BadHead::TransferEncoding),
+            ("Transfer-Encoding: gzip\r\n", BadHead::TransferEncoding),
+            (
+                "Transfer-Encoding: other, else\r\n",
+                BadHead::TransferEncoding,
+            ),
+            (
+                "Transfer-Encoding: identity\r\nContent-Length: 5\r\n",
+                BadHead::AmbiguousLength,
+            ),
+            (
+                "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n",
+                BadHead::AmbiguousLength,
+            ),
         ];
         for (fields, error) in cases {
             let got = parse(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).map(drop);

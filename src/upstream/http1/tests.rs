@@ -76,7 +76,7 @@ const STRICTER: &[(&str, &str)] = &[
         "chunked is not the last coding; hyper reads until the close",
     ),
     (
-        "identity",
+        "gzip",
         "RFC 9112 §7: there is no such coding; hyper reads until the close",
     ),
     (
