@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -175,6 +176,9 @@ impl ClientStream {
     }
 }
 
+/// Beyond it, the copy would cost more.
+const GATHERED: usize = 4 * 1024;
+
 impl AsyncWrite for ClientStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
@@ -195,7 +199,19 @@ impl AsyncWrite for ClientStream {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = match &mut self.socket {
-            Socket::Plain(socket) => Pin::new(socket).poll_write_vectored(context, slices),
+            Socket::Plain(socket) => {
+                let length: usize = slices.iter().map(|slice| slice.len()).sum();
+                if length > GATHERED {
+                    Pin::new(socket).poll_write_vectored(context, slices)
+                } else {
+                    // A head and a small body: to copy them costs less than to have the kernel gather them.
+                    let mut bytes = SmallVec::<[u8; GATHERED]>::new();
+                    for slice in slices {
+                        bytes.extend_from_slice(slice);
+                    }
+                    Pin::new(socket).poll_write(context, &bytes)
+                }
+            }
             Socket::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
         };
         self.written(&result);
