@@ -17,6 +17,7 @@ use crate::listen::tls;
 use crate::listen::worker::{self, Command, Loads, Seat};
 use crate::state::{Published, State, Surroundings};
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::cache::Figures;
 use crate::telemetry::logging::LogHandle;
 use crate::telemetry::metrics::{Metrics, ServerNow};
 
@@ -90,6 +91,12 @@ impl Daemon {
             };
             servers.state().servers().map(now).collect()
         }));
+        let stored = Arc::clone(&published);
+        metrics.set_cache(Arc::new(move || {
+            let state = stored.state();
+            let caching = state.caching.as_ref();
+            caching.map_or_else(Figures::default, |caching| caching.figures())
+        }));
         let (senders, threads) = start_workers(workers, &published, &metrics, &access)?;
         let log = log.map(|log| (log, config.log.format));
         let control = Arc::new(Control::new(Parts {
@@ -104,17 +111,32 @@ impl Daemon {
             Arc::clone(&control),
             Admin::new(Arc::clone(&control)),
         ));
+        let upkeep = tokio::spawn(upkeep(Arc::clone(&control))).abort_handle();
         let running = Running {
             control,
             source,
             threads,
             watching: None,
+            upkeep,
         };
         running.source.begin(config).await?;
         running.control.enter(Phase::Running);
         Ok(running)
     }
 }
+
+/// Lets go of what the cache has no more use for, whether or not anybody asks.
+async fn upkeep(control: Arc<Control>) {
+    loop {
+        tokio::time::sleep(UPKEEP_EVERY).await;
+        let state = control.published.state();
+        if let Some(caching) = &state.caching {
+            caching.store.maintain().await;
+        }
+    }
+}
+
+const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 
 type Workers = (
     Vec<tokio::sync::mpsc::UnboundedSender<Command>>,
@@ -158,6 +180,7 @@ pub struct Running {
     source: Arc<Source>,
     threads: Vec<JoinHandle<()>>,
     watching: Option<tokio::task::AbortHandle>,
+    upkeep: tokio::task::AbortHandle,
 }
 
 impl Running {
@@ -246,6 +269,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.upkeep.abort();
+        self.upkeep.abort();
         if let Some(watching) = &self.watching {
             watching.abort();
         }

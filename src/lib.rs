@@ -11,7 +11,8 @@
 //! 4  proxy/             the journey of a request; the only place where the capabilities meet
 //! 3  state.rs           what a config becomes while running
 //! 2  route/ upstream/   which route; servers, their names, pools, our HTTP/1 codec, health checks
-//!    compress/          which responses are encoded, and how
+//!    compress/ cache/   which responses are encoded, and how; which are stored, and for how long they are used
+//!    memory.rs          how much the process may use, and so the cache
 //! 1  config/ balance/ telemetry/ deadline.rs
 //! 0  semantics/ units.rs   pure rules of HTTP; newtypes
 //! ```
@@ -28,12 +29,14 @@
 )]
 
 mod balance;
+mod cache;
 mod compress;
 pub mod config;
 mod control;
 pub mod daemon;
 mod deadline;
 mod listen;
+mod memory;
 mod proxy;
 mod route;
 mod semantics;

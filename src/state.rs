@@ -11,13 +11,16 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use ipnet::IpNet;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::balance;
+use crate::cache::Caching;
 use crate::config::{
     self, Balance, Compress, Concurrency, Config, FieldEdits, HealthCheck, HostHeader, OnAllDown,
     RedirectToHttps, RetryOn,
 };
 use crate::deadline::{Clock, Ticks};
+use crate::memory;
 use crate::route::Table;
 use crate::semantics::methods::Methods;
 use crate::telemetry::metrics::Names;
@@ -39,6 +42,10 @@ pub(crate) struct State {
     pub(crate) listeners: Vec<Option<Arc<Listener>>>,
     pub(crate) routes: Vec<Arc<Route>>,
     pub(crate) upstreams: Vec<Arc<Upstream>>,
+    /// What is stored of responses, for all routes; `None` if none has a cache.
+    pub(crate) caching: Option<Arc<Caching>>,
+    /// Every way in which routes make keys, once.
+    pub(crate) key_rules: Vec<Arc<config::Cache>>,
     /// What it was built from.
     pub(crate) config: Arc<Config>,
     /// Since when it runs.
@@ -88,6 +95,10 @@ pub(crate) struct Route {
     pub(crate) max_body: Option<u64>,
     /// Read that much of the body before a server is chosen.
     pub(crate) buffer_request: Option<usize>,
+    /// Shared with what is stored by it and outlives the state.
+    pub(crate) cache: Option<Arc<config::Cache>>,
+    /// Tells what is stored for this route, by the rules that it has now, from what is for others.
+    pub(crate) scope: Box<[u8]>,
     pub(crate) compress: Option<Compress>,
 }
 
@@ -194,17 +205,28 @@ impl State {
             .enumerate()
             .map(|(number, upstream)| (&upstream.name, number))
             .collect();
-        let routes = config
+        let routes: Vec<_> = config
             .routes
             .iter()
             .map(|route| Arc::new(Route::build(route, &upstream_numbers)))
             .collect();
+        let mut key_rules: Vec<Arc<config::Cache>> = Vec::new();
+        for rules in routes.iter().filter_map(|route| route.cache.as_ref()) {
+            let same = |known: &Arc<config::Cache>| {
+                known.key_query == rules.key_query && known.key_query_sort == rules.key_query_sort
+            };
+            if !key_rules.iter().any(same) {
+                key_rules.push(Arc::clone(rules));
+            }
+        }
         let listeners = Listener::build_all(&config, around);
         Self {
             listeners,
             routes,
             upstreams,
             loaded_at: around.now,
+            caching: caching(&config, around),
+            key_rules,
             config,
         }
     }
@@ -215,6 +237,8 @@ impl State {
             listeners: self.listeners.clone(),
             routes: self.routes.clone(),
             upstreams: Upstream::build_all(&self.config, around),
+            caching: self.caching.clone(),
+            key_rules: self.key_rules.clone(),
             config: Arc::clone(&self.config),
             loaded_at: self.loaded_at,
         }
@@ -306,6 +330,9 @@ impl State {
                     }
                 }
             }
+            if compiled.cache.is_some() {
+                names.caching(&route.name);
+            }
             if compiled.compress.is_some() {
                 names.compressing(&route.name);
             }
@@ -326,6 +353,22 @@ impl State {
         }
         names
     }
+}
+
+/// The cache that runs, if its settings are the same; else an empty one.
+fn caching(config: &Config, around: &Surroundings<'_>) -> Option<Arc<Caching>> {
+    if config.routes.iter().all(|route| route.cache.is_none()) {
+        return None;
+    }
+    let before = around
+        .previous
+        .filter(|previous| previous.config.cache == config.cache)
+        .and_then(|previous| previous.caching.clone());
+    let build = || {
+        let max_size = memory::for_cache(&config.cache);
+        Arc::new(Caching::new(max_size, config.cache.max_object_size.0))
+    };
+    Some(before.unwrap_or_else(build))
 }
 
 impl Listener {
@@ -453,9 +496,20 @@ impl Route {
             timeout: route.timeout.map(Ticks::of),
             max_body: route.max_body.map(|size| size.0),
             buffer_request: route.buffer_request.map(ByteSize::as_usize),
+            cache: route.cache.clone().map(Arc::new),
+            scope: scope(route),
             compress: route.compress.clone(),
         }
     }
+}
+
+/// Its name, and a digest of its rules: what was stored by others may not be stored by these.
+fn scope(route: &config::Route) -> Box<[u8]> {
+    let rules = format!("{:?}", route.cache);
+    let mut scope = route.name.as_str().as_bytes().to_vec();
+    scope.push(0);
+    scope.extend_from_slice(&xxh3_64(rules.as_bytes()).to_be_bytes());
+    scope.into()
 }
 
 impl Upstream {

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Limited};
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -23,6 +23,17 @@ const MAX_ANSWER: usize = 256 << 20;
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) body: Vec<u8>,
+}
+
+impl Answer {
+    /// Why weir has not done as asked.
+    pub(super) fn reason(&self) -> String {
+        let told: serde_json::Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        match told.get("error").and_then(serde_json::Value::as_str) {
+            Some(error) => error.to_owned(),
+            None => format!("the admin address answered {}", self.status),
+        }
+    }
 }
 
 /// A weir that runs, and where it was said to be.
@@ -45,10 +56,20 @@ pub(super) fn ask(weir: &RunningWeir, method: Method, path: &str) -> anyhow::Res
 impl Reached {
     /// Sends one request, and waits for its answer.
     pub(super) fn ask(&self, method: Method, path: &str) -> anyhow::Result<Answer> {
+        self.send(method, path, Bytes::new())
+    }
+
+    /// The same with a body, which is JSON.
+    pub(super) fn send(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Answer> {
         let token = self.token.as_deref();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
+        let mut request = Request::builder().method(method).uri(path);
+        if !body.is_empty() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let request = request.body(Full::new(body))?;
         runtime.block_on(async {
             let asking = async {
                 match &self.address {
@@ -56,13 +77,13 @@ impl Reached {
                         let stream = TcpStream::connect(host).await.with_context(|| {
                             format!("cannot reach weir at `{host}`; is it running?")
                         })?;
-                        exchange(stream, host, method, path, token).await
+                        exchange(stream, host, request, token).await
                     }
                     Address::Unix(socket) => {
                         let stream = UnixStream::connect(socket).await.with_context(|| {
                             format!("cannot reach weir at `{socket}`; is it running?")
                         })?;
-                        exchange(stream, "localhost", method, path, token).await
+                        exchange(stream, "localhost", request, token).await
                     }
                 }
             };
@@ -170,8 +191,7 @@ fn parse(url: &str) -> anyhow::Result<Address> {
 async fn exchange<S>(
     stream: S,
     host: &str,
-    method: Method,
-    path: &str,
+    mut request: Request<Full<Bytes>>,
     token: Option<&str>,
 ) -> anyhow::Result<Answer>
 where
@@ -180,17 +200,13 @@ where
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driving = tokio::spawn(connection);
-    let mut request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(header::HOST, host);
+    let fields = request.headers_mut();
+    fields.insert(header::HOST, HeaderValue::try_from(host)?);
     if let Some(token) = token {
-        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        let bearer = HeaderValue::try_from(format!("Bearer {token}"))?;
+        fields.insert(header::AUTHORIZATION, bearer);
     }
-    let response = sender
-        .send_request(request.body(Empty::<Bytes>::new())?)
-        .await
-        .context("no answer")?;
+    let response = sender.send_request(request).await.context("no answer")?;
     let status = response.status();
     let body = Limited::new(response.into_body(), MAX_ANSWER)
         .collect()

@@ -10,8 +10,8 @@ use clap::builder::NonEmptyStringValueParser;
 use http::{Method, StatusCode};
 use serde::Deserialize;
 
-use super::RunningWeir;
-use super::admin_client::{self, Answer, Reached};
+use super::admin_client::{self, Reached};
+use super::{RunningWeir, refused};
 
 /// How often a running weir is asked whether the server is empty.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -134,7 +134,7 @@ fn ask_for(weir: &Reached, named: &Named, action: &str) -> anyhow::Result<Result
     );
     let answer = weir.ask(Method::POST, &path)?;
     if answer.status != StatusCode::OK {
-        return Ok(Err(reason(&answer)));
+        return Ok(Err(answer.reason()));
     }
     let told = serde_json::from_slice(&answer.body).context("the admin address is not weir's")?;
     Ok(Ok(told))
@@ -154,19 +154,6 @@ fn look_for(weir: &Reached, told: &Told) -> anyhow::Result<Option<Server>> {
         .filter(|upstream| upstream.name == told.upstream)
         .flat_map(|upstream| upstream.servers);
     Ok(servers.find(|server| server.address == told.server))
-}
-
-fn reason(answer: &Answer) -> String {
-    let told: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    match told.get("error").and_then(serde_json::Value::as_str) {
-        Some(error) => error.to_owned(),
-        None => format!("the admin address answered {}", answer.status),
-    }
-}
-
-fn refused(reason: &str) -> ExitCode {
-    eprintln!("refused: {reason}");
-    ExitCode::from(1)
 }
 
 fn left(in_flight: u64) -> String {

@@ -8,6 +8,7 @@ mod admin_client;
 mod check;
 mod demo;
 mod drain;
+mod purge;
 mod reload;
 mod run;
 mod status;
@@ -66,6 +67,17 @@ enum Command {
         #[command(flatten)]
         running: RunningWeir,
     },
+    /// Makes a running weir forget what its cache has stored, and prints how many responses that were. Exit code: 0 done, also
+    /// where nothing was stored, 1 refused, 2 not reachable.
+    Purge {
+        #[command(flatten)]
+        what: purge::What,
+        /// Keeps it for when servers fail or say that it is still good; for all else it is gone.
+        #[arg(long)]
+        soft: bool,
+        #[command(flatten)]
+        running: RunningWeir,
+    },
     /// Takes a server that was drained back into service. Exit code: 0 done, 1 refused, 2 not reachable.
     Ready {
         #[command(flatten)]
@@ -112,6 +124,11 @@ pub fn main() -> ExitCode {
             wait,
             running,
         } => drain::drain(&running, &server, &wait),
+        Command::Purge {
+            what,
+            soft,
+            running,
+        } => purge::purge(&running, &what, soft),
         Command::Ready { server, running } => drain::ready(&running, &server),
     };
     result.unwrap_or_else(|error| {
@@ -131,6 +148,12 @@ fn report(error: &anyhow::Error) {
     } else {
         eprintln!("weir: {error:#}");
     }
+}
+
+/// What a running weir would not do.
+fn refused(reason: &str) -> ExitCode {
+    eprintln!("refused: {reason}");
+    ExitCode::from(1)
 }
 
 /// Writes data to stdout. Whoever reads it may have seen enough: that is no failure.

@@ -103,7 +103,28 @@ fn table(status: &Value) -> String {
             }
         }
     }
+    cache(&mut out, &status["cache"]);
     out
+}
+
+/// Nothing where there is none.
+fn cache(out: &mut String, cache: &Value) {
+    if cache["max_bytes"].as_u64().unwrap_or_default() == 0 {
+        return;
+    }
+    let mib = |name: &str| cache[name].as_f64().unwrap_or_default() / f64::from(1 << 20);
+    let ratio = cache["hit_ratio"]
+        .as_f64()
+        .map_or("-".to_owned(), |ratio| format!("{:.1} %", ratio * 100.0));
+    let _ = writeln!(
+        out,
+        "cache {} entries, {:.1} of {:.0} MiB, hit ratio {ratio}, fills {}, evictions {}",
+        cache["entries"],
+        mib("bytes"),
+        mib("max_bytes"),
+        cache["fills"],
+        cache["evictions"]
+    );
 }
 
 fn items(value: &Value) -> &[Value] {
@@ -117,6 +138,20 @@ fn text(value: &Value) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cache_has_its_line() {
+        let told = |ratio: Value| {
+            table(&serde_json::json!({ "cache": {
+                "entries": 12, "bytes": 3_300_000, "max_bytes": 64 << 20, "hit_ratio": ratio, "fills": 2, "evictions": 1,
+            } }))
+        };
+        let line = "cache 12 entries, 3.1 of 64 MiB, hit ratio 93.4 %, fills 2, evictions 1\n";
+        assert!(told(0.934.into()).ends_with(line), "{}", told(0.934.into()));
+        assert!(told(Value::Null).contains("hit ratio -,"));
+        let none = serde_json::json!({ "cache": { "max_bytes": 0 } });
+        assert!(!table(&none).contains("cache"));
+    }
 
     #[test]
     fn a_name_without_an_answer_is_told() {

@@ -10,6 +10,8 @@
 //! | zstd   | 512 KiB | 1.5 MiB (3)               | 5.2 MiB (8)                  | 190 MB (3), 55 MB (8)  |
 //! | gzip   | 32 KiB  | 0.4 MiB (5)               | 0.4 MiB (9)                  | 90 MB (5), 30 MB (9)   |
 //!
+//! How many of them a worker has at work is bounded in `memory.rs`.
+//!
 //! All windows are far below the 8 MiB that a zstd decoder must have (RFC 9659).
 
 use std::io::{self, Write};
@@ -35,6 +37,12 @@ const BR_WINDOW: i32 = 17;
 /// What is said to be larger gets tables of 4 MiB at level 4.
 const BR_LARGEST_HINT: usize = (1 << 20) - 1;
 const ZSTD_WINDOW: u32 = 19;
+/// RFC 7932 §9.1: from 1 KiB to 16 MiB; beyond 4 MiB there is little to find.
+const BR_SMALLEST_WINDOW: i32 = 10;
+const BR_LARGEST_WINDOW: i32 = 22;
+const ZSTD_SMALLEST_WINDOW: u32 = 10;
+/// RFC 9659 §3.
+const ZSTD_LARGEST_WINDOW: u32 = 23;
 
 /// One body on its way. Dropped before its end, what it has made is not a whole encoding, and looks like none.
 pub(crate) struct Encoder {
@@ -69,6 +77,44 @@ impl Encoder {
     /// All of a body at once.
     pub(crate) fn encode(coding: Coding, level: u32, plain: &[u8]) -> io::Result<Vec<u8>> {
         let mut encoder = Self::new(coding, level, Some(plain.len() as u64))?;
+        encoder.codec.writer().write_all(plain)?;
+        encoder.finish()
+    }
+
+    /// The same without regard to time and memory: for what is kept and sent many times. Windows are as large as the body, or
+    /// as every decoder can bear.
+    pub(crate) fn encode_thoroughly(
+        coding: Coding,
+        level: u32,
+        plain: &[u8],
+    ) -> io::Result<Vec<u8>> {
+        let exponent = plain.len().max(1).next_power_of_two().trailing_zeros();
+        let codec = match coding {
+            Coding::Br => {
+                let window = i32::try_from(exponent).unwrap_or(BR_LARGEST_WINDOW);
+                let parameters = BrotliEncoderParams {
+                    quality: i32::try_from(level).unwrap_or(i32::MAX),
+                    lgwin: window.clamp(BR_SMALLEST_WINDOW, BR_LARGEST_WINDOW),
+                    size_hint: plain.len(),
+                    ..BrotliEncoderParams::default()
+                };
+                let writer = CompressorWriter::with_params(Vec::new(), PIECE, &parameters);
+                Codec::Br(Box::new(writer))
+            }
+            Coding::Zstd => {
+                let mut encoder = ZstdEncoder::new(Vec::new(), zstd_level(level))?;
+                let window = exponent.clamp(ZSTD_SMALLEST_WINDOW, ZSTD_LARGEST_WINDOW);
+                encoder.set_parameter(CParameter::WindowLog(window))?;
+                encoder.set_pledged_src_size(Some(plain.len() as u64))?;
+                Codec::Zstd(encoder)
+            }
+            Coding::Gzip => return Self::encode(coding, level, plain),
+        };
+        let mut encoder = Self {
+            codec,
+            held: 0,
+            flushed: false,
+        };
         encoder.codec.writer().write_all(plain)?;
         encoder.finish()
     }
@@ -148,11 +194,14 @@ fn br(level: u32, length: Option<u64>) -> CompressorWriter<Vec<u8>> {
 }
 
 fn zstd(level: u32, length: Option<u64>) -> io::Result<ZstdEncoder<'static, Vec<u8>>> {
-    let level = i32::try_from(level).unwrap_or(i32::MAX);
-    let mut encoder = ZstdEncoder::new(Vec::new(), level)?;
+    let mut encoder = ZstdEncoder::new(Vec::new(), zstd_level(level))?;
     encoder.set_parameter(CParameter::WindowLog(ZSTD_WINDOW))?;
     encoder.set_pledged_src_size(length)?;
     Ok(encoder)
+}
+
+fn zstd_level(level: u32) -> i32 {
+    i32::try_from(level).unwrap_or(i32::MAX)
 }
 
 #[cfg(test)]
@@ -196,6 +245,31 @@ mod tests {
                 prop_assert!(decoded(coding, &encoded).is_err() || plain.is_empty(), "not whole yet");
                 encoded.extend(encoder.finish().unwrap());
                 prop_assert_eq!(decoded(coding, &encoded).unwrap(), plain.clone());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_thoroughly_is_smaller_and_the_same() {
+        // Repeats itself from further away than the usual windows reach.
+        let mut state = 1_u32;
+        let noise = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        });
+        let noise: Vec<u8> = noise.take(700_000).collect();
+        let plain = [&noise[..], &noise[..]].concat();
+        for coding in Coding::ALL {
+            let quick = Encoder::encode(coding, 3, &plain).unwrap();
+            let thorough = Encoder::encode_thoroughly(coding, 5, &plain).unwrap();
+            assert_eq!(decoded(coding, &thorough).unwrap(), plain);
+            assert!(thorough.len() <= quick.len(), "{coding:?}");
+            if coding != Coding::Gzip {
+                assert!(thorough.len() < 800_000, "{coding:?}: {}", thorough.len());
+            }
+            for tiny in [&b""[..], b"x"] {
+                let encoded = Encoder::encode_thoroughly(coding, 9, tiny).unwrap();
+                assert_eq!(decoded(coding, &encoded).unwrap(), tiny);
             }
         }
     }

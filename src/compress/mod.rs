@@ -2,7 +2,11 @@
 //! they come from and go to is the proxy's.
 
 mod choose;
+mod decode;
 mod encode;
+mod memory;
 
 pub(crate) use choose::{Plan, Request, plan};
+pub(crate) use decode::Decoder;
 pub(crate) use encode::{Encoder, SLICE};
+pub(crate) use memory::{EncoderMemory, EncoderPermit};

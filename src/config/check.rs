@@ -7,6 +7,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::cache;
 use super::files::Files;
 use super::listeners::listener;
 use super::problems::{Problems, did_you_mean};
@@ -15,7 +16,8 @@ use super::routes::route;
 use super::upstreams::upstream;
 use super::value::{Entry, Name, Table, Value, off, plain};
 use super::{
-    Admin, AdminAddress, Config, ListenAddress, Listener, Log, Process, Roots, Upstream, ambiguity,
+    Admin, AdminAddress, CacheStore, Config, ListenAddress, Listener, Log, Process, Roots,
+    Upstream, ambiguity,
 };
 
 /// What reading a section needs to know of the others.
@@ -108,6 +110,7 @@ pub(super) fn check<'t>(
         let process = table.or("process", Process::default(), process);
         let admin = table.or("admin", Admin::default(), |value| admin(value, &context));
         let log = table.or("log", Log::default(), log);
+        let cache = table.or("cache", CacheStore::default(), cache::store);
         let listeners: Vec<Listener> = listen
             .iter()
             .filter_map(|entry| listener(entry, &context))
@@ -137,6 +140,7 @@ pub(super) fn check<'t>(
             process,
             admin,
             log,
+            cache,
             listeners,
             routes: routes.into_iter().map(|read| read.route).collect(),
             upstreams,
@@ -146,7 +150,6 @@ pub(super) fn check<'t>(
 
 fn not_yet(table: &Table<'_>) {
     table.not_yet("include", off::empty_list);
-    table.not_yet("cache", off::empty_table);
     table.not_yet("notify", off::empty_table);
     if let Some(defaults) = table.get("defaults") {
         defaults.table(|table| {

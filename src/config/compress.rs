@@ -2,10 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use toml::de::DeValue;
-
 use super::value::{Value, off, plain};
-use super::values::{boolean, choice, integer, list, size, string};
+use super::values::{boolean, choice, integer, list, size, string, switch};
 use super::{Coding, Compress, Levels, MediaPattern};
 use crate::units::ByteSize;
 
@@ -19,6 +17,11 @@ impl Default for Compress {
                 br: 4,
                 zstd: 3,
                 gzip: 5,
+            },
+            stored_level: Levels {
+                br: 9,
+                zstd: 12,
+                gzip: 9,
             },
             types: types.filter_map(MediaPattern::parse).collect(),
         }
@@ -38,22 +41,11 @@ impl Levels {
 
 /// `true`, `false`, `"off"`, or the table.
 pub(super) fn compress(value: &Value<'_>) -> Option<Option<Compress>> {
-    match value.inner {
-        DeValue::Boolean(true) => Some(Some(Compress::default())),
-        DeValue::Boolean(false) => Some(None),
-        DeValue::String(text) if text == "off" => Some(None),
-        DeValue::Table(_) => table(value),
-        _ => {
-            value.wrong_type("`true`, a table, or `\"off\"`");
-            None
-        }
-    }
+    switch(value, Compress::default(), table)
 }
 
-fn table(value: &Value<'_>) -> Option<Option<Compress>> {
-    let defaults = Compress::default();
+fn table(value: &Value<'_>, defaults: Compress) -> Option<Option<Compress>> {
     value.table(|table| {
-        table.not_yet("stored_level", off::never);
         let enabled = table.or("enabled", true, boolean);
         let compress = Compress {
             codings: table.or("codings", defaults.codings, codings),
@@ -61,7 +53,10 @@ fn table(value: &Value<'_>) -> Option<Option<Compress>> {
                 size(value, 0..=LARGEST_MIN_SIZE)
             }),
             level: table.or("level", defaults.level, |value| {
-                levels(value, defaults.level)
+                levels(value, defaults.level, LEVELS)
+            }),
+            stored_level: table.or("stored_level", defaults.stored_level, |value| {
+                levels(value, defaults.stored_level, STORED_LEVELS)
             }),
             types: table.or("types", defaults.types, types),
         };
@@ -104,24 +99,40 @@ fn not_empty(value: &Value<'_>) -> bool {
 }
 
 /// `{ br = 4, zstd = 3, gzip = 5 }`; what is left out has its default.
-fn levels(value: &Value<'_>, defaults: Levels) -> Option<Levels> {
+fn levels(value: &Value<'_>, defaults: Levels, ranges: Ranges) -> Option<Levels> {
     value.table(|table| {
         let level = |name, default, range| table.or(name, default, |value| integer(value, range));
         Some(Levels {
-            br: level("br", defaults.br, BR),
-            zstd: level("zstd", defaults.zstd, ZSTD),
-            gzip: level("gzip", defaults.gzip, GZIP),
+            br: level("br", defaults.br, ranges.br),
+            zstd: level("zstd", defaults.zstd, ranges.zstd),
+            gzip: level("gzip", defaults.gzip, ranges.gzip),
         })
     })
+}
+
+/// From where to where the levels of each coding go.
+struct Ranges {
+    br: RangeInclusive<i64>,
+    zstd: RangeInclusive<i64>,
+    gzip: RangeInclusive<i64>,
 }
 
 /// Where the length is not known, so much is held back before it is decided.
 const LARGEST_MIN_SIZE: u64 = 64 << 10;
 /// What can be done while a client waits: higher levels hold the worker for longer than other clients should notice, and
 /// need memory by the ten megabytes for each response (the figures: `compress/encode.rs`).
-const BR: RangeInclusive<i64> = 0..=6;
-const ZSTD: RangeInclusive<i64> = 1..=8;
-const GZIP: RangeInclusive<i64> = 1..=9;
+const LEVELS: Ranges = Ranges {
+    br: 0..=6,
+    zstd: 1..=8,
+    gzip: 1..=9,
+};
+/// What is stored is encoded once, where nobody waits for it: all that the codings have, but for the levels of zstd beyond
+/// 19, which need more memory to be decoded than browsers grant.
+const STORED_LEVELS: Ranges = Ranges {
+    br: 0..=11,
+    zstd: 1..=19,
+    gzip: 1..=9,
+};
 
 const TYPES: [&str; 10] = [
     "text/*",

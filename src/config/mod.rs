@@ -5,6 +5,7 @@
 
 mod addresses;
 mod ambiguity;
+mod cache;
 mod certificates;
 mod check;
 mod compress;
@@ -62,6 +63,7 @@ pub struct Config {
     pub process: Process,
     pub admin: Admin,
     pub log: Log,
+    pub cache: CacheStore,
     pub listeners: Vec<Listener>,
     pub routes: Vec<Route>,
     pub upstreams: Vec<Upstream>,
@@ -250,7 +252,54 @@ pub struct Route {
     /// `None`: off.
     pub buffer_request: Option<ByteSize>,
     /// `None`: off.
+    pub cache: Option<Cache>,
+    /// `None`: off.
     pub compress: Option<Compress>,
+}
+
+/// `[cache]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheStore {
+    /// All that is stored, with what it takes to keep it. `None` ("auto"): the least of 256 MiB and a quarter of the memory
+    /// that the process may use.
+    pub max_size: Option<ByteSize>,
+    /// The largest response that is stored. Default 8 MiB.
+    pub max_object_size: ByteSize,
+}
+
+/// `[route.NAME.cache]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// Freshness by RFC 9111 §4.2.2 where a response has a `Last-Modified` and no explicit freshness. Default false.
+    pub heuristic: bool,
+    /// Freshness for cacheable responses that state none. `None`: off.
+    pub default_ttl: Option<Duration>,
+    /// Whether responses with `Set-Cookie` are stored. Default false.
+    pub store_set_cookie: bool,
+    pub key_query: KeyQuery,
+    /// Whether the parameters of the query are sorted by name, stably. Default false.
+    pub key_query_sort: bool,
+    /// Request fields to ignore in `Vary`.
+    pub vary_ignore: Vec<HeaderName>,
+    /// Representations kept for one target. Default 32.
+    pub max_variants: usize,
+    /// Many identical misses, one fetch. Default true.
+    pub collapse: bool,
+    /// Where the response does not say. `None`: off.
+    pub stale_while_revalidate: Option<Duration>,
+    /// Where the response does not say. `None`: off. Default 60s.
+    pub stale_if_error: Option<Duration>,
+    /// Whether clients are told the verdict (RFC 9211). Default true.
+    pub cache_status: bool,
+}
+
+/// What of the query counts in the key of a stored response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyQuery {
+    All,
+    None,
+    /// The parameters of these names.
+    Names(Vec<String>),
 }
 
 /// `[route.NAME.compress]`
@@ -260,6 +309,8 @@ pub struct Compress {
     pub codings: Vec<Coding>,
     pub min_size: ByteSize,
     pub level: Levels,
+    /// Of what is kept in the cache, made where nobody waits for it.
+    pub stored_level: Levels,
     /// At least one.
     pub types: Vec<MediaPattern>,
 }

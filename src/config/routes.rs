@@ -3,6 +3,7 @@
 use http::{HeaderValue, StatusCode};
 use toml::de::DeValue;
 
+use super::cache::{self, cache};
 use super::check::Context;
 use super::compress::compress;
 use super::fields::{edits, header_conditions, query_conditions};
@@ -26,6 +27,7 @@ pub(super) struct RouteRead<'t> {
 pub(super) fn route<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<RouteRead<'t>> {
     entry.value.table(|table| {
         not_yet(table);
+        table.elsewhere(&[("proxy_cache", "cache")]);
         let mistakes = table.value.problems.mistakes();
         let (paths, paths_exact) = paths(table);
         let conditions = |value: &Value<'_>| Some(header_conditions(value));
@@ -53,6 +55,7 @@ pub(super) fn route<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<Rout
             timeout: None,
             max_body: Some(MAX_BODY),
             buffer_request: None,
+            cache: None,
             compress: None,
         };
         let sound = table.value.problems.mistakes() == mistakes;
@@ -66,8 +69,11 @@ pub(super) fn route<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<Rout
 
 /// Fills in what the route does with the requests that it matches.
 fn treatment<'t>(table: &Table<'t>, context: &Context<'t>, route: Route) -> Route {
+    let action = action(table, context).unwrap_or(route.action);
+    let cache = table.or("cache", route.cache, cache);
+    cache::not_with(&action, cache.as_ref(), table);
     Route {
-        action: action(table, context).unwrap_or(route.action),
+        action,
         strip_prefix: table.or("strip_prefix", route.strip_prefix, |value| {
             or_off(value, prefix)
         }),
@@ -83,6 +89,7 @@ fn treatment<'t>(table: &Table<'t>, context: &Context<'t>, route: Route) -> Rout
         buffer_request: table.or("buffer_request", route.buffer_request, |value| {
             or_off(value, |value| size(value, 1..=LARGEST_BUFFER))
         }),
+        cache,
         compress: table.or("compress", route.compress, compress),
         ..route
     }
@@ -92,7 +99,6 @@ fn not_yet(table: &Table<'_>) {
     table.not_yet("allow", off::empty_list);
     table.not_yet("deny", off::empty_list);
     table.not_yet("rate_limit", off::word);
-    table.not_yet("cache", off::disabled);
 }
 
 /// The listeners that are named; all where none is.

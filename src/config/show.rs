@@ -10,11 +10,11 @@ use super::servers_tls::LOCALHOST;
 use super::value::join;
 use super::values::show_size;
 use super::{
-    AccessFilter, AccessFormat, AccessLog, Action, Admin, AdminAddress, Balance, Coding, Compress,
-    Concurrency, Config, FieldEdits, HashKey, HealthCheck, HealthCheckKind, HostHeader,
-    HostPattern, ListenAddress, Listener, Log, LogFormat, LogLevel, OnAllDown, Process, RetryOn,
-    Route, SameSite, Secure, ServerConfig, ServerPlace, ServersTls, Sticky, Tls, TlsVersion,
-    UnknownSni, Upstream,
+    AccessFilter, AccessFormat, AccessLog, Action, Admin, AdminAddress, Balance, Cache, CacheStore,
+    Coding, Compress, Concurrency, Config, FieldEdits, HashKey, HealthCheck, HealthCheckKind,
+    HostHeader, HostPattern, KeyQuery, ListenAddress, Listener, Log, LogFormat, LogLevel,
+    OnAllDown, Process, RetryOn, Route, SameSite, Secure, ServerConfig, ServerPlace, ServersTls,
+    Sticky, Tls, TlsVersion, UnknownSni, Upstream,
 };
 use crate::units::{ByteSize, ServerAddr, Weight};
 
@@ -25,6 +25,7 @@ impl Config {
         process(&mut out, &self.process);
         admin(&mut out, &self.admin);
         log(&mut out, &self.log);
+        cache_store(&mut out, self.cache);
         for each in &self.listeners {
             listener(&mut out, each);
         }
@@ -97,6 +98,12 @@ fn log(out: &mut Toml, log: &Log) {
         AccessFormat::Combined => "combined",
     };
     out.key("access_format", text(access_format));
+}
+
+fn cache_store(out: &mut Toml, store: CacheStore) {
+    out.header("cache");
+    out.key("max_size", or("auto", store.max_size.map(size)));
+    out.key("max_object_size", size(store.max_object_size));
 }
 
 fn listener(out: &mut Toml, listener: &Listener) {
@@ -202,10 +209,46 @@ fn route(out: &mut Toml, route: &Route) {
     out.key("timeout", or("off", route.timeout.map(duration)));
     out.key("max_body", or("off", route.max_body.map(size)));
     out.key("buffer_request", or("off", route.buffer_request.map(size)));
-    match &route.compress {
-        None => out.key("compress", false),
-        Some(each) => compress(out, &join(&path, "compress"), each),
+    for (key, is_off) in [
+        ("cache", route.cache.is_none()),
+        ("compress", route.compress.is_none()),
+    ] {
+        if is_off {
+            out.key(key, false);
+        }
     }
+    if let Some(each) = &route.cache {
+        cache(out, &join(&path, "cache"), each);
+    }
+    if let Some(each) = &route.compress {
+        compress(out, &join(&path, "compress"), each);
+    }
+}
+
+fn cache(out: &mut Toml, path: &str, cache: &Cache) {
+    out.header(path);
+    out.key("enabled", true);
+    out.key("heuristic", cache.heuristic);
+    out.key("default_ttl", or("off", cache.default_ttl.map(duration)));
+    out.key("store_set_cookie", cache.store_set_cookie);
+    let key_query = match &cache.key_query {
+        KeyQuery::All => text("all"),
+        KeyQuery::None => text("none"),
+        KeyQuery::Names(names) => list(names.iter().map(text)),
+    };
+    out.key("key_query", key_query);
+    out.key("key_query_sort", cache.key_query_sort);
+    out.key("vary_ignore", list(cache.vary_ignore.iter().map(text)));
+    out.key("max_variants", cache.max_variants);
+    out.key("collapse", cache.collapse);
+    let stale = [
+        ("stale_while_revalidate", cache.stale_while_revalidate),
+        ("stale_if_error", cache.stale_if_error),
+    ];
+    for (key, window) in stale {
+        out.key(key, or("off", window.map(duration)));
+    }
+    out.key("cache_status", cache.cache_status);
 }
 
 fn compress(out: &mut Toml, path: &str, compress: &Compress) {
@@ -214,8 +257,13 @@ fn compress(out: &mut Toml, path: &str, compress: &Compress) {
     let codings = compress.codings.iter();
     out.key("codings", list(codings.map(|coding| text(coding.name()))));
     out.key("min_size", size(compress.min_size));
-    let level = Coding::ALL.map(|coding| (coding.name(), compress.level.of(coding).to_string()));
-    out.key("level", table(level.into_iter()));
+    for (key, levels) in [
+        ("level", compress.level),
+        ("stored_level", compress.stored_level),
+    ] {
+        let levels = Coding::ALL.map(|coding| (coding.name(), levels.of(coding).to_string()));
+        out.key(key, table(levels.into_iter()));
+    }
     let types = compress.types.iter();
     out.key("types", list(types.map(|pattern| text(pattern.as_str()))));
 }

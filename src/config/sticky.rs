@@ -3,7 +3,7 @@
 use toml::de::DeValue;
 
 use super::value::{Value, plain};
-use super::values::{choice, duration, or_word, string};
+use super::values::{choice, duration, or_word, string, switch};
 use super::{SameSite, Secure, Sticky};
 use crate::semantics::forwarded::is_token;
 use crate::semantics::host;
@@ -18,16 +18,9 @@ pub(super) fn sticky(value: &Value<'_>, upstream: &str) -> Option<Option<Sticky>
         secure: Secure::Auto,
         same_site: SameSite::Lax,
     };
-    match value.inner {
-        DeValue::Boolean(true) => Some(Some(defaults)),
-        DeValue::Boolean(false) => Some(None),
-        DeValue::String(text) if text == "off" => Some(None),
-        DeValue::Table(_) => table(value, defaults).map(Some),
-        _ => {
-            value.wrong_type("`true`, a table, or `\"off\"`");
-            None
-        }
-    }
+    switch(value, defaults, |value, defaults| {
+        table(value, defaults).map(Some)
+    })
 }
 
 fn table(value: &Value<'_>, defaults: Sticky) -> Option<Sticky> {

@@ -61,15 +61,40 @@ fn every_default_in_the_annotated_file_is_what_an_absent_key_means() {
     assert_eq!(without_origin(valid(FULL)), without_origin(valid(MINIMAL)));
 }
 
-/// The table that `compress = true` stands for is there as a comment, since the default is off.
+/// What the annotated file has as a comment, since the default is off, read as if it were none.
+fn commented(table: &str) -> Route {
+    let header = format!("[route.site.{table}]\n");
+    let lines = FULL.split(&format!("# {header}")).nth(1).unwrap().lines();
+    let lines: Vec<_> = lines.map_while(|line| line.strip_prefix("# ")).collect();
+    let text = format!("{MINIMAL}{header}{}\n", lines.join("\n"));
+    valid(&text).routes.remove(0)
+}
+
 #[test]
-fn the_annotated_file_shows_what_compress_is_when_it_is_on() {
-    let table = FULL.split("# [route.site.compress]\n").nth(1).unwrap();
-    let lines = table.lines().map_while(|line| line.strip_prefix("# "));
-    let table: Vec<_> = lines.collect();
-    let text = format!("{MINIMAL}[route.site.compress]\n{}\n", table.join("\n"));
-    let compress = valid(&text).routes[0].compress.clone();
-    assert_eq!(compress, Some(Compress::default()));
+fn the_annotated_file_shows_what_compress_and_cache_are_when_they_are_on() {
+    assert_eq!(commented("compress").compress, Some(Compress::default()));
+    assert_eq!(commented("cache").cache, Some(Cache::default()));
+}
+
+/// So that nobody who copies the commented tables misses one.
+#[test]
+fn every_key_of_the_tables_that_are_off_is_in_the_annotated_file() {
+    let on = format!("{MINIMAL}[route.site.compress]\n[route.site.cache]\n");
+    let shown = valid(&on).show();
+    for table in ["compress", "cache"] {
+        let header = format!("[route.site.{table}]\n");
+        let keys = shown.split(&header).nth(1).unwrap().lines();
+        for line in keys.take_while(|line| !line.is_empty()) {
+            let key = line.split(' ').next().unwrap();
+            let table = FULL.split(&format!("# {header}")).nth(1).unwrap();
+            let lines = table.lines().take_while(|line| !line.is_empty());
+            let key = format!("# {key} = ");
+            assert!(
+                lines.into_iter().any(|line| line.starts_with(&key)),
+                "{key}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -117,6 +142,9 @@ format = "json"
 access = "/var/log/weir \"1\".log"
 access_filter = "all"
 access_format = "combined"
+[cache]
+max_size = "64MiB"
+max_object_size = "1MB"
 [listen.web]
 address = ["127.0.0.1:80", "[::1]:80", "localhost:81"]
 trusted_proxies = ["10.1.2.3/8", "::1"]
@@ -150,9 +178,24 @@ response_headers = { remove = ["server"] }
 timeout = "3m"
 max_body = "off"
 buffer_request = "64KiB"
-compress = { codings = ["gzip", "br"], min_size = "0B", level = { br = 0, gzip = 9 }, types = ["Text/*", "text/event-stream", "application/*+json"] }
+compress = { codings = ["gzip", "br"], min_size = "0B", level = { br = 0, gzip = 9 }, stored_level = { br = 11, zstd = 19 }, types = ["Text/*", "text/event-stream", "application/*+json"] }
+cache = { heuristic = true, default_ttl = "10s", store_set_cookie = true, key_query = ["q", "pa ge"], key_query_sort = true, vary_ignore = ["User-Agent", "cookie"], max_variants = 1024, collapse = false, stale_while_revalidate = "1m", stale_if_error = "off", cache_status = false }
+[route.assets]
+path = "/assets"
+upstream = "app"
+cache = true
+[route.pages]
+path = "/pages"
+upstream = "app"
+cache = { key_query = "none" }
+[route.off]
+path = "/off"
+upstream = "app"
+cache = { enabled = false, heuristic = true }
+compress = "off"
 [route.moved]
 path = "/old"
+cache = false
 redirect = { to = "https://www.example.com{path}", status = 301 }
 [route.gone]
 path = "/gone"
@@ -241,11 +284,46 @@ fn every_key_lands_in_the_configuration() {
     assert_eq!(compress.min_size, ByteSize(0));
     let level = compress.level;
     assert_eq!((level.br, level.zstd, level.gzip), (0, 3, 9));
+    let level = compress.stored_level;
+    assert_eq!((level.br, level.zstd, level.gzip), (11, 19, 9));
     let types: Vec<_> = compress.types.iter().map(MediaPattern::as_str).collect();
     assert_eq!(types, ["text/*", "text/event-stream", "application/*+json"]);
-    assert_eq!(config.routes[1].compress, None);
-    assert_eq!(config.routes[2].compress, Some(Compress::default()));
-    assert_eq!(config.routes[1].listen.len(), 2);
+    let cache = route.cache.as_ref().unwrap();
+    let all_else = Cache {
+        heuristic: true,
+        default_ttl: Some(Duration::from_secs(10)),
+        store_set_cookie: true,
+        key_query: KeyQuery::Names(vec!["q".into(), "pa ge".into()]),
+        key_query_sort: true,
+        vary_ignore: vec![http::header::USER_AGENT, http::header::COOKIE],
+        max_variants: 1024,
+        collapse: false,
+        stale_while_revalidate: Some(Duration::from_secs(60)),
+        stale_if_error: None,
+        cache_status: false,
+    };
+    assert_eq!(*cache, all_else);
+    let named = |name: &str| {
+        let route = config
+            .routes
+            .iter()
+            .find(|route| route.name.as_str() == name);
+        route.unwrap_or_else(|| panic!("no {name}"))
+    };
+    assert_eq!(named("assets").cache, Some(Cache::default()));
+    assert_eq!(
+        named("pages").cache.as_ref().unwrap().key_query,
+        KeyQuery::None
+    );
+    assert_eq!((&named("off").cache, &named("moved").cache), (&None, &None));
+    let store = config.cache;
+    assert_eq!(
+        (store.max_size, store.max_object_size),
+        (Some(ByteSize(64 << 20)), ByteSize(1_000_000))
+    );
+    assert_eq!(named("moved").compress, None);
+    assert_eq!(named("gone").compress, Some(Compress::default()));
+    assert_eq!(named("moved").listen.len(), 2);
     let app = &config.upstreams[0];
     assert_eq!(app.servers[0].place.to_string(), "127.0.0.1:3000");
     assert_eq!(u64::from(app.servers[1].weight), 5);
@@ -500,6 +578,163 @@ fn each_mistake_is_answered_with_where_what_and_what_to_do() {
         (
             proxied("compress = { enabled = \"yes\" }"),
             "4:24: route.x.compress.enabled: expected `true` or `false`, found the string `\"yes\"`",
+        ),
+        (
+            proxied("compress = { stored_level = { br = 12 } }"),
+            "4:36: route.x.compress.stored_level.br: expected a number from 0 to 11, found `12`",
+        ),
+        (
+            proxied("compress = { stored_level = { zstd = 20 } }"),
+            "4:38: route.x.compress.stored_level.zstd: expected a number from 1 to 19, found `20`",
+        ),
+        (
+            proxied("compress = { stored_level = { gzip = 0 } }"),
+            "4:38: route.x.compress.stored_level.gzip: expected a number from 1 to 9, found `0`",
+        ),
+        // the cache
+        (
+            with("[cache]\nmax_size = 64"),
+            "2:12: cache.max_size: expected a size with a unit such as `\"64KiB\"`, found the number `64`; write `\"64B\"` for bytes or `\"64KiB\"`",
+        ),
+        (
+            with("[cache]\nmax_size = \"1KiB\""),
+            "2:12: cache.max_size: expected a size from 1MiB to 16384GiB, found `1KiB`",
+        ),
+        (
+            with("[cache]\nmax_size = \"off\""),
+            "2:12: cache.max_size: `off` is not a size; write a whole number and a unit: `B`, `KiB`, `MiB`, `GiB`, `KB`, `MB` or `GB`, as in `\"64KiB\"`",
+        ),
+        (
+            with("[cache]\nmax_size = \"4MiB\"\nmax_object_size = \"8MiB\""),
+            "3:19: cache.max_object_size: `8MiB` is more than `max_size`, which is `4MiB`",
+        ),
+        (
+            with("[cache]\nmax_object_size = \"0B\""),
+            "2:19: cache.max_object_size: expected a size from 1B to 16384GiB, found `0B`",
+        ),
+        (
+            with("[cache]\nmax_file_size = \"1MiB\""),
+            "2:1: cache.max_file_size: unknown key `max_file_size`; write `max_object_size`",
+        ),
+        (
+            with("[cache]\nmax_sise = \"1MiB\""),
+            "2:1: cache.max_sise: unknown key `max_sise`; did you mean `max_size`?",
+        ),
+        (
+            with("[cache]\nheuristic = true"),
+            "2:1: cache.heuristic: unknown key `heuristic`",
+        ),
+        (
+            proxied("cache = \"on\""),
+            "4:9: route.x.cache: expected `true`, a table, or `\"off\"`, found the string `\"on\"`",
+        ),
+        (
+            proxied("proxy_cache = true"),
+            "4:1: route.x.proxy_cache: unknown key `proxy_cache`; write `cache`",
+        ),
+        (
+            proxied("cache = { ttl = \"10s\" }"),
+            "4:11: route.x.cache.ttl: unknown key `ttl`; write `default_ttl`",
+        ),
+        (
+            proxied("cache = { grace = \"10s\" }"),
+            "4:11: route.x.cache.grace: unknown key `grace`; write `stale_if_error`",
+        ),
+        (
+            proxied("cache = { default_tll = \"10s\" }"),
+            "4:11: route.x.cache.default_tll: unknown key `default_tll`; did you mean `default_ttl`?",
+        ),
+        (
+            proxied("cache = { enabled = 1 }"),
+            "4:21: route.x.cache.enabled: expected `true` or `false`, found the number `1`",
+        ),
+        (
+            proxied("cache = { heuristic = \"yes\" }"),
+            "4:23: route.x.cache.heuristic: expected `true` or `false`, found the string `\"yes\"`",
+        ),
+        (
+            proxied("cache = { store_set_cookie = \"no\" }"),
+            "4:30: route.x.cache.store_set_cookie: expected `true` or `false`, found the string `\"no\"`",
+        ),
+        (
+            proxied("cache = { key_query_sort = \"name\" }"),
+            "4:28: route.x.cache.key_query_sort: expected `true` or `false`, found the string `\"name\"`",
+        ),
+        (
+            proxied("cache = { collapse = \"5s\" }"),
+            "4:22: route.x.cache.collapse: expected `true` or `false`, found the string `\"5s\"`",
+        ),
+        (
+            proxied("cache = { cache_status = \"off\" }"),
+            "4:26: route.x.cache.cache_status: expected `true` or `false`, found the string `\"off\"`",
+        ),
+        (
+            proxied("cache = { default_ttl = 60 }"),
+            "4:25: route.x.cache.default_ttl: expected a duration with a unit such as `\"5s\"`, found the number `60`; write `\"60s\"` for seconds or `\"60ms\"` for milliseconds",
+        ),
+        (
+            proxied("cache = { stale_if_error = \"0s\" }"),
+            "4:28: route.x.cache.stale_if_error: must be more than zero",
+        ),
+        (
+            proxied("cache = { stale_while_revalidate = true }"),
+            "4:36: route.x.cache.stale_while_revalidate: expected a duration with a unit such as `\"5s\"`, found the boolean `true`",
+        ),
+        (
+            proxied("cache = { key_query = \"nome\" }"),
+            "4:23: route.x.cache.key_query: expected `\"all\"`, `\"none\"` or a list of names such as `[\"page\"]`, found `\"nome\"`; did you mean `none`?",
+        ),
+        (
+            proxied("cache = { key_query = \"page\" }"),
+            "4:23: route.x.cache.key_query: expected `\"all\"`, `\"none\"` or a list of names such as `[\"page\"]`, found `\"page\"`; write `[\"page\"]` for that parameter",
+        ),
+        (
+            proxied("cache = { key_query = false }"),
+            "4:23: route.x.cache.key_query: expected `\"all\"`, `\"none\"` or a list of names such as `[\"page\"]`, found the boolean `false`",
+        ),
+        (
+            proxied("cache = { key_query = [] }"),
+            "4:23: route.x.cache.key_query: no parameter would count; write `\"none\"` for that",
+        ),
+        (
+            proxied("cache = { key_query = [\"a\", \"b=1\"] }"),
+            "4:29: route.x.cache.key_query[1]: `b=1` cannot be the name of a parameter",
+        ),
+        (
+            proxied("cache = { key_query = [\"a\", \"a\"] }"),
+            "4:29: route.x.cache.key_query[1]: the string `\"a\"` is listed twice",
+        ),
+        (
+            proxied("cache = { vary_ignore = \"cookie\" }"),
+            "4:25: route.x.cache.vary_ignore: expected a list of field names, found the string `\"cookie\"`",
+        ),
+        (
+            proxied("cache = { vary_ignore = [\"a b\"] }"),
+            "4:26: route.x.cache.vary_ignore[0]: `a b` is not a field name",
+        ),
+        (
+            proxied("cache = { vary_ignore = [\"cookie\", \"Cookie\"] }"),
+            "4:36: route.x.cache.vary_ignore[1]: the string `\"Cookie\"` is listed twice",
+        ),
+        (
+            proxied("cache = { vary_ignore = [\"*\"] }"),
+            "4:26: route.x.cache.vary_ignore[0]: `Vary: *` cannot be ignored: it says that a response is good for one request only; name the fields that do not count",
+        ),
+        (
+            proxied("cache = { vary_ignore = [\"Accept-Encoding\"] }"),
+            "4:26: route.x.cache.vary_ignore[0]: `accept-encoding` cannot be ignored: clients would get what they cannot decode; leave it out; weir tells clients apart only by the codings that they take",
+        ),
+        (
+            proxied("cache = { max_variants = 1025 }"),
+            "4:26: route.x.cache.max_variants: expected a number from 1 to 1024, found `1025`",
+        ),
+        (
+            route("respond = {}\ncache = true"),
+            "4:1: route.x.cache: `cache` means nothing with `respond`; it keeps what upstreams answer; leave it out",
+        ),
+        (
+            route("redirect = { to = \"/y\" }\ncache = {}"),
+            "4:1: route.x.cache: `cache` means nothing with `redirect`; it keeps what upstreams answer; leave it out",
         ),
         // addresses
         (
@@ -919,7 +1154,6 @@ fn keys_of_later_versions_are_refused_by_name_unless_they_are_off() {
         ("", "include", "[\"x.toml\"]", Some("[]")),
         ("[process]\n", "state", "\"/x\"", Some("\"off\"")),
         ("[process]\n", "user", "\"weir\"", Some("\"off\"")),
-        ("", "cache", "{ max_size = \"1MiB\" }", Some("{}")),
         ("", "notify", "{ webhook = \"off\" }", Some("{}")),
         (
             "[defaults]\n",
@@ -940,14 +1174,6 @@ fn keys_of_later_versions_are_refused_by_name_unless_they_are_off() {
             "rate_limit",
             "{ rate = \"1/s\" }",
             Some("\"off\""),
-        ),
-        (in_route, "cache", "true", Some("false")),
-        (in_route, "cache", "{}", Some("{ enabled = false }")),
-        (
-            "[route.site]\nupstream = \"app\"\n[route.site.compress]\n",
-            "stored_level",
-            "{ br = 9 }",
-            None,
         ),
         (
             "[listen.web]\naddress = \":8080\"\n[listen.web.tls]\n",
@@ -1034,7 +1260,7 @@ adress = \":8080\"
 keepalive = 75
 [route.site]
 upstream = \"ap\"
-cache = true
+rate_limit = true
 max_body = 5s
 [upstream.app]
 servers = [\"10.0.0.7\", \"10.0.0.8:80\", 5]
@@ -1047,7 +1273,7 @@ servers = [\"10.0.0.9\"]
         "2:1: listen.web.adress: unknown key `adress`; did you mean `address`?",
         "3:13: listen.web.keepalive: expected a duration with a unit such as `\"5s\"`, found the number `75`; write `\"75s\"` for seconds or `\"75ms\"` for milliseconds",
         "5:12: route.site.upstream: there is no upstream `ap`; did you mean `app`?",
-        "6:1: route.site.cache: `cache` is not supported yet; leave it out",
+        "6:1: route.site.rate_limit: `rate_limit` is not supported yet; leave it out",
         "7:12: string values must be quoted, expected literal string; write `\"5s\"`",
         "9:12: upstream.app.servers[0]: `10.0.0.7` has no port; write `10.0.0.7:8080`",
         "9:39: upstream.app.servers[2]: expected an address such as `\"10.0.0.7:8080\"` or a table with one, found the number `5`",
@@ -1055,6 +1281,33 @@ servers = [\"10.0.0.9\"]
         "12:12: upstream.other.servers[0]: `10.0.0.9` has no port; write `10.0.0.9:8080`",
     ];
     assert_eq!(problems(text), expected);
+}
+
+/// The smallest store still takes what fits into it, and the default does not have to be lowered by hand.
+#[test]
+fn the_size_of_the_store_bounds_the_default_of_what_goes_into_it() {
+    let store = |keys: &str| valid(&with(&format!("[cache]\n{keys}"))).cache;
+    assert_eq!(store("max_size = \"auto\""), CacheStore::default());
+    let small = store("max_size = \"1MiB\"");
+    assert_eq!(small.max_object_size, ByteSize(1 << 20));
+    let exact = store("max_size = \"9MiB\"\nmax_object_size = \"9MiB\"");
+    assert_eq!(exact.max_object_size, ByteSize(9 << 20));
+    let unknown = store("max_object_size = \"1GiB\"");
+    assert_eq!(unknown.max_object_size, ByteSize(1 << 30));
+}
+
+/// Nothing is encoded anew where there is no cache, but whoever turns that off need not rewrite all else.
+#[test]
+fn a_stored_level_may_stand_where_there_is_no_cache() {
+    let text = format!("{MINIMAL}[route.site.compress]\nstored_level = {{ br = 5 }}\n");
+    let route = &valid(&text).routes[0];
+    assert_eq!(
+        (
+            &route.cache,
+            route.compress.as_ref().unwrap().stored_level.br
+        ),
+        (&None, 5)
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A value of the TOML tree with what is needed to complain about it: its place and its key path.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
 use toml::Spanned;
@@ -91,6 +91,7 @@ impl<'t> Value<'t> {
             entries,
             value: self.clone(),
             known: RefCell::default(),
+            elsewhere: Cell::default(),
         };
         let read = read(&table);
         table.refuse_unknown();
@@ -163,9 +164,16 @@ pub(super) struct Table<'t> {
     entries: &'t DeTable<'t>,
     pub(super) value: Value<'t>,
     known: RefCell<Vec<&'static str>>,
+    /// What a key is called elsewhere, and here.
+    elsewhere: Cell<&'static [(&'static str, &'static str)]>,
 }
 
 impl<'t> Table<'t> {
+    /// Whoever writes a key by the name that it has in other programs is told its name here.
+    pub(super) fn elsewhere(&self, names: &'static [(&'static str, &'static str)]) {
+        self.elsewhere.set(names);
+    }
+
     /// The value of `key`, if the file has it.
     pub(super) fn get(&self, key: &'static str) -> Option<Value<'t>> {
         self.known.borrow_mut().push(key);
@@ -239,14 +247,15 @@ impl<'t> Table<'t> {
                 if known.contains(&name.text) {
                     continue;
                 }
-                let near = name
-                    .problems
-                    .may_suggest()
-                    .then(|| did_you_mean(name.text, known.iter().copied()));
+                let mut elsewhere = self.elsewhere.get().iter();
+                let here = elsewhere.find(|(other, _)| *other == name.text);
+                let here = here.map(|(_, here)| format!("write `{here}`"));
+                let near = || did_you_mean(name.text, known.iter().copied());
+                let near = || name.problems.may_suggest().then(near).flatten();
                 name.problem(
                     "unknown-key",
                     format!("unknown key `{}`", plain(name.text)),
-                    near.flatten(),
+                    here.or_else(near),
                 );
             }
         }
@@ -259,18 +268,6 @@ pub(super) mod off {
 
     pub(in crate::config) fn word(value: &DeValue<'_>) -> bool {
         value.as_str() == Some("off")
-    }
-
-    pub(in crate::config) fn no(value: &DeValue<'_>) -> bool {
-        value.as_bool() == Some(false)
-    }
-
-    /// `false`, or the long form `{ enabled = false }`.
-    pub(in crate::config) fn disabled(value: &DeValue<'_>) -> bool {
-        let disabled = |table: &super::DeTable<'_>| {
-            table.len() == 1 && table.get("enabled").is_some_and(|v| no(v.get_ref()))
-        };
-        no(value) || value.as_table().is_some_and(disabled)
     }
 
     pub(in crate::config) fn empty_list(value: &DeValue<'_>) -> bool {

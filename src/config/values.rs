@@ -49,6 +49,24 @@ pub(super) fn integer<T: TryFrom<i64>>(value: &Value<'_>, range: RangeInclusive<
     converted
 }
 
+/// `true` for what is usual, `false` and `"off"` for nothing, or what `table` makes of a table.
+pub(super) fn switch<'t, T>(
+    value: &Value<'t>,
+    usual: T,
+    table: impl FnOnce(&Value<'t>, T) -> Option<Option<T>>,
+) -> Option<Option<T>> {
+    match value.inner {
+        DeValue::Boolean(true) => Some(Some(usual)),
+        DeValue::Boolean(false) => Some(None),
+        DeValue::String(text) if text == "off" => Some(None),
+        DeValue::Table(_) => table(value, usual),
+        _ => {
+            value.wrong_type("`true`, a table, or `\"off\"`");
+            None
+        }
+    }
+}
+
 /// `None` for the word "off", else what `read` makes of it.
 pub(super) fn or_off<'t, T>(
     value: &Value<'t>,

@@ -1,4 +1,4 @@
-//! The admin address: probes, metrics, status, reload, drain.
+//! The admin address: probes, metrics, status, reload, drain, purge.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router;
+use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path as Named, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -27,6 +29,7 @@ use tokio::time::timeout;
 use super::admin_access::Access;
 use super::core::{Control, chain, restart_message};
 use super::drain::{Drained, Unknown};
+use super::purge::Purge;
 use super::reload::Source;
 use super::sockets::BindError;
 use super::status::Status;
@@ -38,6 +41,9 @@ use crate::telemetry::metrics::CONTENT_TYPE;
 const MAX_CONNECTIONS: usize = 128;
 /// How long a client may take for a request head, and so be idle. Short: whoever sends nothing takes the place of a probe.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// What a request may say beside its head, and how long it may take for it.
+const MAX_BODY: usize = 64 << 10;
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How old a connection becomes before it is asked to end,
 const CONNECTION_AGE: Duration = Duration::from_secs(300);
 /// and how long it has for that: whoever takes no bytes must not keep its place for ever.
@@ -214,6 +220,7 @@ impl Admin {
             .route("/metrics", get(metrics))
             .route("/api/status", get(status))
             .route("/api/reload", post(reload))
+            .route("/api/cache/purge", post(purge))
             .route(
                 "/api/upstreams/{upstream}/servers/{server}/drain",
                 post(drain),
@@ -400,6 +407,7 @@ async fn index() -> &'static str {
         "weir ",
         env!("CARGO_PKG_VERSION"),
         "\n\nGET  /healthz\nGET  /readyz\nGET  /metrics\nGET  /api/status\nPOST /api/reload\n",
+        "POST /api/cache/purge\n",
         "POST /api/upstreams/UPSTREAM/servers/HOST:PORT/drain\n",
         "POST /api/upstreams/UPSTREAM/servers/HOST:PORT/ready\n"
     )
@@ -460,6 +468,35 @@ async fn reload(State(admin): State<Arc<Admin>>) -> Response {
         None => told(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the config could not be read; see the log",
+        ),
+    }
+}
+
+async fn purge(State(admin): State<Arc<Admin>>, body: Body) -> Response {
+    let body = match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            return told(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the body is larger than 64 KiB",
+            );
+        }
+        Ok(Err(_)) => return told(StatusCode::BAD_REQUEST, "the body broke off"),
+        Err(_) => return told(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
+    };
+    let purge = match Purge::of(&body) {
+        Ok(purge) => purge,
+        Err(error) => {
+            let body = json!({ "error": error.to_string() });
+            return (StatusCode::BAD_REQUEST, Json(body)).into_response();
+        }
+    };
+    // In a task of its own: whoever asked may go away in the middle of it.
+    match tokio::spawn(async move { admin.control.purge(purge).await }).await {
+        Ok(purged) => Json(json!({ "purged": purged })).into_response(),
+        Err(_) => told(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "not all could be purged; see the log",
         ),
     }
 }

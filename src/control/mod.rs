@@ -5,6 +5,7 @@ pub(crate) mod admin_access;
 pub(crate) mod core;
 mod drain;
 pub(crate) mod names;
+mod purge;
 pub(crate) mod reload;
 mod sockets;
 pub(crate) mod status;

@@ -1,11 +1,13 @@
 //! `/api/status`: what runs, as JSON. The names are a contract.
 
+use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
 use super::core::Control;
-use crate::telemetry::labels::ReloadResult;
+use crate::telemetry::cache::{Figures, Requests};
+use crate::telemetry::labels::{CacheResult, ReloadResult};
 use crate::units::ServerName;
 use crate::upstream::resolve::Resolution;
 
@@ -17,6 +19,7 @@ pub(crate) struct Status {
     config: ConfigStatus,
     listeners: Vec<Listener>,
     upstreams: Vec<Upstream>,
+    cache: Cache,
 }
 
 #[derive(Serialize)]
@@ -44,6 +47,20 @@ struct Listener {
     name: String,
     address: String,
     connections: i64,
+}
+
+/// The store that all routes share, and what it was good for; all zero where no route has a cache.
+#[derive(Serialize)]
+struct Cache {
+    entries: u64,
+    bytes: u64,
+    max_bytes: u64,
+    /// The share of requests that no server was asked for (`hit`, `stale`, `collapsed`) of all that were looked for in the
+    /// store; null while there was none.
+    hit_ratio: Option<f64>,
+    requests: BTreeMap<&'static str, u64>,
+    fills: u64,
+    evictions: u64,
 }
 
 #[derive(Serialize)]
@@ -131,6 +148,10 @@ impl Status {
                 .zip(&state.config.upstreams)
                 .map(|(upstream, config)| Upstream::of(control, upstream, config))
                 .collect(),
+            cache: Cache::of(
+                control.metrics.cache_figures(),
+                control.metrics.cache_requests(),
+            ),
         }
     }
 }
@@ -147,6 +168,29 @@ impl Listener {
                 connections,
             })
             .collect()
+    }
+}
+
+impl Cache {
+    fn of(figures: Figures, requests: Requests) -> Self {
+        let counted = || CacheResult::ALL.into_iter().zip(requests);
+        let sum = |counts: fn(CacheResult) -> bool| {
+            let counted = counted().filter(|(result, _)| counts(*result));
+            counted.map(|(_, count)| count).sum::<u64>()
+        };
+        let looked_for = sum(|result| result != CacheResult::Bypass);
+        let spared = sum(CacheResult::spared_a_server);
+        Self {
+            entries: figures.entries,
+            bytes: figures.bytes,
+            max_bytes: figures.max_bytes,
+            hit_ratio: (looked_for > 0).then(|| spared as f64 / looked_for as f64),
+            requests: counted()
+                .map(|(result, count)| (result.label(), count))
+                .collect(),
+            fills: figures.fills,
+            evictions: figures.evictions,
+        }
     }
 }
 
@@ -214,4 +258,32 @@ fn time(time: SystemTime) -> String {
     // Outside the years that can be written so, which no clock shows: the epoch.
     let shown = if time < UNIX_EPOCH { UNIX_EPOCH } else { time };
     humantime::format_rfc3339_seconds(shown).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache(requests: &[(CacheResult, u64)]) -> Cache {
+        let mut counts = Requests::default();
+        for (result, count) in requests {
+            counts[*result as usize] = *count;
+        }
+        Cache::of(Figures::default(), counts)
+    }
+
+    #[test]
+    fn the_hit_ratio_is_the_share_that_spared_a_server() {
+        let all = CacheResult::ALL.map(|result| (result, 1));
+        assert_eq!(cache(&all).hit_ratio, Some(3.0 / 5.0));
+        let hits = [(CacheResult::Hit, 3), (CacheResult::Miss, 1)];
+        assert_eq!(cache(&hits).hit_ratio, Some(0.75));
+        assert_eq!(cache(&hits).requests["miss"], 1);
+    }
+
+    #[test]
+    fn where_nothing_was_looked_for_there_is_no_ratio() {
+        assert_eq!(cache(&[]).hit_ratio, None);
+        assert_eq!(cache(&[(CacheResult::Bypass, 7)]).hit_ratio, None);
+    }
 }

@@ -1,8 +1,12 @@
 //! For `tests/fuzz/`.
 
-use bytes::Bytes;
-use http::HeaderMap;
+use std::ops::Range;
 
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::semantics::cache_control::{Directives, Scope};
+use crate::semantics::range::{self, Resolved};
 use crate::upstream::http1::head::{Asked, ResponseHead, write_field};
 use crate::upstream::http1::workspace::Workspace;
 use crate::upstream::http1::{Chunked, Decoded, Framing};
@@ -169,6 +173,79 @@ pub fn decode_body(body: BodyFraming, wire: &[u8], cuts: &[usize]) -> Body {
             return decoded;
         }
     }
+}
+
+/// What the lines of `Cache-Control` in a response say, as far as it decides on storing it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CacheControl {
+    /// Which of `no-store`, `no-cache`, `private`, `must-revalidate`, `proxy-revalidate` and `must-understand` it says, one bit
+    /// each. Without the fields that it names.
+    pub restrictions: u8,
+    pub public: bool,
+    pub names_fields: bool,
+    pub max_age: Option<u64>,
+    pub s_maxage: Option<u64>,
+}
+
+/// Reads lines of a field; `targeted` as those of `CDN-Cache-Control`. Lines that no message can have are left out.
+#[must_use]
+pub fn read_cache_control(lines: &[&[u8]], targeted: bool) -> CacheControl {
+    let name = if targeted {
+        HeaderName::from_static("cdn-cache-control")
+    } else {
+        header::CACHE_CONTROL
+    };
+    let directives = Directives::of_response(&map(&name, lines));
+    let (no_cache, private) = (&directives.no_cache, &directives.private);
+    let restrictions = [
+        directives.no_store,
+        *no_cache == Scope::All,
+        *private == Scope::All,
+        directives.must_revalidate,
+        directives.proxy_revalidate,
+        directives.must_understand,
+    ];
+    CacheControl {
+        restrictions: restrictions
+            .iter()
+            .fold(0, |bits, &says| bits << 1 | u8::from(says)),
+        public: directives.public,
+        names_fields: [no_cache, private]
+            .iter()
+            .any(|scope| matches!(scope, Scope::Fields(_))),
+        max_age: directives.max_age.map(|age| age.as_secs()),
+        s_maxage: directives.s_maxage.map(|age| age.as_secs()),
+    }
+}
+
+/// What a `Range` is of a representation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ranges {
+    Whole,
+    Unsatisfiable,
+    Parts(Vec<Range<u64>>),
+}
+
+/// Resolves the field of a request.
+#[must_use]
+pub fn resolve_range(field: &[u8], length: u64) -> Ranges {
+    let ranges = range::parse(&map(&header::RANGE, &[field]));
+    match ranges.map_or(Resolved::Whole, |ranges| ranges.resolve(length)) {
+        Resolved::Whole => Ranges::Whole,
+        Resolved::Unsatisfiable => Ranges::Unsatisfiable,
+        Resolved::Parts(parts) => Ranges::Parts(parts.into_vec()),
+    }
+}
+
+fn map(name: &HeaderName, lines: &[&[u8]]) -> HeaderMap {
+    let values = lines
+        .iter()
+        .filter_map(|line| HeaderValue::from_bytes(line).ok());
+    let mut map = HeaderMap::new();
+    for value in values {
+        map.append(name, value);
+    }
+    map
 }
 
 impl From<ResponseHead> for Head {

@@ -3,8 +3,10 @@
 
 mod fuzzed;
 mod servers;
+mod store;
 mod timed;
 
 pub use fuzzed::*;
 pub use servers::Servers;
+pub use store::Store;
 pub use timed::*;

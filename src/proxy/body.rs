@@ -1,6 +1,7 @@
 //! The one response body. It owns what must last as long as its bytes: the record, the server's connection, the count of
 //! requests in flight. Dropping it, at its end or before, settles them all.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,10 +13,12 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::encoded::{EncodedBody, Encoding};
+use super::decoded::DecodedBody;
+use super::encoded::{EncodedBody, Encoding, Source};
 use super::flight::Flight;
 use super::local::LocalServer;
 use super::record::{End, Record};
+use super::shared::SharedBody;
 use super::stream_clock;
 use crate::config::Compress;
 use crate::deadline::{Deadline, Ticks};
@@ -35,14 +38,22 @@ const READ_AHEAD: usize = 4 * 1024;
 pub(crate) struct Body {
     kind: Kind,
     record: Option<Box<Record>>,
+    /// Whether it has the coding already that it is sent in.
+    is_settled: bool,
 }
 
 enum Kind {
     Empty,
     /// All of it, in memory.
     Whole(Bytes),
+    /// All of it, in memory, in several pieces.
+    Pieces(VecDeque<Bytes>),
     /// On its way from a server.
     Upstream(Box<UpstreamBody>),
+    /// On its way from a server, for all who asked for it.
+    Shared(Box<SharedBody>),
+    /// All of it, in memory and encoded, to be decoded.
+    Decoded(Box<DecodedBody>),
     /// The same or bytes in memory, encoded or about to be.
     Encoded(Box<EncodedBody>),
 }
@@ -65,11 +76,36 @@ impl Body {
         Self::new(Kind::Upstream(body), record)
     }
 
+    /// Bytes in memory, one piece after the other.
+    pub(crate) fn pieces(pieces: Vec<Bytes>, record: Box<Record>) -> Self {
+        let mut pieces = VecDeque::from(pieces);
+        pieces.retain(|piece| !piece.is_empty());
+        Self::new(
+            if pieces.is_empty() {
+                Kind::Empty
+            } else {
+                Kind::Pieces(pieces)
+            },
+            record,
+        )
+    }
+
+    /// A whole encoded body in memory.
+    pub(super) fn decoded(body: Box<DecodedBody>, record: Box<Record>) -> Self {
+        Self::new(Kind::Decoded(body), record)
+    }
+
+    /// Bytes that a server is still sending to all who asked for them.
+    pub(crate) fn shared(body: Box<SharedBody>, record: Box<Record>) -> Self {
+        Self::new(Kind::Shared(body), record)
+    }
+
     /// Of a response whose exchange goes on elsewhere: a 101.
     pub(crate) fn none() -> Self {
         Self {
             kind: Kind::Empty,
             record: None,
+            is_settled: true,
         }
     }
 
@@ -80,7 +116,17 @@ impl Body {
         Self {
             kind,
             record: Some(record),
+            is_settled: false,
         }
+    }
+
+    /// It is sent as it is now, in that coding if it has one of weir's.
+    pub(super) fn settled(mut self, coding: Option<Coding>) -> Self {
+        self.is_settled = true;
+        if let (Some(record), Some(coding)) = (&mut self.record, coding) {
+            record.coding = Some(coding);
+        }
+        self
     }
 
     /// What is known of its exchange.
@@ -88,9 +134,9 @@ impl Body {
         self.record.as_deref()
     }
 
-    /// How its route encodes, if it does.
+    /// How its route encodes, if it does and that is still to be done.
     pub(super) fn compress(&self) -> Option<&Compress> {
-        let record = self.record()?;
+        let record = self.record().filter(|_| !self.is_settled)?;
         let route = record.local.state.routes.get(record.route?)?;
         route.compress.as_ref()
     }
@@ -104,7 +150,12 @@ impl Body {
     pub(super) fn bytes(&self) -> Option<&Bytes> {
         match &self.kind {
             Kind::Whole(bytes) => Some(bytes),
-            Kind::Empty | Kind::Upstream(_) | Kind::Encoded(_) => None,
+            Kind::Empty
+            | Kind::Pieces(_)
+            | Kind::Upstream(_)
+            | Kind::Shared(_)
+            | Kind::Decoded(_)
+            | Kind::Encoded(_) => None,
         }
     }
 
@@ -119,8 +170,15 @@ impl Body {
         let mut body = match std::mem::replace(&mut self.kind, Kind::Empty) {
             Kind::Empty => Box::new(EncodedBody::of_bytes(Bytes::new())),
             Kind::Whole(bytes) => Box::new(EncodedBody::of_bytes(bytes)),
-            Kind::Upstream(upstream) => Box::new(EncodedBody::of_upstream(upstream)),
+            Kind::Upstream(body) => Box::new(EncodedBody::of(Source::Upstream(body))),
+            Kind::Shared(body) => Box::new(EncodedBody::of(Source::Shared(body))),
             Kind::Encoded(body) => body,
+            Kind::Pieces(pieces) => Box::new(EncodedBody::of(Source::Pieces(pieces))),
+            // It was decoded for a client that takes no coding of weir's.
+            kind @ Kind::Decoded(_) => {
+                self.kind = kind;
+                return;
+            }
         };
         body.encode(encoding);
         self.kind = Kind::Encoded(body);
@@ -136,7 +194,8 @@ impl Body {
     /// Waits for `enough` bytes, but not for long; whether it is over with less than that.
     pub(super) async fn is_less_than(&mut self, enough: usize) -> bool {
         let mut body = match std::mem::replace(&mut self.kind, Kind::Empty) {
-            Kind::Upstream(upstream) => Box::new(EncodedBody::of_upstream(upstream)),
+            Kind::Upstream(body) => Box::new(EncodedBody::of(Source::Upstream(body))),
+            Kind::Shared(body) => Box::new(EncodedBody::of(Source::Shared(body))),
             kind => {
                 self.kind = kind;
                 return self.bytes().is_none_or(|bytes| bytes.len() < enough);
@@ -207,6 +266,45 @@ impl http_body::Body for Body {
                 this.ended(End::Complete);
                 Some(Ok(Frame::data(bytes)))
             }
+            Kind::Pieces(pieces) => {
+                let piece = pieces.pop_front();
+                let over = pieces.is_empty();
+                this.count(piece.as_ref().map_or(0, Bytes::len));
+                if over {
+                    this.ended(End::Complete);
+                }
+                piece.map(|piece| Ok(Frame::data(piece)))
+            }
+            Kind::Decoded(body) => {
+                let frame = ready!(body.poll_next(context));
+                match &frame {
+                    Some(Ok(frame)) => this.count(frame.data_ref().map_or(0, Bytes::len)),
+                    Some(Err(error)) => {
+                        this.ended(end_of(error));
+                        this.truncated(true);
+                    }
+                    None => this.ended(End::Complete),
+                }
+                frame
+            }
+            Kind::Shared(body) => {
+                let frame = ready!(body.poll_next(context));
+                let (over, until_close) = (body.is_over(), body.remaining().is_none());
+                match &frame {
+                    Some(Ok(frame)) => {
+                        this.count(frame.data_ref().map_or(0, Bytes::len));
+                        if over {
+                            this.ended(End::Complete);
+                        }
+                    }
+                    Some(Err(error)) => {
+                        this.ended(end_of(error));
+                        this.truncated(until_close);
+                    }
+                    None => this.ended(End::Complete),
+                }
+                frame
+            }
             Kind::Upstream(body) => {
                 let frame = ready!(body.poll_next(context, None));
                 if let Some(record) = &mut this.record {
@@ -257,6 +355,9 @@ impl http_body::Body for Body {
         match &self.kind {
             Kind::Empty => true,
             Kind::Whole(_) => false,
+            Kind::Pieces(pieces) => pieces.is_empty(),
+            Kind::Shared(body) => body.is_over(),
+            Kind::Decoded(body) => body.is_over(),
             Kind::Upstream(body) => body.is_over(),
             Kind::Encoded(body) => body.is_over(),
         }
@@ -266,18 +367,24 @@ impl http_body::Body for Body {
         match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Pieces(pieces) => {
+                SizeHint::with_exact(pieces.iter().map(|piece| piece.len() as u64).sum())
+            }
+            Kind::Shared(body) => body
+                .remaining()
+                .map_or_else(SizeHint::default, SizeHint::with_exact),
             Kind::Upstream(body) => body
                 .framing
                 .remaining()
                 .map_or_else(SizeHint::default, SizeHint::with_exact),
-            Kind::Encoded(_) => SizeHint::default(),
+            Kind::Decoded(_) | Kind::Encoded(_) => SizeHint::default(),
         }
     }
 }
 
 fn end_of(error: &BodyError) -> End {
     match error {
-        BodyError::Framing(_) | BodyError::Connection(_) => End::ServerBroke,
+        BodyError::Framing(_) | BodyError::Connection(_) | BodyError::Fetch => End::ServerBroke,
         BodyError::Stalled => End::ServerStalled,
         BodyError::RouteTimeout => End::RouteTimeout,
         BodyError::Upload(_) => End::RequestBroke,
@@ -444,7 +551,9 @@ impl UpstreamBody {
                 BodyError::Stalled => (Outcome::Timeout, Some(Cause::TimedOut)),
                 // The client may have been the slow one.
                 BodyError::RouteTimeout => (Outcome::Timeout, None),
-                BodyError::Upload(_) | BodyError::Encoding(_) => (Outcome::Canceled, None),
+                BodyError::Upload(_) | BodyError::Encoding(_) | BodyError::Fetch => {
+                    (Outcome::Canceled, None)
+                }
             };
             flight.failed(outcome, cause);
         }

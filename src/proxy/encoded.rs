@@ -4,6 +4,7 @@
 //! that, so no more than one piece of plain bytes is held. Between two slices the worker turns to others. Whatever the
 //! encoder holds is sent at the latest [`FLUSH_AFTER`] after a pause.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -15,7 +16,9 @@ use http_body::Frame;
 use tokio::time::{Instant, Sleep};
 
 use super::body::UpstreamBody;
-use crate::compress::{Encoder, SLICE};
+use super::client::Client;
+use super::shared::SharedBody;
+use crate::compress::{Encoder, EncoderPermit, SLICE};
 use crate::semantics::coding;
 use crate::telemetry::worker::CompressShard;
 use crate::upstream::http1::exchange::BodyError;
@@ -33,10 +36,53 @@ pub(super) struct EncodedBody {
     plain: Bytes,
     /// What comes after them, as far as that is known.
     then: Option<Then>,
-    upstream: Option<Box<UpstreamBody>>,
+    source: Option<Source>,
     /// A slice has been encoded since others had their turn.
     has_worked: bool,
     timer: Timer,
+}
+
+/// Where plain bytes come from.
+pub(super) enum Source {
+    Upstream(Box<UpstreamBody>),
+    Shared(Box<SharedBody>),
+    /// In memory.
+    Pieces(VecDeque<Bytes>),
+}
+
+impl Source {
+    fn poll_next(&mut self, context: &mut Context<'_>, ahead: Option<usize>) -> Poll<Next> {
+        match self {
+            Self::Upstream(body) => body.poll_next(context, ahead),
+            Self::Shared(body) => body.poll_next(context),
+            Self::Pieces(pieces) => Poll::Ready(pieces.pop_front().map(|it| Ok(Frame::data(it)))),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Upstream(body) => body.is_over(),
+            Self::Shared(body) => body.is_over(),
+            Self::Pieces(pieces) => pieces.is_empty(),
+        }
+    }
+
+    /// Who waits for more of it, where it may break off.
+    fn client(&self) -> Option<&Client> {
+        match self {
+            Self::Upstream(body) => Some(&body.record_client),
+            Self::Shared(body) => Some(&body.client),
+            Self::Pieces(_) => None,
+        }
+    }
+
+    fn uploaded(&self) -> u64 {
+        match self {
+            Self::Upstream(body) => body.uploaded(),
+            // Only requests without a body are answered by what others get too.
+            Self::Shared(_) | Self::Pieces(_) => 0,
+        }
+    }
 }
 
 /// An encoder at work.
@@ -45,6 +91,7 @@ pub(super) struct Encoding {
     /// Each piece is sent as soon as it is there.
     pub(super) prompt: bool,
     pub(super) shard: Arc<CompressShard>,
+    pub(super) _permit: EncoderPermit,
 }
 
 /// How a body ends.
@@ -61,16 +108,16 @@ impl EncodedBody {
             encoding: None,
             plain,
             then: Some(Then::End(None)),
-            upstream: None,
+            source: None,
             has_worked: false,
             timer: Timer::default(),
         }
     }
 
-    pub(super) fn of_upstream(upstream: Box<UpstreamBody>) -> Self {
+    pub(super) fn of(source: Source) -> Self {
         Self {
             then: None,
-            upstream: Some(upstream),
+            source: Some(source),
             ..Self::of_bytes(Bytes::new())
         }
     }
@@ -85,7 +132,7 @@ impl EncodedBody {
     pub(super) async fn is_less_than(&mut self, enough: usize) -> bool {
         std::future::poll_fn(|context| {
             while self.then.is_none() && self.plain.len() < enough {
-                match self.poll_upstream(context, Some(enough - self.plain.len())) {
+                match self.poll_source(context, Some(enough - self.plain.len())) {
                     Poll::Ready(()) => {}
                     Poll::Pending => {
                         ready!(self.timer.poll(context));
@@ -111,7 +158,7 @@ impl EncodedBody {
 
     /// Bytes of the request that have been passed on.
     pub(super) fn uploaded(&self) -> Option<u64> {
-        self.upstream.as_ref().map(|upstream| upstream.uploaded())
+        self.source.as_ref().map(Source::uploaded)
     }
 
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Next> {
@@ -132,7 +179,7 @@ impl EncodedBody {
                 if let Some(end) = ready!(self.poll_end(context)) {
                     return Poll::Ready(end);
                 }
-            } else if self.poll_upstream(context, None).is_pending() {
+            } else if self.poll_source(context, None).is_pending() {
                 ready!(self.poll_pause(context))?;
             }
         }
@@ -182,18 +229,18 @@ impl EncodedBody {
     }
 
     /// Takes the next piece from the server, before the head is sent only `ahead` bytes.
-    fn poll_upstream(&mut self, context: &mut Context<'_>, ahead: Option<usize>) -> Poll<()> {
-        let Some(upstream) = &mut self.upstream else {
+    fn poll_source(&mut self, context: &mut Context<'_>, ahead: Option<usize>) -> Poll<()> {
+        let Some(source) = &mut self.source else {
             self.then = Some(Then::End(None));
             return Poll::Ready(());
         };
-        match ready!(upstream.poll_next(context, ahead)) {
+        match ready!(source.poll_next(context, ahead)) {
             None => self.then = Some(Then::End(None)),
             Some(Err(error)) => self.then = Some(Then::Broken(error)),
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
                     self.plain = joined(std::mem::take(&mut self.plain), data);
-                    if upstream.is_over() {
+                    if source.is_over() {
                         self.then = Some(Then::End(None));
                     }
                 }
@@ -235,10 +282,7 @@ impl EncodedBody {
             }
             (Some(Then::Broken(error)), None) => {
                 // It would take the place of what waits to be written.
-                let client = self
-                    .upstream
-                    .as_ref()
-                    .map(|upstream| &upstream.record_client);
+                let client = self.source.as_ref().and_then(Source::client);
                 if client.is_some_and(|client| client.poll_flushed(context).is_pending()) {
                     self.then = Some(Then::Broken(error));
                     return Poll::Pending;
@@ -256,7 +300,7 @@ impl EncodedBody {
 
 /// Has the task polled again when others had their turn, those included whose sockets have become ready since: by its
 /// waker it would come back 61 times before the runtime looks at any socket, which is 30 ms of encoding.
-fn come_back(context: &mut Context<'_>) {
+pub(super) fn come_back(context: &mut Context<'_>) {
     let _ = std::pin::pin!(tokio::task::yield_now()).poll(context);
 }
 

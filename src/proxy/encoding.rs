@@ -9,13 +9,17 @@ use http::response::Parts;
 use super::body::Body;
 use super::encoded::Encoding;
 use super::record::Record;
-use crate::compress::{self, Encoder, Plan, SLICE};
+use crate::compress::{self, Encoder, EncoderMemory, Plan, SLICE};
 use crate::config::Compress;
 use crate::semantics::coding::{self, Coding};
 use crate::state::Listener;
 
-/// Encodes a response of a route that is to.
-pub(super) async fn encode(response: Response<Body>, listener: &Listener) -> Response<Body> {
+/// Encodes a response of a route that is to, if there is memory for that.
+pub(super) async fn encode(
+    response: Response<Body>,
+    listener: &Listener,
+    memory: &EncoderMemory,
+) -> Response<Body> {
     let (mut parts, mut body) = response.into_parts();
     let Some((record, compress)) = body.record().zip(body.compress()) else {
         return Response::from_parts(parts, body);
@@ -26,18 +30,24 @@ pub(super) async fn encode(response: Response<Body>, listener: &Listener) -> Res
             coding,
             length,
             prompt,
-        } => begin(&mut parts, &mut body, coding, length, prompt),
+        } => begin(&mut parts, &mut body, coding, (length, prompt), memory),
         Plan::IfEnough(coding) => {
             let enough = compress.min_size.as_usize();
             if !body.is_less_than(enough).await {
-                begin(&mut parts, &mut body, coding, None, false);
+                begin(&mut parts, &mut body, coding, (None, false), memory);
             }
         }
     }
     Response::from_parts(parts, body)
 }
 
-fn plan(record: &Record, compress: &Compress, listener: &Listener, parts: &mut Parts) -> Plan {
+/// What is to be done with a response.
+pub(super) fn plan(
+    record: &Record,
+    compress: &Compress,
+    listener: &Listener,
+    parts: &mut Parts,
+) -> Plan {
     let request = compress::Request {
         method: &record.request.method,
         version: record.request.version,
@@ -47,7 +57,13 @@ fn plan(record: &Record, compress: &Compress, listener: &Listener, parts: &mut P
     compress::plan(compress, request, parts.status, &mut parts.headers)
 }
 
-fn begin(parts: &mut Parts, body: &mut Body, coding: Coding, length: Option<u64>, prompt: bool) {
+fn begin(
+    parts: &mut Parts,
+    body: &mut Body,
+    coding: Coding,
+    (length, prompt): (Option<u64>, bool),
+    memory: &EncoderMemory,
+) {
     let Some((compress, shard)) = body.compress().zip(body.compress_shard()) else {
         return;
     };
@@ -69,6 +85,10 @@ fn begin(parts: &mut Parts, body: &mut Body, coding: Coding, length: Option<u64>
         return;
     }
     // Without memory for it, there is no coding.
+    let Some(permit) = memory.take(coding, level) else {
+        shard.skipped.add(1);
+        return;
+    };
     if let Ok(encoder) = Encoder::new(coding, level, length) {
         coding::describe_encoded(&mut parts.headers, coding);
         shard.response(coding);
@@ -76,6 +96,7 @@ fn begin(parts: &mut Parts, body: &mut Body, coding: Coding, length: Option<u64>
             encoder,
             prompt,
             shard,
+            _permit: permit,
         };
         body.encode(encoding, coding);
     }

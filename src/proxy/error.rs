@@ -37,6 +37,14 @@ pub(crate) enum ProxyError {
     QueueTimeout { upstream: UpstreamName },
     #[error("no server of upstream `{upstream}` had room within the time that the route allows")]
     RouteTimeout { upstream: UpstreamName },
+    #[error(
+        "nothing is stored that answers the request, and it asks for no more (`only-if-cached`)"
+    )]
+    NotStored,
+    #[error("the fetch that the request waited for took too long")]
+    FetchTimedOut,
+    #[error("the fetch that the request waited for was given up")]
+    FetchEnded,
     /// Before a server was chosen.
     #[error("the body of the request could not be read")]
     Body { source: ExchangeError },
@@ -112,6 +120,9 @@ impl ProxyError {
             Self::QueueFull { .. } => crowded(RefusedReason::QueueFull),
             Self::Shed { .. } => crowded(RefusedReason::Shed),
             Self::QueueTimeout { .. } => crowded(RefusedReason::QueueTimeout),
+            Self::NotStored => failed(StatusCode::GATEWAY_TIMEOUT, "proxy_internal_response"),
+            Self::FetchTimedOut => failed(StatusCode::GATEWAY_TIMEOUT, "http_response_timeout"),
+            Self::FetchEnded => failed(StatusCode::BAD_GATEWAY, "proxy_internal_error"),
             Self::RouteTimeout { .. } => exchange(&ExchangeError::RouteTimeout),
             Self::Body { source } => exchange(source),
             Self::ConnectFailed { source, .. } => match source {

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Buf;
 use http::request::Parts;
-use http::{Method, Response, Version, header};
+use http::{Method, Version, header};
 use hyper::body::{Body as _, Incoming};
 
 use super::Proxy;
-use super::body::{Body, UpstreamBody, settle};
+use super::answer::{Answer, Answered, Content};
+use super::body::{UpstreamBody, settle};
 use super::choose::Chosen;
 use super::error::ProxyError;
 use super::flight::Flight;
@@ -50,6 +51,8 @@ pub(super) struct Forward<'r> {
     pub(super) route: &'r Route,
     pub(super) upstream: &'r LocalUpstream,
     pub(super) target: &'r Target<'r>,
+    /// Whether somebody looks at the answer before it becomes a response.
+    pub(super) is_looked_at: bool,
 }
 
 impl Forward<'_> {
@@ -57,13 +60,14 @@ impl Forward<'_> {
     pub(super) async fn run(
         self,
         mut record: Box<Record>,
-        body: Incoming,
-    ) -> Result<Response<Body>, Failed> {
+        body: Option<Incoming>,
+    ) -> Result<Answer, Failed> {
         let request = Rc::clone(&record.request);
         let may_repeat = self.upstream.upstream.replayable.contains(&request.method);
-        let kept = (may_repeat && !body.is_end_stream()).then(Kept::default);
+        let body = body.filter(|body| !body.is_end_stream());
+        let kept = (may_repeat && body.is_some()).then(Kept::default);
         let is_light = may_repeat && kept.is_none();
-        let mut upload = self.upload(body, kept.clone());
+        let mut upload = body.map(|body| Upload::new(body, self.upload_limits(), kept.clone()));
         let route_deadline = self.route.timeout.map(|timeout| {
             let deadline = self.proxy.deadlines.deadline();
             deadline.arm(timeout);
@@ -138,7 +142,7 @@ impl Forward<'_> {
                         }
                     };
                     let Some(again) = again else {
-                        return Ok(self.respond(
+                        return Ok(self.answer(
                             record,
                             connection,
                             received,
@@ -405,13 +409,6 @@ impl Forward<'_> {
         flight.completed();
     }
 
-    fn upload(&self, body: Incoming, kept: Option<Kept>) -> Option<Upload<Incoming>> {
-        if body.is_end_stream() {
-            return None;
-        }
-        Some(Upload::new(body, self.upload_limits(), kept))
-    }
-
     fn upload_limits(&self) -> UploadLimits {
         UploadLimits {
             max: self.route.max_body,
@@ -542,7 +539,7 @@ impl Forward<'_> {
         (asked && !has_token(protocol, "h2c")).then_some(protocol)
     }
 
-    fn respond(
+    fn answer(
         &self,
         mut record: Box<Record>,
         mut connection: Box<Connection>,
@@ -550,32 +547,32 @@ impl Forward<'_> {
         upload: Option<Upload<Incoming>>,
         route_deadline: Option<Deadline>,
         mut flight: Flight,
-    ) -> Response<Body> {
+    ) -> Answer {
         let whole = whole(&connection, &received);
         let mut head = received.head;
-        if let Some(cookie) = self.set_cookie(&record) {
-            head.headers.append(header::SET_COOKIE, cookie);
-        }
+        let cookie = self.set_cookie(&record);
         if record.client.http2.get() {
             // A stream that is not taken keeps what it has.
             connection.unshare();
         }
         connection.idle_limit = head.idle_seconds.map(crate::upstream::pool::idle_limit);
-        record.status = Some(head.status);
         let upstream = &self.upstream.upstream;
         if let Some(protocol) = head.upgrade {
             flight.completed();
+            head.headers
+                .extend(cookie.map(|cookie| (header::SET_COOKIE, cookie)));
+            record.status = Some(head.status);
             let client = Rc::clone(&record.client);
             let id = record.id.to_value();
             let tunnel = Tunnel::new(connection, record, flight, upstream.stream_timeout);
             client.switch_to(Box::new(tunnel));
-            return respond::switching(head.headers, protocol, id, self.listener, self.route);
+            let response =
+                respond::switching(head.headers, protocol, id, self.listener, self.route);
+            return Answer::Response(response);
         }
         let stream = head.event_stream;
-        let (status, headers) = (head.status, head.headers);
-        let parts = respond::parts(status, headers, &record, self.listener, self.route);
         // The usual small response came with its head: the connection is free before the client gets a byte.
-        if let (Some(length), None) = (whole, &upload) {
+        let content = if let (Some(length), None) = (whole, &upload) {
             let bytes = connection.unread.split_to(length);
             flight.completed();
             settle(
@@ -585,26 +582,38 @@ impl Forward<'_> {
                 flight.server(),
                 self.proxy,
             );
-            return Response::from_parts(parts, Body::whole(bytes, record));
-        }
-        let body = UpstreamBody {
-            framing: head.framing,
-            keep_alive: head.keep_alive,
-            uploaded: connection.uploaded,
-            upload,
-            end: None,
-            stall: if stream {
-                upstream.stream_timeout
-            } else {
-                upstream.stall_timeout
-            },
-            route_deadline: route_deadline.filter(|_| !stream),
-            flight: Some(flight),
-            record_client: Rc::clone(&record.client),
-            proxy: Rc::clone(self.proxy),
-            connection: Some(connection),
+            Content::Whole(bytes)
+        } else {
+            Content::Upstream(Box::new(UpstreamBody {
+                framing: head.framing,
+                keep_alive: head.keep_alive,
+                uploaded: connection.uploaded,
+                upload,
+                end: None,
+                stall: if stream {
+                    upstream.stream_timeout
+                } else {
+                    upstream.stall_timeout
+                },
+                route_deadline: route_deadline.filter(|_| !stream),
+                flight: Some(flight),
+                record_client: Rc::clone(&record.client),
+                proxy: Rc::clone(self.proxy),
+                connection: Some(connection),
+            }))
         };
-        Response::from_parts(parts, Body::upstream(Box::new(body), record))
+        let answered = Answered {
+            record,
+            status: head.status,
+            headers: head.headers,
+            content,
+            cookie,
+        };
+        if self.is_looked_at {
+            Answer::Answered(Box::new(answered))
+        } else {
+            Answer::Response(answered.respond(self.listener, self.route))
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::config::{Balance, Concurrency, OnAllDown, Retry};
 use crate::deadline::Ticks;
 use crate::state::{Action, NO_ROUTE, State, Upstream};
 use crate::telemetry::worker::{
-    CompressShard, ListenShard, RouteShard, ServerShard, UpstreamShard, WorkerMetrics,
+    CacheShard, CompressShard, ListenShard, RouteShard, ServerShard, UpstreamShard, WorkerMetrics,
 };
 use crate::units::{RouteName, ServerAddr, Share, UpstreamName};
 use crate::upstream::group::Serving;
@@ -23,6 +23,8 @@ use crate::upstream::tls::ServerTls;
 pub(crate) struct Local {
     pub(crate) state: Arc<State>,
     pub(crate) upstreams: Vec<LocalUpstream>,
+    /// By number of the route; `None` where it has no cache.
+    caches: Vec<Option<Arc<CacheShard>>>,
     /// By number of the route; `None` where it encodes nothing.
     compressions: Vec<Option<Arc<CompressShard>>>,
     listeners: Vec<Option<LocalListener>>,
@@ -142,12 +144,17 @@ impl Local {
                 routes: state.routes.iter().map(|_| OnceCell::new()).collect(),
             })
         });
+        let caches = state.routes.iter().map(|route| {
+            let caches = route.cache.is_some();
+            caches.then(|| metrics.cache(&route.name))
+        });
         let compressions = state.routes.iter().map(|route| {
             let compresses = route.compress.is_some();
             compresses.then(|| metrics.compress(&route.name))
         });
         Self {
             listeners: listeners.collect(),
+            caches: caches.collect(),
             compressions: compressions.collect(),
             upstreams,
             state,
@@ -158,6 +165,11 @@ impl Local {
     /// The counters of a listener; `None` if it is not part of this state.
     pub(crate) fn listen_shard(&self, listener: usize) -> Option<&Arc<ListenShard>> {
         Some(&self.listeners.get(listener)?.as_ref()?.shard)
+    }
+
+    /// The counters of what a route's cache does.
+    pub(super) fn cache_shard(&self, route: usize) -> Option<&Arc<CacheShard>> {
+        self.caches.get(route)?.as_ref()
     }
 
     /// The counters of what a route encodes.
@@ -281,6 +293,12 @@ impl LocalUpstream {
     pub(super) fn pardon_untried(&self, now: u64) {
         let servers = self.upstream.servers.iter().map(|member| &member.server);
         self.upstream.group.pardon_untried(servers, now);
+    }
+
+    /// Whether it is known that no server would answer now.
+    pub(super) fn is_down(&self) -> bool {
+        let (primaries, backups) = self.primaries_and_backups();
+        !accepts(primaries) && !accepts(backups)
     }
 
     /// Whether the retry budget allows one more attempt; takes it out if so.

@@ -1,18 +1,30 @@
 //! The journey of a request: target -> route -> upstream -> response -> record. The only place where the capabilities meet.
 
+mod answer;
+mod asked;
+mod asks;
 pub(crate) mod body;
+mod cache_status;
+mod cached;
 mod choose;
 pub(crate) mod client;
+mod compress_once;
+mod decoded;
 mod encoded;
 mod encoding;
 pub(crate) mod error;
+mod fill;
 mod flight;
 mod forward;
+mod invalidate;
 pub(crate) mod local;
 pub(crate) mod record;
+mod reply;
 pub(crate) mod request_head;
 pub(crate) mod respond;
 mod retries;
+mod search;
+mod shared;
 pub(crate) mod stream_clock;
 pub(crate) mod target;
 pub(crate) mod tunnel;
@@ -27,13 +39,17 @@ use http::request::Parts;
 use http::{HeaderName, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 
+use self::asked::asked;
 use self::body::Body;
+use self::cached::Cached;
 use self::client::Client;
 use self::error::ProxyError;
 use self::forward::{Failed, Forward};
 use self::local::Local;
 use self::record::{Id, Record};
 use self::target::Target;
+use crate::cache::Purge;
+use crate::compress::EncoderMemory;
 use crate::deadline::Deadlines;
 use crate::route::Wanted;
 use crate::semantics::forwarded;
@@ -59,7 +75,10 @@ pub(crate) struct Proxy {
     pub(crate) access: AccessSink,
     pub(crate) workspace: Workspace,
     pub(crate) head: RefCell<Vec<u8>>,
+    /// The key of what a request asks for.
+    key: RefCell<Vec<u8>>,
     pub(super) ids: RequestIds,
+    encoder_memory: EncoderMemory,
     seed: Cell<u64>,
 }
 
@@ -83,7 +102,9 @@ impl Proxy {
             access,
             workspace: Workspace::new(),
             head: RefCell::new(Vec::with_capacity(4096)),
+            key: RefCell::default(),
             ids: RequestIds::random(),
+            encoder_memory: EncoderMemory::default(),
             seed: Cell::new(seed | 1),
         })
     }
@@ -171,7 +192,7 @@ impl Proxy {
         };
         let mut response = match self.answer(&local, listener, record, body).await {
             Ok(response) if response.body().compress().is_some() => {
-                Box::pin(encoding::encode(response, listener)).await
+                Box::pin(encoding::encode(response, listener, &self.encoder_memory)).await
             }
             Ok(response) => response,
             Err((record, error)) => {
@@ -272,15 +293,40 @@ impl Proxy {
         let Some(upstream) = upstream else {
             return Err((record, ProxyError::NoRoute));
         };
-        Forward {
+        if let (Some(rules), Some(caching)) = (&route.cache, &local.state.caching) {
+            let cached = Cached {
+                proxy: self,
+                local,
+                listener,
+                route,
+                upstream,
+                target: &target,
+                rules,
+                caching,
+            };
+            return cached.answer(record, body).await;
+        }
+        let forward = Forward {
             proxy: self,
             listener,
             route,
             upstream,
             target: &target,
+            is_looked_at: false,
+        };
+        let answer = forward.run(record, Some(body)).await?;
+        let response = answer.respond(listener, route);
+        if let Some(caching) = &local.state.caching
+            && invalidate::may_have(&request.method, response.status())
+            && let Some(record) = response.body().record()
+        {
+            // Another route may have stored what this one has changed.
+            let keys = asked(record, listener, &target, |asked| {
+                invalidate::keys(asked, response.headers(), &local.state.key_rules)
+            });
+            Box::pin(caching.purge(&Purge::Keys(keys), false)).await;
         }
-        .run(record, body)
-        .await
+        Ok(response)
     }
 
     /// Who asks, and the name of the request: both by the word of a trusted proxy only.

@@ -17,7 +17,7 @@ use crate::semantics::coding::Coding;
 use crate::semantics::forwarded;
 use crate::state::Listener;
 use crate::telemetry::access_log::Line;
-use crate::telemetry::labels::RefusedReason;
+use crate::telemetry::labels::{CacheResult, RefusedReason};
 use crate::telemetry::request_id::RequestId;
 
 /// One exchange.
@@ -48,10 +48,15 @@ pub(crate) struct Record {
     pub(crate) bytes_out: u64,
     /// The content coding that weir gives the response.
     pub(crate) coding: Option<Coding>,
+    /// What the cache made of it; `None` on a route without one.
+    pub(crate) cache: Option<CacheResult>,
+    /// Of a fetch for the store: no client's, and so neither counted nor logged.
+    is_fetch: bool,
     pub(crate) end: End,
 }
 
 /// The name of a request, in its fields and in the access log.
+#[derive(Clone)]
 pub(crate) enum Id {
     Own(RequestId),
     /// By the word of a trusted proxy.
@@ -125,9 +130,31 @@ impl Record {
         request: Rc<Parts>,
     ) -> Box<Self> {
         client.begin();
+        let id = Id::Own(proxy.ids.next());
+        Self::new(proxy, client, local, request, (id, client.peer.ip()))
+    }
+
+    /// A request of weir's own, made because of that of `cause` and in its place.
+    pub(super) fn of_fetch(cause: &Self, request: Rc<Parts>) -> Box<Self> {
+        let asker = (cause.id.clone(), cause.address);
+        let local = Rc::clone(&cause.local);
+        let mut record = Self::new(&cause.proxy, &cause.client, local, request, asker);
+        record.route = cause.route;
+        record.choice = cause.choice;
+        record.is_fetch = true;
+        record
+    }
+
+    fn new(
+        proxy: &Rc<Proxy>,
+        client: &Rc<Client>,
+        local: Rc<Local>,
+        request: Rc<Parts>,
+        (id, address): (Id, IpAddr),
+    ) -> Box<Self> {
         Box::new(Self {
-            id: Id::Own(proxy.ids.next()),
-            address: client.peer.ip(),
+            id,
+            address,
             proxy: Rc::clone(proxy),
             client: Rc::clone(client),
             local,
@@ -146,6 +173,8 @@ impl Record {
             bytes_in: 0,
             bytes_out: 0,
             coding: None,
+            cache: None,
+            is_fetch: false,
             end: End::Open,
         })
     }
@@ -205,7 +234,7 @@ impl Record {
             queue_seconds: self.queued,
             connect_seconds: self.connect,
             first_byte_seconds: self.first_byte,
-            cache: None,
+            cache: self.cache,
             coding: self.coding.map(Coding::name),
             user_agent: field(header::USER_AGENT),
             referer: field(header::REFERER),
@@ -216,6 +245,9 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if self.is_fetch {
+            return;
+        }
         if self.end == End::Open && self.client.is_condemned() {
             self.end = End::Drained;
         }

@@ -6,6 +6,7 @@ use http::response;
 use http::{Response, StatusCode};
 
 use super::body::Body;
+use super::cache_status::CACHE_STATUS;
 use super::error::ProxyError;
 use super::record::Record;
 use super::target::Target;
@@ -26,10 +27,28 @@ pub(super) fn parts(
     listener: &Listener,
     route: &Route,
 ) -> response::Parts {
+    let mut parts = head(status, headers);
+    complete(&mut parts.headers, id_for(record), listener, Some(route));
+    parts
+}
+
+/// The head of a stored response, whose fields were [`prepared`].
+pub(super) fn stored_parts(
+    status: StatusCode,
+    headers: HeaderMap,
+    record: &Record,
+    listener: &Listener,
+    route: &Route,
+) -> response::Parts {
+    let mut parts = head(status, headers);
+    complete_stored(&mut parts.headers, id_for(record), listener, Some(route));
+    parts
+}
+
+fn head(status: StatusCode, headers: HeaderMap) -> response::Parts {
     let (mut parts, ()) = Response::new(()).into_parts();
     parts.status = status;
     parts.headers = headers;
-    complete(&mut parts.headers, id_for(record), listener, Some(route));
     if status.canonical_reason().is_none() {
         // hyper would write "<none>".
         if let Ok(reason) = hyper::ext::ReasonPhrase::try_from(&b"Unknown"[..]) {
@@ -38,6 +57,46 @@ pub(super) fn parts(
     }
     parts
 }
+
+/// The fields of a response as they are stored: with a place for each that is filled in when it is sent, so that this takes
+/// neither room nor time that is not there.
+pub(super) fn prepared(
+    status: StatusCode,
+    mut headers: HeaderMap,
+    length: Option<u64>,
+) -> HeaderMap {
+    headers.append(header::VIA, VIA);
+    headers.insert(X_REQUEST_ID, PLACE);
+    headers.insert(header::AGE, PLACE);
+    // RFC 9110 §8.6
+    if let Some(length) = length.filter(|_| status != StatusCode::NO_CONTENT) {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    headers.entry(CACHE_STATUS).or_insert(PLACE);
+    headers
+}
+
+/// The fields that were prepared.
+pub(super) fn original(prepared: &HeaderMap) -> HeaderMap {
+    let mut headers = prepared.clone();
+    for name in [X_REQUEST_ID, header::AGE, header::CONTENT_LENGTH] {
+        headers.remove(name);
+    }
+    if headers
+        .get(CACHE_STATUS)
+        .is_some_and(|value| *value == PLACE)
+    {
+        headers.remove(CACHE_STATUS);
+    }
+    let mut via: Vec<_> = headers.get_all(header::VIA).iter().cloned().collect();
+    via.pop();
+    headers.remove(header::VIA);
+    headers.extend(via.into_iter().map(|value| (header::VIA, value)));
+    headers
+}
+
+/// Stands for what is not known before the response is sent.
+pub(super) const PLACE: HeaderValue = HeaderValue::from_static("-");
 
 /// The id of a request for the fields of its response.
 fn id_for(record: &Record) -> HeaderValue {
@@ -50,6 +109,16 @@ fn id_for(record: &Record) -> HeaderValue {
 
 fn complete(headers: &mut HeaderMap, id: HeaderValue, listener: &Listener, route: Option<&Route>) {
     headers.append(header::VIA, VIA);
+    complete_stored(headers, id, listener, route);
+}
+
+/// What is of one request, listener and state only, and so not stored with a response.
+fn complete_stored(
+    headers: &mut HeaderMap,
+    id: HeaderValue,
+    listener: &Listener,
+    route: Option<&Route>,
+) {
     headers.insert(X_REQUEST_ID, id);
     if let Some(hsts) = &listener.hsts {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());

@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::{Method, Version};
 
 use super::error::ProxyError;
-use crate::semantics::host::{self, Host};
+use crate::semantics::host;
 use crate::semantics::path;
 use crate::state::ListenLimits;
 
@@ -18,6 +18,8 @@ pub(crate) const MAX_COOKIE_CRUMBS: usize = 256;
 pub(crate) struct Target<'r> {
     /// In normal form; empty if an HTTP/1.0 client names none.
     pub(crate) host: Cow<'r, str>,
+    /// Where the client names one.
+    pub(crate) port: Option<u16>,
     /// Host and port as the client wrote them.
     pub(crate) authority: &'r str,
     /// In normal form; `*` for `OPTIONS *`.
@@ -51,10 +53,11 @@ impl<'r> Target<'r> {
             return Err(ProxyError::Connect);
         }
         let authority = authority(request, &present)?;
-        let host = match authority {
-            "" => Cow::Borrowed(""),
+        let (host, port) = match authority {
+            "" => (Cow::Borrowed(""), None),
             authority => {
-                name(host::parse(authority).map_err(|_| ProxyError::Malformed("bad host"))?)
+                let host = host::parse(authority).map_err(|_| ProxyError::Malformed("bad host"))?;
+                (host.name, host.port)
             }
         };
         let path = match request.uri.path() {
@@ -63,6 +66,7 @@ impl<'r> Target<'r> {
         };
         Ok(Self {
             host,
+            port,
             authority,
             path,
             query: request.uri.query(),
@@ -70,14 +74,22 @@ impl<'r> Target<'r> {
         })
     }
 
+    /// Whether the authority is written as `host`, or as `host` and `port`, are.
+    pub(crate) fn is_in_normal_form(&self) -> bool {
+        let rest = self.authority.strip_prefix(&*self.host);
+        match (rest, self.port) {
+            (Some(rest), None) => rest.is_empty(),
+            (Some(rest), Some(port)) => rest.strip_prefix(':').is_some_and(|digits| {
+                !digits.starts_with('0') && port != 80 && port != 443 && digits.parse() == Ok(port)
+            }),
+            (None, _) => false,
+        }
+    }
+
     /// The path that routes are compared with: `OPTIONS *` concerns the server as a whole.
     pub(crate) fn routed_path(&self) -> &str {
         if self.path == "*" { "/" } else { &self.path }
     }
-}
-
-fn name(host: Host<'_>) -> Cow<'_, str> {
-    host.name
 }
 
 /// RFC 9112 §3.2: one `Host`, exactly; an absolute target beats it. RFC 9113 §8.3.1: `Host` beside `:authority` must agree.

@@ -274,6 +274,7 @@ mod tests {
             timeout: None,
             max_body: None,
             buffer_request: None,
+            cache: None,
             compress: None,
         }
     }

@@ -6,6 +6,8 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use smallvec::SmallVec;
+
 use super::hop_by_hop::has_token;
 
 /// A content coding that weir can make.
@@ -56,16 +58,7 @@ impl Accepted {
     pub(crate) fn of(request: &HeaderMap) -> Self {
         let mut weights = [None; Coding::COUNT];
         let (mut identity, mut others) = (None, None);
-        let fields = request.get_all(header::ACCEPT_ENCODING).iter();
-        let members = fields.flat_map(|field| field.as_bytes().split(|&byte| byte == b','));
-        for member in members.map(<[u8]>::trim_ascii) {
-            let (name, weight) = match member.iter().position(|&byte| byte == b';') {
-                None => (member, MOST),
-                Some(at) => {
-                    let (name, parameter) = member.split_at(at);
-                    (name.trim_ascii_end(), weight(parameter))
-                }
-            };
+        for (name, weight) in members(request) {
             let place = match Coding::named(name) {
                 Some(coding) => weights.get_mut(coding as usize),
                 None if name.eq_ignore_ascii_case(b"identity") => Some(&mut identity),
@@ -83,6 +76,11 @@ impl Accepted {
         }
     }
 
+    /// Whether the client takes this coding.
+    pub(crate) fn takes(&self, coding: Coding) -> bool {
+        self.weights.get(coding as usize).is_some_and(|&it| it > 0)
+    }
+
     /// The coding that the client likes best, of several the one that comes first in `preference`. `None`: as it is. So is
     /// what a client gets that takes nothing, `identity;q=0` included: an answer that it may be able to read is worth more
     /// to it than a 406.
@@ -98,6 +96,179 @@ impl Accepted {
         }
         best.map(|(_, coding)| coding)
     }
+}
+
+/// The members of all `Accept-Encoding` fields, with their weights.
+fn members(request: &HeaderMap) -> impl Iterator<Item = (&[u8], u16)> {
+    let fields = request.get_all(header::ACCEPT_ENCODING).iter();
+    let members = fields.flat_map(|field| field.as_bytes().split(|&byte| byte == b','));
+    members.map(<[u8]>::trim_ascii).map(|member| {
+        match member.iter().position(|&byte| byte == b';') {
+            None => (member, MOST),
+            Some(at) => {
+                let (name, parameter) = member.split_at(at);
+                (name.trim_ascii_end(), weight(parameter))
+            }
+        }
+    })
+}
+
+/// What the content of a response is, to a cache that can decode some codings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    Identity,
+    Coded(Coding),
+    /// Of a registered coding that weir cannot decode, or of several.
+    Opaque,
+    /// Of a coding that is registered nowhere.
+    Foreign,
+}
+
+impl Content {
+    /// By all `Content-Encoding` fields (RFC 9110 §8.4).
+    pub(crate) fn of(response: &HeaderMap) -> Self {
+        let fields = response.get_all(header::CONTENT_ENCODING).iter();
+        let members = fields.flat_map(|field| field.as_bytes().split(|&byte| byte == b','));
+        let mut members = members
+            .map(<[u8]>::trim_ascii)
+            .filter(|member| !member.is_empty());
+        let Some(first) = members.next() else {
+            return Self::Identity;
+        };
+        let mut rest = members.peekable();
+        if rest.peek().is_some() {
+            let is_known = |name: &[u8]| is_identity(name) || registered(name).is_some();
+            let all = is_known(first) && rest.all(is_known);
+            return if all { Self::Opaque } else { Self::Foreign };
+        }
+        match Coding::named(first) {
+            Some(coding) => Self::Coded(coding),
+            None if is_identity(first) => Self::Identity,
+            None if registered(first).is_some() => Self::Opaque,
+            None => Self::Foreign,
+        }
+    }
+}
+
+fn is_identity(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"identity")
+}
+
+/// The registered codings but `identity` (<https://www.iana.org/assignments/http-parameters>): what an origin may choose by.
+const REGISTERED: [&[u8]; 10] = [
+    b"aes128gcm",
+    b"br",
+    b"compress",
+    b"dcb",
+    b"dcz",
+    b"deflate",
+    b"exi",
+    b"gzip",
+    b"pack200-gzip",
+    b"zstd",
+];
+
+/// The number of a coding in [`REGISTERED`].
+fn registered(name: &[u8]) -> Option<usize> {
+    // RFC 9110 §8.4.1.1, §8.4.1.3.
+    let is_alias = name.eq_ignore_ascii_case(b"x-gzip") || name.eq_ignore_ascii_case(b"x-compress");
+    let name = if is_alias { name.get(2..)? } else { name };
+    REGISTERED
+        .iter()
+        .position(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// What a client says of all codings, weir's and others: what an origin may choose by. A name that is registered nowhere
+/// makes no difference, unless the origin has such a coding: any number of them could be made up to keep clients apart.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Named {
+    /// Which are taken: a bit for each of [`REGISTERED`], and the next one for `*`.
+    taken: u16,
+    /// All that is said.
+    words: SmallVec<[u8; 64]>,
+}
+
+impl Named {
+    /// Reads all `Accept-Encoding` fields. Without one, it is as if it were empty.
+    pub(crate) fn of(request: &HeaderMap) -> Self {
+        Self {
+            taken: taken(request),
+            words: words(request),
+        }
+    }
+
+    /// All that is said, in lower case, without white space and empty members.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.words
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.words.len()
+    }
+
+    /// Whether what these take, the other ones take as well: then the other ones' choice was no smaller. Not to encode is no
+    /// choice that has to be offered.
+    pub(crate) fn is_within(&self, other: &Self) -> bool {
+        self.taken & !other.taken == 0
+    }
+
+    /// Whether the same is said of the registered codings, in the same order.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        self.known().eq(other.known())
+    }
+
+    /// Whether the same is said of all codings.
+    pub(crate) fn says_exactly_the_same(&self, other: &Self) -> bool {
+        self.words == other.words
+    }
+
+    fn known(&self) -> impl Iterator<Item = &[u8]> {
+        let members = self.words.split(|&byte| byte == b',');
+        members.filter(|member| {
+            let name = member.split(|&byte| byte == b';').next();
+            name.is_some_and(|name| name == b"*" || is_identity(name) || registered(name).is_some())
+        })
+    }
+}
+
+fn taken(request: &HeaderMap) -> u16 {
+    let mut weights = [None; REGISTERED.len()];
+    let mut others = None;
+    for (name, weight) in members(request) {
+        let place = match registered(name) {
+            Some(number) => weights.get_mut(number),
+            None if name == b"*" => Some(&mut others),
+            None => None,
+        };
+        if let Some(place) = place {
+            *place = Some(place.map_or(weight, |known: u16| known.min(weight)));
+        }
+    }
+    let weights = weights.iter().map(|weight| weight.or(others));
+    weights
+        .chain([others])
+        .enumerate()
+        .filter(|(_, weight)| weight.is_some_and(|weight| weight > 0))
+        .fold(0, |taken, (number, _)| taken | 1 << number)
+}
+
+/// In lower case, without white space and empty members.
+fn words(request: &HeaderMap) -> SmallVec<[u8; 64]> {
+    let mut words = SmallVec::new();
+    for field in request.get_all(header::ACCEPT_ENCODING) {
+        for member in field.as_bytes().split(|&byte| byte == b',') {
+            let mut bytes = member.iter().filter(|byte| !byte.is_ascii_whitespace());
+            let Some(first) = bytes.next() else {
+                continue;
+            };
+            if !words.is_empty() {
+                words.push(b',');
+            }
+            words.push(first.to_ascii_lowercase());
+            words.extend(bytes.map(u8::to_ascii_lowercase));
+        }
+    }
+    words
 }
 
 /// `;q=0.5` in thousandths (RFC 9110 §12.4.2). Zero where it is malformed: then what it belongs to is not used.
@@ -196,6 +367,17 @@ pub(crate) fn describe_encoded(headers: &mut HeaderMap, coding: Coding) {
         header::CONTENT_ENCODING,
         HeaderValue::from_static(coding.name()),
     );
+    forget_bytes(headers);
+}
+
+/// The fields of a response whose content was encoded and is not any more.
+pub(crate) fn describe_decoded(headers: &mut HeaderMap) {
+    headers.remove(header::CONTENT_ENCODING);
+    forget_bytes(headers);
+    vary_by_accept_encoding(headers);
+}
+
+fn forget_bytes(headers: &mut HeaderMap) {
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::ACCEPT_RANGES);
     for name in &DIGESTS {
@@ -357,7 +539,116 @@ mod tests {
         assert_eq!(accepted(&["br"]).choose(&[Gzip, Zstd]), None);
     }
 
+    fn named(text: &str) -> Named {
+        Named::of(&headers(&[(header::ACCEPT_ENCODING, text)]))
+    }
+
+    /// RFC 9110 §12.5.3, word by word.
+    fn takes(text: &str, name: &str) -> bool {
+        let weights = |wanted: &str| {
+            let members = text.split(',').filter_map(|member| {
+                let (name, weight) = member.split_once(";q=").unwrap_or((member, "1"));
+                (name == wanted).then_some(weight)
+            });
+            members.collect::<Vec<_>>()
+        };
+        let own = weights(name);
+        let decisive = if own.is_empty() { weights("*") } else { own };
+        !decisive.is_empty() && !decisive.contains(&"0")
+    }
+
+    #[test]
+    fn codings_that_are_taken_are_within_others() {
+        for (one, other, within) in [
+            ("", "", true),
+            ("", "gzip", true),
+            ("gzip", "", false),
+            ("gzip", "br , GZIP", true),
+            ("x-gzip", "gzip", true),
+            ("gzip;q=0", "", true),
+            ("gzip;q=0.1", "gzip;q=0", false),
+            ("gzip", "*", true),
+            ("*", "gzip", false),
+            ("*;q=0, gzip", "gzip", true),
+            ("*", "*;q=0.5", true),
+            // `br` is taken by the one and not by the other
+            ("*", "*, br;q=0", false),
+            ("deflate", "gzip, br", false),
+            ("deflate, gzip", "gzip, br, deflate", true),
+            ("gzip, gzip;q=0", "", true),
+            ("x-compress", "compress", true),
+            ("compress", "gzip", false),
+            // Registered nowhere.
+            ("x1, x2;q=0.5", "", true),
+            ("gzip, x1", "gzip, x2", true),
+            ("*;q=0, x1", "", true),
+        ] {
+            assert_eq!(named(one).is_within(&named(other)), within, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn clients_say_the_same_of_codings() {
+        for (one, other, same, exactly) in [
+            ("", "", true, true),
+            ("dcb, gzip", "DCB ,gzip", true, true),
+            ("dcb, gzip", "gzip, dcb", false, false),
+            ("dcb", "dcb;q=0.5", false, false),
+            ("dcb, x1", "x2, dcb", true, false),
+            ("x1", "x2", true, false),
+            ("*, x1", "*", true, false),
+            ("identity;q=0", "", false, false),
+        ] {
+            let (one, other) = (named(one), named(other));
+            assert_eq!(one.says_the_same(&other), same, "{one:?} {other:?}");
+            assert_eq!(one.says_exactly_the_same(&other), exactly, "{one:?}");
+        }
+        let two = [
+            (header::ACCEPT_ENCODING, "gzip;\tQ=1,,"),
+            (header::ACCEPT_ENCODING, "Br"),
+        ];
+        let two = Named::of(&headers(&two));
+        assert!(two.says_exactly_the_same(&named("gzip;q=1,br")));
+        let none = Named::of(&HeaderMap::new());
+        assert!(none.says_exactly_the_same(&named("")));
+    }
+
+    #[test]
+    fn what_the_content_of_a_response_is() {
+        for (fields, content) in [
+            (&[][..], Content::Identity),
+            (&["identity"], Content::Identity),
+            (&[" , "], Content::Identity),
+            (&["gzip"], Content::Coded(Coding::Gzip)),
+            (&["X-GZIP"], Content::Coded(Coding::Gzip)),
+            (&["br,"], Content::Coded(Coding::Br)),
+            (&["zstd"], Content::Coded(Coding::Zstd)),
+            (&["gzip, br"], Content::Opaque),
+            (&["gzip", "gzip"], Content::Opaque),
+            (&["deflate"], Content::Opaque),
+            (&["dcb"], Content::Opaque),
+            (&["identity, gzip"], Content::Opaque),
+            (&["lz4"], Content::Foreign),
+            (&["gzip, lz4"], Content::Foreign),
+        ] {
+            let fields: Vec<_> = fields
+                .iter()
+                .map(|field| (header::CONTENT_ENCODING, *field))
+                .collect();
+            assert_eq!(Content::of(&headers(&fields)), content, "{fields:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn what_is_within_is_taken_by_both(one in "(gzip|br|\\*|deflate)(;q=0)?(,(gzip|br|\\*);q=[01])?", other in "(gzip|br|\\*|deflate)(;q=0)?(,(gzip|br|\\*);q=[01])?") {
+            let (of_one, of_other) = (named(&one), named(&other));
+            // One of each kind: what they name, and what neither names.
+            let all = ["gzip", "br", "deflate", "zstd"];
+            let within = all.iter().all(|name| !takes(&one, name) || takes(&other, name));
+            prop_assert_eq!(of_one.is_within(&of_other), within);
+        }
+
         /// Whatever is sent, no coding is chosen that the client refuses or does not name.
         #[test]
         fn what_is_refused_is_never_chosen(
@@ -396,6 +687,7 @@ mod tests {
                 headers.append(name, value.clone());
             }
             let _ = Accepted::of(&headers).choose(&Coding::ALL);
+            let _ = Named::of(&headers).is_within(&named("gzip, *"));
             let _ = (media_type(&headers), is_encoded(&headers), forbids_transformation(&headers));
             let request = headers.clone();
             weaken_etag_as_asked(&mut headers, &request);

@@ -203,6 +203,7 @@ impl Metrics {
             responses: [u64; Coding::COUNT],
             plain: u64,
             encoded: u64,
+            skipped: u64,
         }
         let sums = self.sum(
             &names.compressing,
@@ -211,6 +212,7 @@ impl Metrics {
                 add(&mut sum.responses, shard.responses());
                 sum.plain += shard.plain.get();
                 sum.encoded += shard.encoded.get();
+                sum.skipped += shard.skipped.get();
             },
         );
         page.counters(
@@ -241,6 +243,11 @@ impl Metrics {
             "weir_compression_output_bytes_total",
             "Bytes of encoded bodies.",
             |sum| sum.encoded,
+        );
+        counters(
+            "weir_compression_skipped_total",
+            "Responses that were sent as they are, since too many were being encoded.",
+            |sum| sum.skipped,
         );
     }
 
@@ -399,7 +406,7 @@ impl Metrics {
     }
 
     /// For every declared name the sum over the workers: zero where no worker has counted yet.
-    fn sum<K: Clone + Ord + Hash, S, V: Default>(
+    pub(super) fn sum<K: Clone + Ord + Hash, S, V: Default>(
         &self,
         declared: &BTreeSet<K>,
         shards: impl Fn(&WorkerMetrics) -> &Shards<K, S>,
@@ -447,7 +454,7 @@ fn write_requests(
     }
 }
 
-fn add<const N: usize>(sums: &mut [u64; N], more: [u64; N]) {
+pub(super) fn add<const N: usize>(sums: &mut [u64; N], more: [u64; N]) {
     for (sum, more) in sums.iter_mut().zip(more) {
         *sum = sum.wrapping_add(more);
     }

@@ -166,6 +166,34 @@ label! {
 }
 
 label! {
+    /// What the cache did for a request.
+    CacheResult {
+        /// Answered from the store.
+        Hit = "hit",
+        /// Answered from the store with what was no longer fresh.
+        Stale = "stale",
+        /// Answered from the store after a server said that it is still good.
+        Revalidated = "revalidated",
+        /// Answered by a server.
+        Miss = "miss",
+        /// Answered with what a server sent for another request.
+        Collapsed = "collapsed",
+        /// Not looked for: by its method or its fields nothing stored could answer it.
+        Bypass = "bypass",
+    }
+}
+
+impl CacheResult {
+    /// Whether no server had to be asked for it.
+    pub(crate) fn spared_a_server(self) -> bool {
+        match self {
+            Self::Hit | Self::Stale | Self::Collapsed => true,
+            Self::Revalidated | Self::Miss | Self::Bypass => false,
+        }
+    }
+}
+
+label! {
     /// How a TLS handshake ended.
     Handshake {
         Ok = "ok",

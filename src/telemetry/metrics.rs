@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::cache::FiguresSource;
 use super::exposition::Page;
 use super::labels::{Outcome, ReloadResult, Resolving};
 use super::process;
@@ -26,6 +27,8 @@ pub(crate) struct Names {
     pub(super) listeners: BTreeSet<ListenName>,
     pub(super) routes: BTreeSet<RouteKey>,
     pub(super) route_names: BTreeSet<RouteName>,
+    /// Routes with a cache.
+    pub(super) caching: BTreeSet<RouteName>,
     /// Routes that encode responses.
     pub(super) compressing: BTreeSet<RouteName>,
     pub(super) upstreams: BTreeSet<UpstreamName>,
@@ -52,6 +55,11 @@ impl Names {
             route: route.clone(),
             upstream: upstream.cloned(),
         });
+    }
+
+    /// It has a cache.
+    pub(crate) fn caching(&mut self, route: &RouteName) {
+        self.caching.insert(route.clone());
     }
 
     /// It encodes responses.
@@ -105,11 +113,13 @@ pub(crate) struct ServerTotals {
 /// All metrics of the process.
 pub(crate) struct Metrics {
     pub(super) workers: Vec<Arc<WorkerMetrics>>,
-    names: Mutex<Arc<Names>>,
+    pub(super) names: Mutex<Arc<Names>>,
     pub(super) config: Mutex<RunningConfig>,
     pub(super) reloads: [AtomicU64; ReloadResult::COUNT],
     pub(super) resolutions: Mutex<BTreeMap<UpstreamName, [u64; Resolving::COUNT]>>,
     pub(super) servers: Mutex<Option<Arc<ServerSource>>>,
+    pub(super) purged: AtomicU64,
+    pub(super) cache: Mutex<Option<Arc<FiguresSource>>>,
     pub(super) access_log_dropped: Mutex<Arc<AtomicU64>>,
 }
 
@@ -129,6 +139,8 @@ impl Metrics {
             reloads: Default::default(),
             resolutions: Mutex::default(),
             servers: Mutex::default(),
+            purged: AtomicU64::default(),
+            cache: Mutex::default(),
             access_log_dropped: Mutex::default(),
         }
     }
@@ -236,6 +248,7 @@ impl Metrics {
         self.write_process_wide(&mut page);
         self.write_listeners(&mut page, &names);
         self.write_routes(&mut page, &names);
+        self.write_cache(&mut page, &names);
         self.write_upstreams(&mut page, &names);
         page.into_text()
     }

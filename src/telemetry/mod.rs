@@ -3,6 +3,7 @@
 //! globals, and nothing here is touched by two workers on the path of a request.
 
 pub(crate) mod access_log;
+pub(crate) mod cache;
 mod exposition;
 mod families;
 pub(crate) mod labels;

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 
-use super::labels::{Handshake, MethodLabel, Outcome, RefusedReason, RetryReason, StatusClass};
+use super::labels::{
+    CacheResult, Handshake, MethodLabel, Outcome, RefusedReason, RetryReason, StatusClass,
+};
 use super::metrics::Names;
 use super::shard::{Counter, Gauge, Histogram};
 use crate::semantics::coding::Coding;
@@ -60,6 +62,24 @@ impl RouteShard {
     }
 }
 
+/// What one worker counts of the requests that a route with a cache gets.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct CacheShard {
+    requests: [Counter; CacheResult::COUNT],
+}
+
+impl CacheShard {
+    /// Counts a request.
+    pub(crate) fn request(&self, result: CacheResult) {
+        self.requests[result as usize].add(1);
+    }
+
+    pub(super) fn requests(&self) -> [u64; CacheResult::COUNT] {
+        self.requests.each_ref().map(Counter::get)
+    }
+}
+
 /// What one worker counts of the responses that a route encodes.
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -68,6 +88,8 @@ pub(crate) struct CompressShard {
     /// Bytes before and after.
     pub(crate) plain: Counter,
     pub(crate) encoded: Counter,
+    /// Responses that were to be encoded, without memory for an encoder.
+    pub(crate) skipped: Counter,
 }
 
 impl CompressShard {
@@ -164,6 +186,7 @@ pub(crate) struct WorkerMetrics {
     pub(crate) handed_over: Counter,
     pub(super) routes: Shards<RouteKey, RouteShard>,
     pub(super) durations: Shards<RouteName, Histogram>,
+    pub(super) caches: Shards<RouteName, CacheShard>,
     pub(super) compressions: Shards<RouteName, CompressShard>,
     pub(super) servers: Shards<ServerKey, ServerShard>,
     pub(super) upstreams: Shards<UpstreamName, UpstreamShard>,
@@ -189,6 +212,10 @@ impl WorkerMetrics {
                     .find_or_make(route.clone(), Histogram::default),
             )
         })
+    }
+
+    pub(crate) fn cache(&self, route: &RouteName) -> Arc<CacheShard> {
+        self.caches.find_or_make(route.clone(), CacheShard::default)
     }
 
     pub(crate) fn compress(&self, route: &RouteName) -> Arc<CompressShard> {
@@ -223,6 +250,7 @@ impl WorkerMetrics {
         self.durations
             .retain(|name| names.route_names.contains(name));
         self.routes.retain(|key| names.routes.contains(key));
+        self.caches.retain(|name| names.caching.contains(name));
         self.compressions
             .retain(|name| names.compressing.contains(name));
         self.servers.retain(|key| names.servers.contains(key));
@@ -291,6 +319,7 @@ mod tests {
     fn no_shard_shares_a_cache_line() {
         assert_eq!(align_of::<RouteShard>(), 64);
         assert_eq!(align_of::<ServerShard>(), 64);
+        assert_eq!(align_of::<CacheShard>(), 64);
         assert_eq!(align_of::<CompressShard>(), 64);
         assert_eq!(align_of::<UpstreamShard>(), 64);
         assert_eq!(align_of::<ListenShard>(), 64);

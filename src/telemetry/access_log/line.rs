@@ -8,6 +8,7 @@ use http::{StatusCode, Version};
 
 use super::escape;
 use crate::config::AccessFormat;
+use crate::telemetry::labels::CacheResult;
 use crate::units::ServerAddr;
 
 /// What is known of an exchange when it has ended. Values that a client chose are bytes: they need not be text.
@@ -38,7 +39,8 @@ pub(crate) struct Line<'a> {
     /// `None`: no connection was made for it.
     pub(crate) connect_seconds: Option<Duration>,
     pub(crate) first_byte_seconds: Option<Duration>,
-    pub(crate) cache: Option<&'a str>,
+    /// `None`: its route has no cache.
+    pub(crate) cache: Option<CacheResult>,
     pub(crate) coding: Option<&'a str>,
     pub(crate) user_agent: Option<&'a [u8]>,
     pub(crate) referer: Option<&'a [u8]>,
@@ -90,7 +92,8 @@ impl Line<'_> {
         seconds(to, ",\"queue_seconds\":", self.queue_seconds);
         seconds(to, ",\"connect_seconds\":", self.connect_seconds);
         seconds(to, ",\"first_byte_seconds\":", self.first_byte_seconds);
-        optional(to, ",\"cache\":\"", self.cache.map(str::as_bytes));
+        let cache = self.cache.map(CacheResult::label);
+        optional(to, ",\"cache\":\"", cache.map(str::as_bytes));
         optional(to, ",\"coding\":\"", self.coding.map(str::as_bytes));
         optional(to, ",\"user_agent\":\"", self.user_agent);
         optional(to, ",\"referer\":\"", self.referer);
@@ -238,12 +241,13 @@ mod tests {
         let full = Line {
             queue_seconds: Some(Duration::ZERO),
             connect_seconds: Some(Duration::ZERO),
-            cache: Some("hit"),
+            cache: Some(CacheResult::Hit),
             coding: Some("br"),
             referer: Some(b"https://a.example/"),
             ..Line::example()
         };
         let value: Value = serde_json::from_str(&line(&full, AccessFormat::Json)).unwrap();
+        assert_eq!(value["cache"], "hit");
         for field in [
             "time",
             "request_id",

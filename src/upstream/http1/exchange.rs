@@ -393,6 +393,9 @@ pub(crate) enum BodyError {
     Upload(#[source] Box<ExchangeError>),
     #[error("the response could not be encoded")]
     Encoding(#[source] io::Error),
+    /// Whose fetch it was knows why.
+    #[error("the response broke off that was fetched for several requests")]
+    Fetch,
 }
 
 /// Whether a connection whose response ended this way may carry another one.

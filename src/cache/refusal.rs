@@ -1,0 +1,69 @@
+//! Why a response is not stored, or a stored one not used.
+
+/// A reason, as `Cache-Status` tells it in `detail`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Refusal {
+    /// Only answers to GET are stored.
+    Method,
+    /// Interim, partial, not modified, or never for another request.
+    Status,
+    /// `must-understand`, and it is not.
+    UnknownStatus,
+    /// The request says so.
+    RequestNoStore,
+    NoStore,
+    Private,
+    /// The request has it, and the response does not say that others may have the answer.
+    Authorization,
+    SetCookie,
+    /// `Vary: *`
+    VaryAnything,
+    /// By a field that tells each client apart, and that weir itself writes.
+    VaryByClient,
+    /// A `Vary` that cannot be read, or names too many fields.
+    BadVary,
+    /// It does not say for how long it is fresh.
+    NoFreshness,
+    /// It came stale, with nothing to validate it by.
+    AlreadyStale,
+    /// It must be validated each time, with nothing to do so by.
+    NoValidator,
+    /// Events, which have no end.
+    Stream,
+    TooLarge,
+    /// As many variants of the target are stored as may be.
+    TooManyVariants,
+    /// More tags, or longer ones, than can be found again.
+    TooManyTags,
+    /// Too much is on its way into the store already.
+    NoRoom,
+    /// Purged since it was asked for.
+    Purged,
+}
+
+impl Refusal {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Status => "status",
+            Self::UnknownStatus => "unknown-status",
+            Self::RequestNoStore => "request-no-store",
+            Self::NoStore => "no-store",
+            Self::Private => "private",
+            Self::Authorization => "authorization",
+            Self::SetCookie => "set-cookie",
+            Self::VaryAnything => "vary-anything",
+            Self::VaryByClient => "vary-by-client",
+            Self::BadVary => "bad-vary",
+            Self::NoFreshness => "no-freshness",
+            Self::AlreadyStale => "already-stale",
+            Self::NoValidator => "no-validator",
+            Self::Stream => "stream",
+            Self::TooLarge => "too-large",
+            Self::TooManyVariants => "too-many-variants",
+            Self::TooManyTags => "too-many-tags",
+            Self::NoRoom => "no-room",
+            Self::Purged => "purged",
+        }
+    }
+}

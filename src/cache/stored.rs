@@ -1,0 +1,122 @@
+//! A stored response.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use http::{HeaderMap, StatusCode};
+
+use super::{Content, Encodings, Lease};
+use crate::semantics::coding::Content as Coded;
+
+/// A response, without what is of one connection only.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) status: StatusCode,
+    /// With a place for those that are of the moment when it is sent.
+    pub(crate) headers: HeaderMap,
+    /// All of it, shared by all who are sent it. Empty while it is on its way.
+    pub(crate) body: Content,
+    /// How long the body is, where that is known.
+    pub(crate) length: Option<u64>,
+    /// How the body is encoded by its server.
+    pub(crate) coded: Coded,
+    pub(crate) lease: Lease,
+    /// When it came, by the clock on the wall.
+    pub(crate) received_at: SystemTime,
+    /// Of the body, where that has no coding of its own. Shared by all that are made of this response.
+    pub(crate) encodings: Arc<Encodings>,
+    /// How long after it came its server failed last, in milliseconds; 0: never.
+    failed: AtomicU64,
+}
+
+impl Clone for Stored {
+    fn clone(&self) -> Self {
+        self.with(self.headers.clone(), self.lease.clone(), self.received_at)
+    }
+}
+
+/// A server that has just failed is not asked again for so long, if there is something to be had without it.
+const JUST_NOW: Duration = Duration::from_secs(1);
+
+impl Stored {
+    /// A whole response.
+    pub(crate) fn new(
+        status: StatusCode,
+        headers: HeaderMap,
+        body: impl Into<Content>,
+        lease: Lease,
+        received_at: SystemTime,
+    ) -> Self {
+        let body = body.into();
+        let length = Some(body.len() as u64);
+        Self {
+            body,
+            ..Self::head(status, headers, length, lease, received_at)
+        }
+    }
+
+    /// The head of a response whose body is on its way.
+    pub(crate) fn head(
+        status: StatusCode,
+        headers: HeaderMap,
+        length: Option<u64>,
+        lease: Lease,
+        received_at: SystemTime,
+    ) -> Self {
+        Self {
+            status,
+            coded: Coded::of(&headers),
+            headers,
+            body: Content::default(),
+            length,
+            lease,
+            received_at,
+            encodings: Arc::default(),
+            failed: AtomicU64::new(0),
+        }
+    }
+
+    /// The same response, whole.
+    pub(crate) fn with_body(&self, headers: HeaderMap, body: impl Into<Content>) -> Self {
+        Self::new(
+            self.status,
+            headers,
+            body,
+            self.lease.clone(),
+            self.received_at,
+        )
+    }
+
+    /// The same response as its server speaks of it now.
+    pub(crate) fn with(&self, headers: HeaderMap, lease: Lease, received_at: SystemTime) -> Self {
+        Self {
+            encodings: Arc::clone(&self.encodings),
+            ..Self::new(self.status, headers, self.body.clone(), lease, received_at)
+        }
+    }
+
+    /// The server failed to give another.
+    pub(crate) fn failed(&self, now: Instant) {
+        let after = now.saturating_duration_since(self.lease.received);
+        let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        self.failed.store(after.max(1), Ordering::Relaxed);
+    }
+
+    /// Whether the server has failed just now.
+    pub(crate) fn has_just_failed(&self, now: Instant) -> bool {
+        let failed = self.failed.load(Ordering::Relaxed);
+        let since = now.saturating_duration_since(self.lease.received);
+        failed > 0 && since < Duration::from_millis(failed) + JUST_NOW
+    }
+
+    /// In memory, in bytes. What is kept beside it is counted here too.
+    pub(super) fn size(&self) -> u64 {
+        let fields = self.headers.iter();
+        let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD);
+        (self.body.len() + fields.sum::<usize>() + self.encodings.size()) as u64
+    }
+}
+
+/// What a field takes in the map, beside its bytes.
+const FIELD: usize = 64;

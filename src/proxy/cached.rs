@@ -1,0 +1,230 @@
+//! Requests of a route that caches: answered from the store, or by a fetch for it, or passed on (RFC 9111 §4).
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::time::Instant;
+
+use http::header::HeaderMap;
+use http::{Method, Response, StatusCode};
+use hyper::body::{Body as _, Incoming};
+
+use super::Proxy;
+use super::answer::Answer;
+use super::asked::{asked, told};
+use super::asks::Asks;
+use super::body::Body;
+use super::cache_status::{CACHE_STATUS, Forwarded, Verdict};
+use super::fill::{self, Times};
+use super::forward::{Failed, Forward};
+use super::invalidate;
+use super::local::{Local, LocalUpstream};
+use super::record::Record;
+use super::search::Search;
+use super::target::Target;
+use crate::cache::{Asker, Caching, Fetch, Purge, Refusal, key};
+use crate::config::Cache;
+use crate::deadline;
+use crate::semantics::cache_control::RequestDirectives;
+use crate::semantics::hop_by_hop::{Nominated, is_hop_by_hop};
+use crate::state::{Action, Listener, Route};
+
+/// What a request of a route that caches is answered by.
+pub(super) struct Cached<'r> {
+    pub(super) proxy: &'r Rc<Proxy>,
+    pub(super) local: &'r Rc<Local>,
+    pub(super) listener: &'r Listener,
+    pub(super) route: &'r Route,
+    pub(super) upstream: &'r LocalUpstream,
+    pub(super) target: &'r Target<'r>,
+    pub(super) rules: &'r Cache,
+    pub(super) caching: &'r Caching,
+}
+
+impl Cached<'_> {
+    pub(super) async fn answer(
+        &self,
+        record: Box<Record>,
+        body: Incoming,
+    ) -> Result<Response<Body>, Failed> {
+        let request = Rc::clone(&record.request);
+        if !matches!(request.method, Method::GET | Method::HEAD) {
+            return self.pass_method(record, body).await;
+        }
+        let asks = Asks::of(&request.headers);
+        let directives = asks.directives(&request.headers);
+        if let Some(detail) = self.is_passed(asks, &directives, (&request.headers, &body)) {
+            let verdict = Verdict::forwarded(Forwarded::Bypass).with_detail(detail);
+            return self.pass(record, Some(body), verdict).await;
+        }
+        let mut key = std::mem::take(&mut *self.proxy.key.borrow_mut());
+        key.clear();
+        asked(&record, self.listener, self.target, |asked| {
+            key::write(&mut key, asked, self.rules);
+        });
+        let scope = self.scope(&record);
+        let answer = Search {
+            cached: self,
+            key: &key,
+            scope: &scope,
+            asks,
+            directives: &directives,
+        }
+        .find(record)
+        .await;
+        *self.proxy.key.borrow_mut() = key;
+        answer
+    }
+
+    /// Why a request is not looked up, if so.
+    fn is_passed(
+        &self,
+        asks: Asks,
+        directives: &RequestDirectives,
+        (headers, body): (&HeaderMap, &Incoming),
+    ) -> Option<&'static str> {
+        if !body.is_end_stream() {
+            Some("request-body")
+        } else if self.target.present.upgrade {
+            Some("upgrade")
+        } else if directives.no_store {
+            Some("request-no-store")
+        } else if asks.for_the_origin {
+            Some("precondition")
+        } else if self.target.present.connection && names_fields(headers) {
+            // What it names is not passed on, so the response is to another request than it seems.
+            Some("connection-options")
+        } else if !self.target.is_in_normal_form() {
+            // The server is told it as it is spelt, and may spell links so; others shall not get them.
+            Some("host-spelling")
+        } else {
+            None
+        }
+    }
+
+    /// What the response depends on beside the target and the fields that `Vary` names: the route, its upstream if it has
+    /// several, and the host of the request where trusted proxies tell another.
+    fn scope(&self, record: &Record) -> Cow<'_, [u8]> {
+        let route = &*self.route.scope;
+        let drawn = match &self.route.action {
+            Action::Forward(choices) if choices.len() > 1 => self.upstream.upstream.name.as_str(),
+            _ => "",
+        };
+        // Routed by, and told to the server too.
+        let host = match told(record, self.listener) {
+            Some(_) => self.target.authority,
+            None => "",
+        };
+        if drawn.is_empty() && host.is_empty() {
+            return Cow::Borrowed(route);
+        }
+        Cow::Owned([route, drawn.as_bytes(), b"\0", host.as_bytes()].concat())
+    }
+
+    pub(super) fn count(&self, record: &mut Record, verdict: &Verdict) {
+        let result = verdict.result();
+        record.cache = Some(result);
+        if let Some(shard) = record.route.and_then(|route| self.local.cache_shard(route)) {
+            shard.request(result);
+        }
+    }
+
+    /// Passes a request on whose method is not answered from the store, and forgets what it may have changed (RFC 9111 §4.4).
+    async fn pass_method(
+        &self,
+        mut record: Box<Record>,
+        body: Incoming,
+    ) -> Result<Response<Body>, Failed> {
+        let verdict = Verdict::forwarded(Forwarded::Method);
+        self.count(&mut record, &verdict);
+        let answer = self.forward().run(record, Some(body)).await?;
+        if let Answer::Answered(answered) = &answer
+            && invalidate::may_have(&answered.record.request.method, answered.status)
+        {
+            let rules = &self.local.state.key_rules;
+            let keys = asked(&answered.record, self.listener, self.target, |asked| {
+                invalidate::keys(asked, &answered.headers, rules)
+            });
+            self.caching.purge(&Purge::Keys(keys), false).await;
+        }
+        Ok(self.respond(answer, verdict))
+    }
+
+    /// Passes a request on whose target had nothing to store when it was fetched last, with the client's own conditions. If
+    /// it has by now, the next request may fetch it for all.
+    pub(super) async fn pass_marked(
+        &self,
+        mut record: Box<Record>,
+        (key, scope): (&[u8], &[u8]),
+        why: Forwarded,
+        (refusal, until): (Refusal, Instant),
+    ) -> Result<Response<Body>, Failed> {
+        let verdict = Verdict::forwarded(why).with_detail(refusal.name());
+        self.count(&mut record, &verdict);
+        let requested = deadline::now();
+        let since = self.caching.store.epoch();
+        let answer = self.forward().run(record, None).await?;
+        if let Answer::Answered(answered) = &answer
+            && answered.status != StatusCode::NOT_MODIFIED
+            && !fill::is_failure(answered.status)
+        {
+            let times = Times::since(requested);
+            let fetch = Fetch {
+                key,
+                request: Asker {
+                    scope,
+                    fields: &answered.record.request.headers,
+                },
+                rules: self.rules,
+                since,
+            };
+            fill::mark(self.caching, fetch, answered, times, until).await;
+        }
+        Ok(self.respond(answer, verdict))
+    }
+
+    /// Passes a request on as if there were no store.
+    pub(super) async fn pass(
+        &self,
+        mut record: Box<Record>,
+        body: Option<Incoming>,
+        verdict: Verdict,
+    ) -> Result<Response<Body>, Failed> {
+        self.count(&mut record, &verdict);
+        let answer = self.forward().run(record, body).await?;
+        Ok(self.respond(answer, verdict))
+    }
+
+    pub(super) fn forward(&self) -> Forward<'_> {
+        Forward {
+            proxy: self.proxy,
+            listener: self.listener,
+            route: self.route,
+            upstream: self.upstream,
+            target: self.target,
+            is_looked_at: true,
+        }
+    }
+
+    pub(super) fn respond(&self, mut answer: Answer, verdict: Verdict) -> Response<Body> {
+        if let Answer::Answered(answered) = &mut answer {
+            self.say(&mut answered.headers, verdict);
+        }
+        answer.respond(self.listener, self.route)
+    }
+
+    /// Tells the client what the cache did.
+    pub(super) fn say(&self, headers: &mut HeaderMap, verdict: Verdict) {
+        if self.rules.cache_status
+            && let Some(value) = verdict.to_value()
+        {
+            headers.append(CACHE_STATUS, value);
+        }
+    }
+}
+
+/// Whether `Connection` names fields that would be passed on if it did not (RFC 9110 §7.6.1).
+fn names_fields(headers: &HeaderMap) -> bool {
+    let nominated = Nominated::of(headers);
+    let mut names = headers.keys();
+    names.any(|name| nominated.contains(name) && !is_hop_by_hop(name.as_str()))
+}

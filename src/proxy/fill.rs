@@ -1,0 +1,740 @@
+//! A fetch for the store: in a task of its own on the worker of the request that needs it, so that it lasts as long as anybody
+//! waits for it.
+//!
+//! The request is forwarded as any other, without what makes the answer a part or an absence of the response; the answer's
+//! head decides. What may be stored goes to all who wait, piece by piece as it comes, and into the store when it is whole.
+//! What may not is handed to the one who asked, as it is.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderMap, HeaderName};
+use http::request::Parts;
+use http::{Method, StatusCode};
+use tokio::sync::oneshot;
+
+use super::Proxy;
+use super::answer::{Answer, Answered, Content};
+use super::body::UpstreamBody;
+use super::error::ProxyError;
+use super::forward::Forward;
+use super::local::{Local, LocalServer};
+use super::record::Record;
+use super::respond::{original, prepared};
+use super::target::Target;
+use crate::cache::{
+    Asker, Caching, Epoch, Exchange, Fetch, Lead, Lease, Outcome, PIECE, Refusal, Reservation,
+    Resource, Stored, freshened, is_of, judge, storable_fields,
+};
+use crate::config::Cache;
+use crate::deadline::{self, Ticks};
+use crate::semantics::cache_control::Directives;
+use crate::semantics::coding;
+use crate::state::{Action, Listener, Route};
+use crate::upstream::http1::workspace::READ_SIZE;
+
+/// What is fetched, and who makes the fetch.
+pub(super) struct Fill {
+    pub(super) proxy: Rc<Proxy>,
+    pub(super) local: Rc<Local>,
+    pub(super) key: Box<[u8]>,
+    pub(super) scope: Box<[u8]>,
+    pub(super) lead: Lead,
+    /// What is to be validated, if anything is.
+    pub(super) stale: Option<Arc<Stored>>,
+    /// The request whose fetch it is; `None`: it is made in the background.
+    pub(super) own: Option<oneshot::Sender<Own>>,
+    /// No purge that came later than this is undone by what is fetched.
+    pub(super) since: Epoch,
+}
+
+/// What the request gets that had to make the fetch.
+pub(super) enum Own {
+    /// It is stored, or about to be. Its body is coming to all who wait.
+    Coming(Arc<Stored>, OwnFields, Learned),
+    /// It is stored, whole. The status is the server's.
+    Stored(Arc<Stored>, StatusCode, OwnFields, Learned),
+    /// It is for this client alone.
+    Answered(Box<Answered>, Refusal),
+    /// There is none.
+    Failed(ProxyError, Learned),
+}
+
+/// Fields of the response that are not stored, since they are for the one who asked only.
+pub(super) type OwnFields = Option<Box<HeaderMap>>;
+
+/// What the fetch has to tell of its attempts.
+pub(super) struct Learned {
+    server: Option<Rc<LocalServer>>,
+    attempts: u32,
+    queued: Option<Duration>,
+    connect: Option<Duration>,
+    first_byte: Option<Duration>,
+}
+
+impl Learned {
+    pub(super) fn of(record: &Record) -> Self {
+        Self {
+            server: record.server.clone(),
+            attempts: record.attempts,
+            queued: record.queued,
+            connect: record.connect,
+            first_byte: record.first_byte,
+        }
+    }
+
+    /// As if the request had made the attempts itself.
+    pub(super) fn tell(self, record: &mut Record) {
+        record.server = self.server;
+        record.attempts += self.attempts;
+        record.queued = self.queued;
+        record.connect = self.connect;
+        record.first_byte = self.first_byte;
+    }
+}
+
+/// The request of a fetch: the client's, without conditions and ranges of its own, with those that validate `stale`.
+pub(super) fn request(asked: &Parts, stale: Option<&Stored>) -> Parts {
+    let mut request = asked.clone();
+    for name in OWN_CONDITIONS {
+        request.headers.remove(name);
+    }
+    if let Some(stale) = stale {
+        let mut copy = |from: HeaderName, to: HeaderName| {
+            if let Some(value) = stale.headers.get(from) {
+                request.headers.insert(to, value.clone());
+            }
+        };
+        copy(header::ETAG, header::IF_NONE_MATCH);
+        copy(header::LAST_MODIFIED, header::IF_MODIFIED_SINCE);
+    }
+    request
+}
+
+const OWN_CONDITIONS: [HeaderName; 4] = [
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_RANGE,
+    header::RANGE,
+];
+
+/// When a response came, and how old it may have been by then (RFC 9111 §4.2.3).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    pub(super) requested: Instant,
+    pub(super) received: Instant,
+    /// That of the clock on the wall, when it was received.
+    pub(super) wall: SystemTime,
+}
+
+impl Times {
+    /// Of a response that is just here.
+    pub(super) fn since(requested: Instant) -> Self {
+        Self {
+            requested,
+            received: deadline::now(),
+            wall: SystemTime::now(),
+        }
+    }
+}
+
+/// The stored response with what another says of it; why it may not be stored any more, if so.
+pub(super) fn brought_up_to_date(
+    stale: &Stored,
+    asked: &HeaderMap,
+    from: &HeaderMap,
+    times: Times,
+    rules: &Cache,
+) -> Result<Stored, Refusal> {
+    let headers = freshened(&original(&stale.headers), from);
+    let lease = judge(&exchange(asked, stale.status, &headers, times), rules)?;
+    let headers = prepared(stale.status, storable(&headers, times.wall), stale.length);
+    Ok(stale.with(headers, lease, times.wall))
+}
+
+/// Renews or takes away the mark of a target that had nothing to store.
+pub(super) async fn mark(
+    caching: &Caching,
+    fetch: Fetch<'_>,
+    answered: &Answered,
+    times: Times,
+    until: Instant,
+) {
+    let store = &caching.store;
+    match judged(caching, answered, times, fetch.rules) {
+        Ok(_) => store.unmark(fetch.key, fetch.request).await,
+        // It need not be written down each time.
+        Err(_) if until > times.received + HALF_A_MARK => {}
+        Err(refusal) => {
+            let now = times.received;
+            store
+                .mark_uncacheable(fetch, &answered.headers, refusal, now)
+                .await;
+        }
+    }
+}
+
+/// Whether a response may be stored, and for how long it may be used.
+fn judged(
+    caching: &Caching,
+    answered: &Answered,
+    times: Times,
+    rules: &Cache,
+) -> Result<Lease, Refusal> {
+    let asked = &answered.record.request.headers;
+    let lease = judge(
+        &exchange(asked, answered.status, &answered.headers, times),
+        rules,
+    )?;
+    match length(answered) {
+        _ if is_stream(&answered.headers) => Err(Refusal::Stream),
+        Some(length) if length > caching.store.max_object_size() => Err(Refusal::TooLarge),
+        _ => Ok(lease),
+    }
+}
+
+fn exchange<'e>(
+    request: &'e HeaderMap,
+    status: StatusCode,
+    response: &'e HeaderMap,
+    times: Times,
+) -> Exchange<'e> {
+    Exchange {
+        method: &Method::GET,
+        request,
+        status,
+        response,
+        requested: times.requested,
+        received: times.received,
+        wall: times.wall,
+    }
+}
+
+impl Fill {
+    /// Makes the fetch. `record` is that of a request of its own.
+    pub(super) async fn run(mut self, mut record: Box<Record>) {
+        let local = Rc::clone(&self.local);
+        let listener = local.state.listener(record.client.listener);
+        let route = record
+            .route
+            .and_then(|number| local.state.routes.get(number));
+        let (Some(listener), Some(route)) = (listener, route) else {
+            return;
+        };
+        let (Some(rules), Some(caching)) = (&route.cache, &local.state.caching) else {
+            return;
+        };
+        loop {
+            let requested = deadline::now();
+            let answered = match self.ask(record, &local, listener, route).await {
+                Asked::Answered(answered) => answered,
+                Asked::Failed(record, error) => return self.failed(&record, error),
+                Asked::Deserted => return,
+            };
+            let times = Times::since(requested);
+            if answered.status == StatusCode::NOT_MODIFIED
+                && let Some(stale) = self.stale.take()
+            {
+                if is_of(&stale.headers, &answered.headers) {
+                    return self
+                        .validated(caching, rules, &stale, answered, times)
+                        .await;
+                }
+                // It speaks of something that is not here: the response itself is needed.
+                let again = request(&answered.record.request, None);
+                record = Record::of_fetch(&answered.record, Rc::new(again));
+                continue;
+            }
+            return self.answered(caching, rules, answered, times).await;
+        }
+    }
+
+    /// Forwards the request, unless nobody waits for it any more.
+    async fn ask(
+        &mut self,
+        record: Box<Record>,
+        local: &Local,
+        listener: &Listener,
+        route: &Route,
+    ) -> Asked {
+        let request = Rc::clone(&record.request);
+        let target = match Target::of(&request, &listener.limits) {
+            Ok(target) => target,
+            Err(error) => return Asked::Failed(record, error),
+        };
+        let upstream = match &route.action {
+            Action::Forward(choices) => choices
+                .get(record.choice)
+                .and_then(|(upstream, _)| local.upstreams.get(*upstream)),
+            Action::Redirect { .. } | Action::Respond { .. } => None,
+        };
+        let Some(upstream) = upstream else {
+            return Asked::Failed(record, ProxyError::NoRoute);
+        };
+        let forward = Forward {
+            proxy: &self.proxy,
+            listener,
+            route,
+            upstream,
+            target: &target,
+            is_looked_at: true,
+        };
+        let mut forwarding = Box::pin(forward.run(record, None));
+        let lead = &mut self.lead;
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(answer) = forwarding.as_mut().poll(context) {
+                return Poll::Ready(match answer {
+                    Ok(Answer::Answered(answered)) => Asked::Answered(answered),
+                    // A request that asks for no upgrade gets none.
+                    Ok(Answer::Response(_)) => Asked::Deserted,
+                    Err((record, error)) => Asked::Failed(record, error),
+                });
+            }
+            lead.poll_deserted(context).map(|()| Asked::Deserted)
+        })
+        .await
+    }
+
+    fn failed(mut self, record: &Record, error: ProxyError) {
+        if let Some(stale) = &self.stale {
+            stale.failed(deadline::now());
+        }
+        let outcome = match error.told().status {
+            StatusCode::GATEWAY_TIMEOUT => Outcome::TimedOut,
+            _ => Outcome::Failed,
+        };
+        self.tell(Own::Failed(error, Learned::of(record)));
+        self.lead.decide(outcome);
+    }
+
+    fn asker<'f>(&'f self, fields: &'f HeaderMap) -> Asker<'f> {
+        Asker {
+            scope: &self.scope,
+            fields,
+        }
+    }
+
+    fn fetch<'f>(&'f self, request: &'f HeaderMap, rules: &'f Cache) -> Fetch<'f> {
+        Fetch {
+            key: &self.key,
+            request: self.asker(request),
+            rules,
+            since: self.since,
+        }
+    }
+
+    /// Tells the request whose fetch it is, if that is still there.
+    fn tell(&mut self, own: Own) {
+        if let Some(sender) = self.own.take() {
+            // If not, what it would have got ends with it.
+            let _ = sender.send(own);
+        }
+    }
+
+    /// The stored response holds on (RFC 9111 §4.3.4).
+    async fn validated(
+        mut self,
+        caching: &Caching,
+        rules: &Cache,
+        stale: &Arc<Stored>,
+        answered: Box<Answered>,
+        times: Times,
+    ) {
+        let learned = Learned::of(&answered.record);
+        let asked = &answered.record.request.headers;
+        let store = &caching.store;
+        // Whatever becomes of it in the store: the server has just said that it is right for this request.
+        let (own, outcome) = match brought_up_to_date(stale, asked, &answered.headers, times, rules)
+        {
+            Ok(fresh) => {
+                let fresh = Arc::new(fresh);
+                let is_kept = store.replace(&self.key, stale, &fresh, self.since).await;
+                let resource = Resource::of_one(&self.key, self.asker(asked), &fresh, rules);
+                let outcome = match resource.ok().filter(|_| is_kept) {
+                    Some(resource) => Outcome::Stored(Arc::new(resource)),
+                    None => Outcome::Failed,
+                };
+                (fresh, outcome)
+            }
+            Err(refusal) => {
+                // A cookie that came along is for the one who asked, and says nothing of the response.
+                if refusal != Refusal::SetCookie {
+                    store.remove(&self.key, stale).await;
+                }
+                let headers = freshened(&original(&stale.headers), &answered.headers);
+                let headers = prepared(stale.status, storable(&headers, times.wall), stale.length);
+                let own = stale.with(headers, stale.lease.clone(), times.wall);
+                (Arc::new(own), Outcome::Private)
+            }
+        };
+        let fields = own_fields(&answered.headers);
+        self.tell(Own::Stored(own, answered.status, fields, learned));
+        self.lead.decide(outcome);
+    }
+
+    /// Another response than the stored one, or the first.
+    async fn answered(
+        self,
+        caching: &Caching,
+        rules: &Cache,
+        answered: Box<Answered>,
+        times: Times,
+    ) {
+        if is_failure(answered.status)
+            && let Some(stale) = &self.stale
+        {
+            stale.failed(times.received);
+            if stale.lease.staleness(times.received) < stale.lease.if_error {
+                // However long it may be kept: what there is is better.
+                return self
+                    .refuse(caching, rules, answered, Refusal::Status, times.received)
+                    .await;
+            }
+        }
+        match judged(caching, &answered, times, rules) {
+            Ok(lease) => self.keep(caching, rules, answered, lease, times).await,
+            Err(refusal) => {
+                self.refuse(caching, rules, answered, refusal, times.received)
+                    .await
+            }
+        }
+    }
+
+    /// Hands a response that is not stored to the one who asked.
+    async fn refuse(
+        mut self,
+        caching: &Caching,
+        rules: &Cache,
+        answered: Box<Answered>,
+        refusal: Refusal,
+        now: Instant,
+    ) {
+        let store = &caching.store;
+        if is_failure(answered.status) {
+            self.lead.decide(Outcome::Failed);
+            if let Some(own) = self.own.take() {
+                let _ = own.send(Own::Answered(answered, refusal));
+            }
+            return;
+        }
+        if refusal == Refusal::NoRoom {
+            // That says nothing of the response, nor of the one before.
+            self.tell(Own::Answered(answered, refusal));
+            return self.lead.decide(Outcome::Private);
+        }
+        if let Some(stale) = &self.stale {
+            store.remove(&self.key, stale).await;
+        }
+        if answered.status == StatusCode::NOT_MODIFIED {
+            // To a condition that was none of ours.
+            self.tell(Own::Answered(answered, refusal));
+            return self.lead.decide(Outcome::Failed);
+        }
+        let fetch = self.fetch(&answered.record.request.headers, rules);
+        store
+            .mark_uncacheable(fetch, &answered.headers, refusal, now)
+            .await;
+        self.tell(Own::Answered(answered, refusal));
+        self.lead.decide(Outcome::Private);
+    }
+
+    /// Takes in a response that may be stored.
+    async fn keep(
+        self,
+        caching: &Caching,
+        rules: &Cache,
+        answered: Box<Answered>,
+        lease: Lease,
+        times: Times,
+    ) {
+        let (length, now) = (length(&answered), times.received);
+        let Some(reservation) = caching.store.reserve(length.unwrap_or(0)) else {
+            return self
+                .refuse(caching, rules, answered, Refusal::NoRoom, now)
+                .await;
+        };
+        let headers = storable(&answered.headers, times.wall);
+        let headers = prepared(answered.status, headers, length);
+        let head = Stored::head(answered.status, headers, length, lease, times.wall);
+        let head = Arc::new(head);
+        let fetch = self.fetch(&answered.record.request.headers, rules);
+        if let Some(refusal) = caching.store.objection(fetch, &head).await {
+            return self.refuse(caching, rules, answered, refusal, now).await;
+        }
+        match answered.content {
+            Content::Whole(ref bytes) => {
+                // Of its own: it must not hold on to what else was read with it.
+                let body = Bytes::copy_from_slice(bytes);
+                let stored = head.with_body(head.headers.clone(), body);
+                self.put(caching, rules, answered, stored).await;
+            }
+            Content::Upstream(body) => {
+                let own = own_fields(&answered.headers);
+                let filling = Filling {
+                    record: answered.record,
+                    body,
+                    head,
+                    own,
+                    reservation,
+                };
+                self.fill(caching, rules, filling).await;
+            }
+        }
+    }
+
+    /// Stores a response that is here.
+    async fn put(
+        mut self,
+        caching: &Caching,
+        rules: &Cache,
+        answered: Box<Answered>,
+        stored: Stored,
+    ) {
+        let asked = Rc::clone(&answered.record.request);
+        let fetch = self.fetch(&asked.headers, rules);
+        let put = caching.store.put(fetch, stored).await;
+        match put {
+            Ok(stored) => {
+                let learned = Learned::of(&answered.record);
+                let resource =
+                    Resource::of_one(&self.key, self.asker(&asked.headers), &stored, rules);
+                let own = own_fields(&answered.headers);
+                self.tell(Own::Stored(stored, answered.status, own, learned));
+                self.lead.decide(match resource {
+                    Ok(resource) => Outcome::Stored(Arc::new(resource)),
+                    Err(_) => Outcome::Private,
+                });
+            }
+            Err(refusal) => {
+                self.tell(Own::Answered(answered, refusal));
+                self.lead.decide(released(refusal));
+            }
+        }
+    }
+
+    /// Reads a response into the store, and hands it to all who wait as it comes.
+    async fn fill(mut self, caching: &Caching, rules: &Cache, filling: Filling) {
+        let Filling {
+            record,
+            mut body,
+            head,
+            own,
+            reservation,
+        } = filling;
+        let mut reservation = Some(reservation);
+        // So much is reserved already.
+        let mut covered = head.length.unwrap_or(0);
+        let asked = Rc::clone(&record.request);
+        let Ok(resource) = Resource::of_one(&self.key, self.asker(&asked.headers), &head, rules)
+        else {
+            return;
+        };
+        self.tell(Own::Coming(Arc::clone(&head), own, Learned::of(&record)));
+        drop(record);
+        self.lead.coming(Arc::new(resource));
+        let max = caching.store.max_object_size();
+        let mut size = 0_u64;
+        loop {
+            let piece = match self.piece(&mut body).await {
+                Piece::Data(piece) => piece,
+                Piece::Other => continue,
+                Piece::End => break,
+                // The lead tells by its end.
+                Piece::Broken | Piece::Deserted => return,
+            };
+            let piece = of_its_own(piece);
+            let length = piece.len() as u64;
+            size += length;
+            let more = length.saturating_sub(covered) + COST_OF_PIECE;
+            covered = covered.saturating_sub(length);
+            let fits = |reserved: &mut Reservation| size <= max && reserved.grow(more);
+            if reservation.as_mut().is_some_and(|reserved| !fits(reserved)) {
+                // From here on it waits for those who read it.
+                reservation = None;
+                self.lead.pass();
+                if size > max {
+                    let now = deadline::now();
+                    let fetch = self.fetch(&asked.headers, rules);
+                    caching
+                        .store
+                        .mark_uncacheable(fetch, &head.headers, Refusal::TooLarge, now)
+                        .await;
+                }
+            }
+            self.lead.push(piece);
+            if reservation.is_none() && self.is_deserted_before_there_is_room().await {
+                return;
+            }
+        }
+        if reservation.is_some() {
+            let body = in_pieces(self.lead.pieces()).await;
+            let headers = prepared(head.status, original(&head.headers), Some(size));
+            let stored = head.with_body(headers, body);
+            // If it is not taken, who comes next fetches it anew.
+            let fetch = self.fetch(&asked.headers, rules);
+            let _ = caching.store.put(fetch, stored).await;
+        }
+        self.lead.complete();
+    }
+
+    /// Waits for the slowest, but not for good where others have all there is.
+    async fn is_deserted_before_there_is_room(&mut self) -> bool {
+        let mut patience = None;
+        std::future::poll_fn(|context| {
+            if self.lead.poll_deserted(context).is_ready() {
+                return Poll::Ready(true);
+            }
+            loop {
+                if self.lead.poll_room(context).is_ready() {
+                    return Poll::Ready(false);
+                }
+                let deadline = patience.get_or_insert_with(|| self.proxy.deadlines.deadline());
+                if deadline.is_armed() {
+                    ready!(deadline.poll_over(context));
+                    self.lead.let_go_of_stalled();
+                }
+                self.lead.look();
+                deadline.arm(Ticks::of(PATIENCE));
+            }
+        })
+        .await
+    }
+
+    async fn piece(&mut self, body: &mut UpstreamBody) -> Piece {
+        std::future::poll_fn(|context| {
+            match body.poll_next(context, Some(READ_SIZE)) {
+                Poll::Ready(None) => return Poll::Ready(Piece::End),
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Piece::Broken),
+                Poll::Ready(Some(Ok(frame))) => {
+                    return Poll::Ready(match frame.into_data() {
+                        Ok(data) => Piece::Data(data),
+                        // Trailers are not stored, as RFC 9111 §3 allows.
+                        Err(_) => Piece::Other,
+                    });
+                }
+                Poll::Pending => {}
+            }
+            self.lead.poll_deserted(context).map(|()| Piece::Deserted)
+        })
+        .await
+    }
+}
+
+/// A response on its way into the store.
+struct Filling {
+    record: Box<Record>,
+    body: Box<UpstreamBody>,
+    head: Arc<Stored>,
+    own: OwnFields,
+    reservation: Reservation,
+}
+
+enum Asked {
+    Answered(Box<Answered>),
+    Failed(Box<Record>, ProxyError),
+    Deserted,
+}
+
+enum Piece {
+    Data(Bytes),
+    Other,
+    End,
+    Broken,
+    Deserted,
+}
+
+/// What who waited gets where a response was not taken into the store.
+fn released(refusal: Refusal) -> Outcome {
+    match refusal {
+        // It can be fetched again at once, and then be stored.
+        Refusal::Purged => Outcome::Failed,
+        _ => Outcome::Private,
+    }
+}
+
+/// RFC 5861 §4.
+pub(super) fn is_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+}
+
+fn is_stream(headers: &HeaderMap) -> bool {
+    coding::media_type(headers).is_some_and(|kind| kind == coding::EVENT_STREAM)
+}
+
+/// The length of the content, where it is known.
+fn length(answered: &Answered) -> Option<u64> {
+    match &answered.content {
+        Content::Whole(bytes) => Some(bytes.len() as u64),
+        Content::Upstream(body) => body.framing.remaining(),
+    }
+}
+
+/// The fields that are stored.
+fn storable(headers: &HeaderMap, wall: SystemTime) -> HeaderMap {
+    let mut fields = storable_fields(headers, &Directives::of_response(headers), wall);
+    // Who cannot take the coding gets the response decoded.
+    if let coding::Content::Coded(_) = coding::Content::of(&fields)
+        && !coding::forbids_transformation(&fields)
+    {
+        coding::vary_by_accept_encoding(&mut fields);
+    }
+    fields
+}
+
+/// The fields that are not, by the word of the response (RFC 9111 §5.2.2.4, §5.2.2.7).
+fn own_fields(headers: &HeaderMap) -> OwnFields {
+    let directives = Directives::of_response(headers);
+    let mut own = HeaderMap::new();
+    for (name, value) in headers {
+        if directives.names(name) {
+            own.append(name, value.clone());
+        }
+    }
+    (!own.is_empty()).then(|| Box::new(own))
+}
+
+/// A piece that holds on to no more memory than its bytes.
+fn of_its_own(piece: Bytes) -> Bytes {
+    if piece.len() < READ_SIZE / 2 {
+        Bytes::copy_from_slice(&piece)
+    } else {
+        piece
+    }
+}
+
+/// The same bytes in pieces as they are stored. Others have their turn in between.
+async fn in_pieces(mut received: Vec<Bytes>) -> Vec<Bytes> {
+    let length: usize = received.iter().map(Bytes::len).sum();
+    let mut pieces = Vec::with_capacity(length.div_ceil(PIECE));
+    let (mut left, mut since) = (length, 0);
+    let mut piece = BytesMut::with_capacity(left.min(PIECE));
+    for from in &mut received {
+        while !from.is_empty() {
+            let taken = from.split_to(from.len().min(PIECE - piece.len()));
+            piece.extend_from_slice(&taken);
+            left -= taken.len();
+            since += taken.len();
+            if piece.len() == PIECE || left == 0 {
+                let next = BytesMut::with_capacity(left.min(PIECE));
+                pieces.push(std::mem::replace(&mut piece, next).freeze());
+            }
+        }
+        if since > COPY_AT_A_STRETCH {
+            since = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+    pieces
+}
+
+/// Half of the time that a mark holds.
+const HALF_A_MARK: Duration = Duration::from_secs(30);
+/// So long a client that takes nothing may hold up those who share a response with it.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What a piece takes beside its bytes.
+const COST_OF_PIECE: u64 = 96;
+/// Some 0.1 ms.
+const COPY_AT_A_STRETCH: usize = 1 << 20;

@@ -1,0 +1,267 @@
+//! A stored response becomes one for the client who asks: whole, a part of it, or the word that it has it already
+//! (RFC 9110 §13, §14; RFC 9111 §4.3.2).
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Response, StatusCode};
+
+use super::asks::Asks;
+use super::body::Body;
+use super::cache_status::{CACHE_STATUS, Verdict};
+use super::compress_once;
+use super::decoded::DecodedBody;
+use super::encoding;
+use super::record::Record;
+use super::respond;
+use super::shared::SharedBody;
+use crate::cache::{Caching, Follow, Form, Partial, Stored, unsatisfied};
+use crate::compress::{Decoder, Plan};
+use crate::semantics::coding::{self, Accepted, Coding, Content};
+use crate::semantics::conditional::{self, Precondition, Validators};
+use crate::semantics::range::{self, Resolved};
+use crate::state::{Listener, Route};
+
+/// How a stored response is handed out.
+pub(super) struct Reply<'r> {
+    pub(super) listener: &'r Listener,
+    pub(super) route: &'r Route,
+    pub(super) asks: Asks,
+    pub(super) verdict: Verdict,
+    /// Whether the client is told.
+    pub(super) tells: bool,
+    pub(super) now: Instant,
+    /// For the boundary between parts.
+    pub(super) random: u64,
+    /// Fields of the response that are for this client only, and so not stored.
+    pub(super) own: Option<&'r HeaderMap>,
+    pub(super) caching: &'r Caching,
+    pub(super) key: &'r [u8],
+}
+
+impl Reply<'_> {
+    /// The response to the request of `record`. `coming`: the body of `stored` is on its way.
+    pub(super) fn of(
+        &self,
+        record: Box<Record>,
+        stored: &Stored,
+        coming: Option<Follow>,
+    ) -> Response<Body> {
+        let request = Rc::clone(&record.request);
+        let mut headers = self.headers(stored);
+        // Only of what would be a success it matters whether the client has it (RFC 9110 §13.2.1).
+        if self.asks.conditionally && stored.status.is_success() {
+            let validators = Validators::of(stored.status, &stored.headers, stored.received_at);
+            let precondition =
+                conditional::evaluate(&request.headers, &request.method, &validators);
+            if precondition == Precondition::NotModified {
+                // That this client has it already is no reason to keep it from the others.
+                if let Some(follow) = coming {
+                    follow.leave_to_the_store();
+                }
+                return self.not_modified(record, headers, stored);
+            }
+        }
+        if request.method == Method::HEAD {
+            if decodes(&request.headers, stored).is_some() {
+                coding::describe_decoded(&mut headers);
+            }
+            return self.respond(record, stored.status, headers, Vec::new());
+        }
+        let Some(follow) = coming else {
+            return match self.range(&request.headers, stored) {
+                Some(Resolved::Parts(parts)) => self.parts(record, headers, stored, &parts),
+                Some(Resolved::Unsatisfiable) => self.unsatisfiable(record, headers, stored),
+                Some(Resolved::Whole) | None => self.whole(record, headers, stored),
+            };
+        };
+        let mut record = record;
+        record.status = Some(stored.status);
+        let parts =
+            respond::stored_parts(stored.status, headers, &record, self.listener, self.route);
+        let body = SharedBody {
+            client: Rc::clone(&record.client),
+            remaining: stored.length,
+            follow,
+        };
+        Response::from_parts(parts, Body::shared(Box::new(body), record))
+    }
+
+    fn headers(&self, stored: &Stored) -> HeaderMap {
+        let mut headers = stored.headers.clone();
+        let age = stored.lease.age(self.now).as_secs();
+        let is_used_again = self.verdict.forwarded.is_none() || self.verdict.collapsed;
+        // Of what was just fetched, only the age that it came with is worth telling (RFC 9111 §5.1).
+        if is_used_again || age > 0 {
+            headers.insert(header::AGE, HeaderValue::from(age));
+        } else {
+            headers.remove(header::AGE);
+        }
+        let verdict = self.tells.then(|| self.verdict.to_value()).flatten();
+        match (headers.get_mut(CACHE_STATUS), verdict) {
+            (Some(place), Some(verdict)) if *place == respond::PLACE => *place = verdict,
+            (Some(place), None) if *place == respond::PLACE => {
+                headers.remove(CACHE_STATUS);
+            }
+            (_, Some(verdict)) => {
+                headers.append(CACHE_STATUS, verdict);
+            }
+            (_, None) => {}
+        }
+        for (name, value) in self.own.into_iter().flatten() {
+            headers.append(name, value.clone());
+        }
+        headers
+    }
+
+    /// RFC 9110 §15.4.5. The client has a representation; what tells of that would tell of ours.
+    fn not_modified(
+        &self,
+        record: Box<Record>,
+        mut headers: HeaderMap,
+        stored: &Stored,
+    ) -> Response<Body> {
+        let asked = &record.request.headers;
+        if decodes(asked, stored).is_some() {
+            coding::vary_by_accept_encoding(&mut headers);
+            coding::weaken_etag_as_asked(&mut headers, asked);
+        }
+        for name in OF_CONTENT {
+            headers.remove(name);
+        }
+        self.respond(record, StatusCode::NOT_MODIFIED, headers, Vec::new())
+    }
+
+    /// The ranges that are asked for of what is stored (RFC 9110 §14.2). They are of its bytes as they are: who cannot take
+    /// these gets all of it.
+    fn range(&self, request: &HeaderMap, stored: &Stored) -> Option<Resolved> {
+        let is_asked_for = stored.status == StatusCode::OK && self.asks.for_ranges;
+        if !is_asked_for || decodes(request, stored).is_some() {
+            return None;
+        }
+        let ranges = range::parse(request)?;
+        let validators = Validators::of(stored.status, &stored.headers, stored.received_at);
+        let holds = conditional::if_range(request, &validators);
+        holds.then(|| ranges.resolve(stored.body.len() as u64))
+    }
+
+    fn parts(
+        &self,
+        record: Box<Record>,
+        mut headers: HeaderMap,
+        stored: &Stored,
+        parts: &[std::ops::Range<u64>],
+    ) -> Response<Body> {
+        let kind = headers.get(header::CONTENT_TYPE).cloned();
+        let partial = Partial::new(&stored.body, parts, kind.as_ref(), self.random);
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(partial.length));
+        headers.remove(header::CONTENT_RANGE);
+        for (name, value) in [
+            (header::CONTENT_RANGE, partial.content_range),
+            (header::CONTENT_TYPE, partial.content_type),
+        ] {
+            if let Some(value) = value {
+                headers.insert(name, value);
+            }
+        }
+        self.respond(record, StatusCode::PARTIAL_CONTENT, headers, partial.pieces)
+    }
+
+    /// RFC 9110 §15.5.17.
+    fn unsatisfiable(
+        &self,
+        record: Box<Record>,
+        mut headers: HeaderMap,
+        stored: &Stored,
+    ) -> Response<Body> {
+        for name in OF_CONTENT {
+            headers.remove(name);
+        }
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+        let range = unsatisfied(stored.body.len() as u64);
+        headers.insert(header::CONTENT_RANGE, range);
+        self.respond(
+            record,
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            headers,
+            Vec::new(),
+        )
+    }
+
+    fn respond(
+        &self,
+        mut record: Box<Record>,
+        status: StatusCode,
+        headers: HeaderMap,
+        pieces: Vec<Bytes>,
+    ) -> Response<Body> {
+        record.status = Some(status);
+        let parts = respond::stored_parts(status, headers, &record, self.listener, self.route);
+        Response::from_parts(parts, Body::pieces(pieces, record))
+    }
+
+    /// All of it, in the coding that suits the client.
+    fn whole(
+        &self,
+        mut record: Box<Record>,
+        headers: HeaderMap,
+        stored: &Stored,
+    ) -> Response<Body> {
+        let status = stored.status;
+        record.status = Some(status);
+        let mut parts = respond::stored_parts(status, headers, &record, self.listener, self.route);
+        if let Some(coding) = decodes(&record.request.headers, stored)
+            && let Ok(decoder) = Decoder::new(coding, stored.body.reader())
+        {
+            coding::describe_decoded(&mut parts.headers);
+            let body = Box::new(DecodedBody::new(decoder));
+            return Response::from_parts(parts, Body::decoded(body, record).settled(None));
+        }
+        let Some(compress) = &self.route.compress else {
+            return Response::from_parts(parts, plain(stored, record).settled(None));
+        };
+        let plan = encoding::plan(&record, compress, self.listener, &mut parts);
+        let Plan::Encode { coding, .. } = plan else {
+            return Response::from_parts(parts, plain(stored, record).settled(None));
+        };
+        match compress_once::form(self.caching, self.key, stored, coding, compress) {
+            Some(Form::Encoded(bytes)) => {
+                coding::describe_encoded(&mut parts.headers, coding);
+                let length = HeaderValue::from(bytes.len());
+                parts.headers.insert(header::CONTENT_LENGTH, length);
+                Response::from_parts(parts, Body::whole(bytes, record).settled(Some(coding)))
+            }
+            Some(Form::Useless) => Response::from_parts(parts, plain(stored, record).settled(None)),
+            // Until it is there, each has its own.
+            None => Response::from_parts(parts, plain(stored, record)),
+        }
+    }
+}
+
+/// The body as it is stored.
+fn plain(stored: &Stored, record: Box<Record>) -> Body {
+    match stored.body.whole() {
+        Some(bytes) => Body::whole(bytes.clone(), record),
+        None => Body::pieces(stored.body.pieces().to_vec(), record),
+    }
+}
+
+/// The coding of the stored body, if the client cannot take it.
+pub(super) fn decodes(request: &HeaderMap, stored: &Stored) -> Option<Coding> {
+    let Content::Coded(coding) = stored.coded else {
+        return None;
+    };
+    let takes = Accepted::of(request).takes(coding);
+    (!takes && !coding::forbids_transformation(&stored.headers)).then_some(coding)
+}
+
+/// Fields that describe a representation that is not sent.
+const OF_CONTENT: [HeaderName; 5] = [
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_RANGE,
+];
