@@ -1,65 +1,18 @@
 //! Responses that are encoded on their way to the client: which, how they are told, and that they stay streams.
 
-use std::fmt::Write as _;
-use std::io::Read;
 use std::sync::Arc;
 use std::time::Instant;
 
 use http::HeaderMap;
 use tokio::io::AsyncWriteExt;
 
+use crate::support::codings::{CODINGS, decode, plain, text};
 use crate::support::control::WEB;
 use crate::support::http2::{self, Http2};
 use crate::support::manual::{Manual, Server};
 use crate::support::origin::read_request;
 use crate::support::tls::{Authority, handshake};
 use crate::support::{Connection, Origin, PATIENCE, Response, Weir, eventually};
-
-const CODINGS: [&str; 3] = ["br", "zstd", "gzip"];
-
-/// Whatever can be decoded of `encoded`, and whether it came to its end.
-fn decode(coding: &str, encoded: &[u8]) -> (Vec<u8>, bool) {
-    let mut decoder: Box<dyn Read + '_> = match coding {
-        "br" => Box::new(brotli::Decompressor::new(encoded, 4096)),
-        "zstd" => Box::new(zstd::stream::read::Decoder::new(encoded).unwrap()),
-        "gzip" => Box::new(flate2::read::GzDecoder::new(encoded)),
-        other => panic!("{other}"),
-    };
-    let mut plain = Vec::new();
-    let mut piece = [0; 4096];
-    loop {
-        match decoder.read(&mut piece) {
-            Ok(0) => return (plain, true),
-            Ok(read) => plain.extend_from_slice(&piece[..read]),
-            Err(_) => return (plain, false),
-        }
-    }
-}
-
-/// The plain text of a whole encoded body.
-fn plain(coding: &str, encoded: &[u8]) -> String {
-    let (plain, whole) = decode(coding, encoded);
-    assert!(whole, "{coding}: not whole after {} bytes", plain.len());
-    String::from_utf8(plain).unwrap()
-}
-
-/// Text of that length that is neither empty nor random.
-fn text(length: usize) -> String {
-    let mut text = String::new();
-    let mut number = 12345_u32;
-    while text.len() < length {
-        number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        writeln!(
-            text,
-            "{{\"id\":{},\"name\":\"item {}\"}},",
-            number >> 8,
-            number >> 20
-        )
-        .unwrap();
-    }
-    text.truncate(length);
-    text
-}
 
 /// A config with more keys for the route.
 fn config(origin: &Origin, keys: &str) -> String {
@@ -760,6 +713,47 @@ async fn a_client_that_does_not_read_holds_the_server_back() {
         tokio::task::yield_now().await;
     }
     assert!(still.0 > 0 && still.0 < 30_000_000, "{}", still.0);
+}
+
+/// Each holds some 2 MiB for as long as its client likes.
+#[tokio::test]
+async fn there_are_only_so_many_encoders_at_work() {
+    let mut origin = Manual::start().await;
+    let one_worker = "[process]\nworkers = 1\n";
+    let config = config(&origin.origin, "compress = true");
+    let weir = Weir::start(&format!("{one_worker}{config}")).await;
+    let skipped = "weir_compression_skipped_total{route=\"site\"}";
+    assert_eq!(weir.metric(skipped).await, 0.0);
+    let (part, lines) = (text(5_000), "Accept-Encoding: br\r\nConnection: close\r\n");
+    let mut held = Vec::new();
+    let refused = loop {
+        let mut client = weir.connect().await;
+        let mut server = begin(&mut origin, &mut client, lines).await;
+        server.send(format!("{CHUNKED}\r\n{}", chunk(&part))).await;
+        let head = client.head().await.to_ascii_lowercase();
+        assert!(head.contains("vary: accept-encoding"), "{head}");
+        if !head.contains("content-encoding") {
+            break (client, server);
+        }
+        held.push((client, server));
+        assert!(held.len() < 100);
+    };
+    assert_eq!(held.len(), 64);
+    assert_eq!(weir.metric(skipped).await, 1.0);
+    let (mut client, mut server) = refused;
+    server.send("0\r\n\r\n").await;
+    assert_eq!(dechunked(&client.rest().await), part.as_bytes());
+    // Else it would be used again.
+    drop(server);
+    // Who leaves makes room.
+    drop(held);
+    let again = async || {
+        let mut client = weir.connect().await;
+        let mut server = begin(&mut origin, &mut client, lines).await;
+        server.send(format!("{CHUNKED}\r\n{}", chunk(&part))).await;
+        client.head().await.to_ascii_lowercase()
+    };
+    eventually(again, |head| head.contains("content-encoding")).await;
 }
 
 #[tokio::test]

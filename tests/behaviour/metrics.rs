@@ -34,7 +34,8 @@ fn families(page: &str) -> BTreeMap<String, BTreeSet<Vec<String>>> {
 #[tokio::test]
 async fn every_family_is_there_from_the_start_with_its_labels() {
     let origin = Origin::text("hello").await;
-    let weir = Weir::start(&Weir::config(&[&origin], "")).await;
+    let config = Weir::config(&[&origin], "");
+    let weir = Weir::start(&format!("{config}[route.site.cache]\n")).await;
     let page = weir.metrics().await;
     let found = families(&page);
     for (family, labels) in [
@@ -53,6 +54,13 @@ async fn every_family_is_there_from_the_start_with_its_labels() {
         ("weir_bytes_received_total", "listen"),
         ("weir_bytes_sent_total", "listen"),
         ("weir_refused_requests_total", "listen reason"),
+        ("weir_cache_requests_total", "route result"),
+        ("weir_cache_bytes", ""),
+        ("weir_cache_max_bytes", ""),
+        ("weir_cache_entries", ""),
+        ("weir_cache_evictions_total", ""),
+        ("weir_cache_fills", ""),
+        ("weir_cache_purged_total", ""),
         ("weir_config_reloads_total", "result"),
         ("weir_config_last_reload_success_timestamp_seconds", ""),
         ("weir_config_info", "hash"),

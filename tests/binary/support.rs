@@ -89,7 +89,8 @@ impl Program {
         self.logged_where(message, |_| true)
     }
 
-    fn logged_where(&self, message: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    /// The same for an event that has more than its message.
+    pub fn logged_where(&self, message: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let find = || {
             let lines = self.lines.lock().unwrap();
             let events = lines

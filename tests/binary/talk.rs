@@ -1,4 +1,4 @@
-//! `weir status`, `weir reload`, `weir drain` and `weir ready`: talking to one that runs.
+//! `weir status`, `weir reload`, `weir drain`, `weir ready` and `weir purge`: talking to one that runs.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -69,6 +69,7 @@ fn nobody_there_is_2() {
         &["reload"],
         &["drain", "app", "127.0.0.1:1"],
         &["ready", "app", "127.0.0.1:1"],
+        &["purge", "--all"],
     ] {
         let url = format!("http://{free}");
         let arguments = command.iter().copied().chain(["--admin", &url]);
@@ -398,5 +399,89 @@ fn drain_and_ready_of_what_is_not_there_are_refused() {
             let output = output(folder.path(), wrong);
             assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
         }
+    }
+}
+
+#[test]
+fn purge_tells_what_it_did_or_why_not() {
+    let (folder, _) = folder(HELLO);
+    let program = Program::run(folder.path());
+    let url = program.admin_url();
+    let purge = |arguments: &[&str]| {
+        let mut command = weir(folder.path(), ["purge", "--admin", &url]);
+        command.args(arguments).output().unwrap()
+    };
+    for (what, logged) in [
+        (&["--url", "https://a.example/x"][..], "a.example"),
+        (
+            &["--prefix", "https://a.example/y/*"],
+            "https://a.example/y/",
+        ),
+        (&["--tag", "item-1"], "item-1"),
+        (&["--all"], "All"),
+    ] {
+        for soft in [false, true] {
+            let soft_flag: &[&str] = if soft { &["--soft"] } else { &[] };
+            let done = purge(&[what, soft_flag].concat());
+            assert_eq!(
+                (done.status.code(), stderr(&done), stdout(&done)),
+                (Some(0), "purged: 0\n".to_owned(), String::new()),
+                "{what:?}"
+            );
+            program.logged_where("purged", |event| {
+                event["what"].as_str().unwrap().contains(logged) && event["soft"] == soft
+            });
+        }
+    }
+    let refused = purge(&["--url", "/x"]);
+    assert_eq!(
+        (refused.status.code(), stderr(&refused)),
+        (
+            Some(1),
+            "refused: `/x` is no whole URL; write it as `https://shop.example.com/page`\n"
+                .to_owned()
+        )
+    );
+    for wrong in [&[][..], &["--soft"], &["--all", "--tag", "a"], &["--tag"]] {
+        assert_eq!(purge(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn purge_takes_out_what_is_stored() {
+    let holding = Holding::start();
+    let address = holding.address;
+    thread::spawn(move || {
+        let answer = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nCache-Tag: item-1\r\n\
+                      Connection: close\r\nContent-Length: 5\r\n\r\nhello";
+        while let Ok(mut stream) = holding.waiting.recv() {
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    let (folder, _) = folder(&format!(
+        "{}cache = true\n[upstream.app]\nservers = [\"{address}\"]\n",
+        HELLO.replace(
+            "respond = { status = 200, body = \"hello\" }",
+            "upstream = \"app\""
+        ),
+    ));
+    let program = Program::run(folder.path());
+    let url = program.admin_url();
+    let is_stored = || get(program.address("web"), "/x").contains("cache-status: weir; hit;");
+    for (what, goes) in [
+        (&["--url", "http://localhost/y"][..], false),
+        (&["--url", "http://localhost/x"], true),
+        (&["--prefix", "http://localhost/*"], true),
+        (&["--tag", "item-1"], true),
+        (&["--tag", "item"], false),
+        (&["--all"], true),
+        (&["--all", "--soft"], true),
+    ] {
+        is_stored();
+        assert!(is_stored());
+        let mut command = weir(folder.path(), ["purge", "--admin", &url]);
+        let done = command.args(what).output().unwrap();
+        assert_eq!(stderr(&done), format!("purged: {}\n", u8::from(goes)));
+        assert_eq!(is_stored(), !goes, "{what:?}");
     }
 }

@@ -1,9 +1,10 @@
-//! Feeds the codec towards servers with mutated responses and checks what must hold for any bytes whatever.
+//! Feeds the codec towards servers with mutated responses, and the rules of caching with mutated fields, and checks what must
+//! hold for any bytes whatever.
 //!
 //! Runs for `FUZZ_SECONDS` (default 4) from `FUZZ_SEED` (default 1); the same seed makes the same inputs. An input that
-//! fails is saved and named; move it into `tests/fuzz/corpus/` with the fix, where it is checked from then on. There is no
-//! coverage to guide the mutations, so their outcomes do: an input that ends in a way not seen before is mutated further.
-//! With `FUZZ_KEEP=1` such inputs are also added to the corpus.
+//! fails is saved and named; move it into `tests/fuzz/corpus/` with the fix, or a field to its seeds, where it is checked from
+//! then on. There is no coverage to guide the mutations, so their outcomes do: an input that ends in a way not seen before is
+//! mutated further. With `FUZZ_KEEP=1` such responses are also added to the corpus.
 //!
 //! ```text
 //! FUZZ_SECONDS=600 FUZZ_SEED=7 cargo test --test fuzz -- --nocapture
@@ -15,6 +16,7 @@
     reason = "a test crate: what cannot go on fails, figures are printed"
 )]
 
+mod fields;
 mod mutation;
 mod property;
 #[path = "../upstream_responses/mod.rs"]
@@ -40,24 +42,55 @@ fn every_kept_input_holds_however_it_is_split() {
             input.len() / 20
         };
         for cut in (1..input.len()).step_by(step) {
-            checked(&input, &[cut, usize::MAX]);
+            checked(RESPONSES, &input, &[cut, usize::MAX]);
         }
     }
 }
 
 #[test]
 fn mutated_inputs_hold() {
+    explore(RESPONSES, seeds());
+}
+
+#[test]
+fn mutated_fields_hold() {
+    explore(FIELDS, fields::seeds());
+}
+
+/// What is fuzzed.
+#[derive(Clone, Copy)]
+struct Target {
+    name: &'static str,
+    check: fn(&[u8], &[usize]) -> u64,
+    /// Where inputs are kept that end in a new way, if they are.
+    corpus: Option<&'static str>,
+}
+
+const RESPONSES: Target = Target {
+    name: "responses",
+    check: property::check,
+    corpus: Some("tests/fuzz/corpus"),
+};
+
+/// Few and short, so that what is found is found again each time.
+const FIELDS: Target = Target {
+    name: "fields",
+    check: fields::check,
+    corpus: None,
+};
+
+fn explore(target: Target, seeds: Vec<Vec<u8>>) {
     let seconds = number("FUZZ_SECONDS", 4);
     let seed = number("FUZZ_SEED", 1);
-    println!("FUZZ_SEED={seed} FUZZ_SECONDS={seconds}");
+    println!("{}: FUZZ_SEED={seed} FUZZ_SECONDS={seconds}", target.name);
     let mut random = Random::new(seed);
-    let mut corpus: Vec<_> = seeds()
+    let mut corpus: Vec<_> = seeds
         .into_iter()
         .filter(|input| input.len() <= MAX_LENGTH)
         .collect();
     let mut outcomes = HashSet::new();
     for input in &corpus {
-        outcomes.insert(checked(input, &[]));
+        outcomes.insert(checked(target, input, &[]));
     }
     let (kept, end) = (corpus.len(), Instant::now() + Duration::from_secs(seconds));
     let mut executions: u64 = 0;
@@ -71,21 +104,22 @@ fn mutated_inputs_hold() {
         let cuts: Vec<_> = (0..1 + random.below(8))
             .map(|_| 1 + random.below(40))
             .collect();
-        if outcomes.insert(checked(&input, &cuts)) {
-            keep(&input);
+        if outcomes.insert(checked(target, &input, &cuts)) {
+            keep(target, &input);
             corpus.push(input);
         }
     }
     println!(
-        "{executions} executions, {} outcomes, {} inputs found beside {kept}",
+        "{}: {executions} executions, {} outcomes, {} inputs found beside {kept}",
+        target.name,
         outcomes.len(),
         corpus.len() - kept
     );
 }
 
 /// Checks an input; one that fails is saved before the failure goes on.
-fn checked(input: &[u8], cuts: &[usize]) -> u64 {
-    match catch_unwind(AssertUnwindSafe(|| property::check(input, cuts))) {
+fn checked(target: Target, input: &[u8], cuts: &[usize]) -> u64 {
+    match catch_unwind(AssertUnwindSafe(|| (target.check)(input, cuts))) {
         Ok(outcome) => outcome,
         Err(failure) => {
             let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name(input));
@@ -100,15 +134,19 @@ fn checked(input: &[u8], cuts: &[usize]) -> u64 {
     }
 }
 
-fn keep(input: &[u8]) {
+fn keep(target: Target, input: &[u8]) {
+    let Some(corpus) = target.corpus else {
+        return;
+    };
     if std::env::var("FUZZ_KEEP").is_ok_and(|keep| keep == "1") {
-        std::fs::write(corpus().join(name(input)), input).unwrap();
+        std::fs::write(in_crate(corpus).join(name(input)), input).unwrap();
     }
 }
 
 /// The kept inputs and the cases that the other tests know the outcome of.
 fn seeds() -> Vec<Vec<u8>> {
-    let mut files: Vec<_> = std::fs::read_dir(corpus())
+    let corpus = RESPONSES.corpus.unwrap();
+    let mut files: Vec<_> = std::fs::read_dir(in_crate(corpus))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
@@ -122,8 +160,8 @@ fn seeds() -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn corpus() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus")
+fn in_crate(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 /// The same bytes, the same name.

@@ -61,6 +61,11 @@ const WORDS: &[&[u8]] = &[
     b"00000000000000001",
     b"1e3",
     b"\"",
+    b"=\"",
+    b"\\\"",
+    b"max-age=",
+    b"no-store",
+    b"bytes=0-",
 ];
 
 /// xorshift64*: the same seed, the same numbers.

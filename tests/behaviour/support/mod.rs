@@ -1,7 +1,9 @@
 //! Starts real origins and the real daemon; speaks HTTP byte by byte.
 #![allow(dead_code, reason = "not every file of tests needs every helper")]
 
+pub mod cache;
 pub mod client;
+pub mod codings;
 pub mod control;
 pub mod dns;
 pub mod http2;

@@ -1,0 +1,487 @@
+//! Stored responses in several codings: encoded once and sent many times, decoded for those who cannot take them as they
+//! are.
+
+use std::io::Write as _;
+
+use crate::support::cache::{
+    Changing, FRESH, answer, ask, before, counting_by, get, is_hit, response, told,
+};
+use crate::support::codings::{CODINGS, plain, text};
+use crate::support::http2::{self, Http2};
+use crate::support::{Origin, Response, Weir, eventually};
+
+const BOTH: &str = "cache = true\ncompress = true";
+const JSON: &str = "Content-Type: application/json\r\nETag: \"a\"\r\nAccept-Ranges: bytes\r\n";
+
+/// An origin of that much JSON.
+async fn json(length: usize) -> Origin {
+    let body = text(length);
+    Origin::start(move |_| answer(&format!("{FRESH}{JSON}"), &body)).await
+}
+
+async fn get_as(weir: &Weir, coding: &str) -> Response {
+    get(weir, "/", &format!("Accept-Encoding: {coding}\r\n")).await
+}
+
+fn coding(response: &Response) -> String {
+    response.fields("content-encoding").join(",")
+}
+
+/// A hit in that coding whose bytes were ready.
+async fn ready(weir: &Weir, coding: &str) -> Response {
+    let is_ready = |response: &Response| {
+        is_hit(response)
+            && response.fields("content-encoding") == [coding]
+            && response.fields("content-length").len() == 1
+    };
+    eventually(async || get_as(weir, coding).await, is_ready).await
+}
+
+async fn compressed_bytes(weir: &Weir) -> f64 {
+    weir.metric("weir_compression_input_bytes_total{route=\"site\"}")
+        .await
+}
+
+fn encoded(coding: &str, plain: &str) -> Vec<u8> {
+    match coding {
+        "br" => {
+            let mut out = Vec::new();
+            let mut encoder = brotli::CompressorWriter::new(&mut out, 4096, 5, 22);
+            encoder.write_all(plain.as_bytes()).unwrap();
+            drop(encoder);
+            out
+        }
+        "zstd" => zstd::encode_all(plain.as_bytes(), 3).unwrap(),
+        "gzip" => {
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(plain.as_bytes()).unwrap();
+            encoder.finish().unwrap()
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_encoded_once_and_then_sent_as_it_is() {
+    let body = text(100_000);
+    let origin = json(100_000).await;
+    let weir = before(&origin, BOTH).await;
+    let mut http2 = Http2::open(weir.address()).await;
+    for coding in CODINGS {
+        let first = get_as(&weir, coding).await;
+        assert_eq!(first.field("content-encoding"), coding);
+        assert_eq!(plain(coding, &first.body), body);
+        let hit = ready(&weir, coding).await;
+        assert_eq!(plain(coding, &hit.body), body);
+        assert_eq!(hit.field("etag"), "W/\"a\"");
+        assert_eq!(hit.field("vary"), "Accept-Encoding");
+        assert!(hit.fields("accept-ranges").is_empty());
+        let before = compressed_bytes(&weir).await;
+        for _ in 0..5 {
+            assert_eq!(
+                get_as(&weir, coding).await.field("content-encoding"),
+                coding
+            );
+            let request = http2::request("GET", "/").header("accept-encoding", coding);
+            let (answer, _) = http2.send(request.body(()).unwrap(), true).await;
+            let answer = http2::answer(answer).await.unwrap();
+            assert_eq!(answer.headers["content-encoding"], coding);
+            assert_eq!(plain(coding, &answer.body), body);
+        }
+        assert_eq!(
+            compressed_bytes(&weir).await,
+            before,
+            "nothing is encoded for them"
+        );
+    }
+    // The same entry has it without a coding.
+    let identity = get(&weir, "/", "").await;
+    assert!(is_hit(&identity) && coding(&identity).is_empty());
+    assert_eq!((identity.text(), identity.field("etag")), (body, "\"a\""));
+    assert_eq!(identity.field("vary"), "Accept-Encoding");
+    let old = weir
+        .ask("GET / HTTP/1.0\r\nHost: test\r\nAccept-Encoding: gzip\r\n\r\n")
+        .await;
+    assert!(coding(&old).is_empty() && old.complete);
+    assert_eq!(origin.requests().len(), 1);
+}
+
+/// Text in which there is more to find for those who look longer, whatever the coding: the same words in an order by
+/// chance.
+fn prose() -> String {
+    let source = text(40_000).replace([':', '"'], " ");
+    let words: Vec<_> = source.split_whitespace().collect();
+    let mut state = 1_u32;
+    let mut prose = String::new();
+    while prose.len() < 100_000 {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        prose.push_str(words[(state >> 8) as usize % words.len()]);
+        prose.push(' ');
+    }
+    prose
+}
+
+#[tokio::test]
+async fn the_form_of_stored_level_takes_the_place_of_the_quick_one() {
+    const LOW: &str = "level = { br = 0, zstd = 1, gzip = 1 }";
+    let body = prose();
+    let sent = body.clone();
+    let origin = Origin::start(move |_| answer(&format!("{FRESH}{JSON}"), &sent)).await;
+    let with =
+        |stored: &str| format!("cache = true\ncompress = {{ {LOW}, stored_level = {stored} }}");
+    let low = before(&origin, &with("{ br = 0, zstd = 1, gzip = 1 }")).await;
+    let high = before(&origin, &with("{ br = 9, zstd = 12, gzip = 9 }")).await;
+    for coding in CODINGS {
+        let quick = ready(&low, coding).await.body.len();
+        let length = async || ready(&high, coding).await.body.len();
+        let length = eventually(length, |length| *length < quick).await;
+        let better = get_as(&high, coding).await;
+        assert_eq!(plain(coding, &better.body), body);
+        assert_eq!(better.field("content-length"), length.to_string());
+        assert_eq!(ready(&low, coding).await.body.len(), quick, "{coding}");
+    }
+}
+
+#[tokio::test]
+async fn what_weir_does_not_encode_stays_as_it_is_in_the_store_too() {
+    // xorshift
+    let noise: Vec<u8> = std::iter::successors(Some(0x9e37_79b9_u32), |&it| {
+        let it = it ^ it << 13;
+        let it = it ^ it >> 17;
+        Some(it ^ it << 5)
+    })
+    .take(5_000)
+    .map(|number| number.to_be_bytes()[1])
+    .collect();
+    for (lines, body, is_encoded) in [
+        (
+            "Content-Type: image/png\r\n",
+            text(5_000).into_bytes(),
+            false,
+        ),
+        ("Content-Type: text/html\r\n", text(500).into_bytes(), false),
+        (
+            "Content-Type: text/html\r\nCache-Control: no-transform\r\n",
+            text(5_000).into_bytes(),
+            false,
+        ),
+        (
+            "Content-Type: text/html\r\n",
+            text(5_000).into_bytes(),
+            true,
+        ),
+    ] {
+        let sent = body.clone();
+        let origin = Origin::start(move |_| answer(&format!("{FRESH}{lines}"), &sent)).await;
+        let weir = before(&origin, BOTH).await;
+        for _ in 0..3 {
+            let response = get_as(&weir, "gzip").await;
+            assert_eq!(!coding(&response).is_empty(), is_encoded, "{lines}");
+            if !is_encoded {
+                assert_eq!(response.body, body);
+            }
+        }
+    }
+    // What gets no smaller is not sent encoded once that is known.
+    let sent = noise.clone();
+    let origin = Origin::start(move |_| answer(&format!("{FRESH}{JSON}"), &sent)).await;
+    let weir = before(&origin, "cache = true\ncompress = { codings = [\"zstd\"] }").await;
+    get_as(&weir, "zstd").await;
+    let known = eventually(
+        async || get_as(&weir, "zstd").await,
+        |response| coding(response).is_empty(),
+    )
+    .await;
+    assert_eq!(known.body, noise);
+    assert_eq!(known.field("etag"), "\"a\"");
+}
+
+#[tokio::test]
+async fn what_comes_encoded_is_stored_so_and_decoded_for_those_who_cannot_take_it() {
+    let body = text(50_000);
+    for stored in CODINGS {
+        for (route, vary) in [
+            ("cache = true", ""),
+            ("cache = true", "Vary: Accept-Encoding\r\n"),
+            (BOTH, "Vary: Accept-Encoding\r\n"),
+        ] {
+            let bytes = encoded(stored, &body);
+            let sent = bytes.clone();
+            let lines = format!("{FRESH}{JSON}{vary}Content-Encoding: {stored}\r\n");
+            let origin = Origin::start(move |_| answer(&lines, &sent)).await;
+            let weir = before(&origin, route).await;
+            get_as(&weir, stored).await;
+            let hit = eventually(async || get_as(&weir, stored).await, is_hit).await;
+            assert_eq!(hit.field("content-encoding"), stored);
+            assert_eq!((hit.field("etag"), hit.body == bytes), ("\"a\"", true));
+            let other = CODINGS
+                .into_iter()
+                .find(|coding| *coding != stored)
+                .unwrap();
+            for lines in [
+                "",
+                "Accept-Encoding: identity\r\n",
+                &*format!("Accept-Encoding: {other}\r\n"),
+                &*format!("Accept-Encoding: *, {stored};q=0\r\n"),
+            ] {
+                let decoded = get(&weir, "/", lines).await;
+                assert!(is_hit(&decoded) && decoded.complete, "{lines}");
+                assert!(coding(&decoded).is_empty(), "{lines}{}", decoded.head);
+                assert_eq!(decoded.text(), body);
+                assert_eq!(decoded.field("etag"), "W/\"a\"");
+                assert_eq!(decoded.field("vary"), "Accept-Encoding");
+                assert!(decoded.fields("accept-ranges").is_empty());
+            }
+            let mut http2 = Http2::open(weir.address()).await;
+            assert_eq!(http2.get("/").await.text(), body);
+            assert_eq!(origin.requests().len(), 1, "{stored} {route} {vary}");
+        }
+    }
+}
+
+/// What must not be transformed is for those who can take it.
+#[tokio::test]
+async fn what_must_not_be_decoded_is_not_sent_to_those_who_cannot_take_it() {
+    let origin = Origin::start(|request| {
+        let lines =
+            format!("Cache-Control: max-age=60, no-transform\r\n{JSON}Vary: Accept-Encoding\r\n");
+        if request.fields("accept-encoding") == ["gzip"] {
+            return answer(
+                &format!("{lines}Content-Encoding: gzip\r\n"),
+                encoded("gzip", "hello"),
+            );
+        }
+        answer(&lines, "hello")
+    })
+    .await;
+    for route in ["cache = true", BOTH] {
+        let weir = before(&origin, route).await;
+        for _ in 0..2 {
+            let gzip = get_as(&weir, "gzip").await;
+            assert_eq!(gzip.field("content-encoding"), "gzip");
+            assert_eq!(plain("gzip", &gzip.body), "hello");
+            let identity = get(&weir, "/", "").await;
+            assert!(coding(&identity).is_empty(), "{route}: {}", identity.head);
+            assert_eq!(identity.text(), "hello");
+        }
+        assert!(is_hit(&get(&weir, "/", "").await));
+    }
+}
+
+/// RFC 9110 §9.3.2: the fields are those of a GET.
+#[tokio::test]
+async fn head_tells_of_the_coding_that_a_get_would_have() {
+    let body = text(50_000);
+    let gzip = encoded("gzip", &body);
+    let origin = Origin::start(move |request| match request.target() {
+        "/gzip" => answer(&format!("{FRESH}{JSON}Content-Encoding: gzip\r\n"), &gzip),
+        _ => answer(&format!("{FRESH}{JSON}"), &body),
+    })
+    .await;
+    for route in ["cache = true", BOTH] {
+        let weir = before(&origin, route).await;
+        for path in ["/gzip", "/plain"] {
+            for lines in ["", "Accept-Encoding: gzip\r\n"] {
+                get(&weir, path, lines).await;
+                let get = eventually(async || get(&weir, path, lines).await, is_hit).await;
+                let head = ask(&weir, "HEAD", path, lines).await;
+                assert!(is_hit(&head));
+                let told = |response: &Response| {
+                    (
+                        coding(response),
+                        response.field("etag").to_owned(),
+                        response.fields("vary").join(","),
+                    )
+                };
+                assert_eq!(told(&head), told(&get), "{route} {path} {lines}");
+                let length = |response: &Response| response.fields("content-length").join("");
+                if !length(&head).is_empty() {
+                    assert_eq!(length(&head), length(&get), "{route} {path} {lines}");
+                }
+            }
+        }
+    }
+}
+
+/// Parts are of the bytes that the client would get, or it would put together what does not fit.
+#[tokio::test]
+async fn parts_are_of_what_the_client_can_take() {
+    let body = text(50_000);
+    let gzip = encoded("gzip", &body);
+    let (plain_body, bytes) = (body.clone(), gzip.clone());
+    let origin = Origin::start(move |request| match request.target() {
+        "/gzip" => answer(&format!("{FRESH}{JSON}Content-Encoding: gzip\r\n"), &bytes),
+        _ => answer(&format!("{FRESH}{JSON}"), &plain_body),
+    })
+    .await;
+    for route in ["cache = true", BOTH] {
+        let weir = before(&origin, route).await;
+        for path in ["/gzip", "/plain"] {
+            get(&weir, path, "Accept-Encoding: gzip\r\n").await;
+            eventually(
+                async || get(&weir, path, "Accept-Encoding: gzip\r\n").await,
+                is_hit,
+            )
+            .await;
+        }
+        let part = get(
+            &weir,
+            "/gzip",
+            "Accept-Encoding: gzip\r\nRange: bytes=10-19\r\n",
+        )
+        .await;
+        assert_eq!((part.status, coding(&part).as_str()), (206, "gzip"));
+        assert_eq!(part.body, gzip[10..20]);
+        assert_eq!(part.field("etag"), "\"a\"");
+        let part = get(
+            &weir,
+            "/plain",
+            "Accept-Encoding: gzip\r\nRange: bytes=10-19\r\n",
+        )
+        .await;
+        assert_eq!((part.status, coding(&part).as_str()), (206, ""));
+        assert_eq!(part.text(), body[10..20]);
+        // It has no gzip to put a part of it into.
+        for range in ["bytes=10-19", "bytes=0-1,5-6", "bytes=9999999-"] {
+            let whole = get(&weir, "/gzip", &format!("Range: {range}\r\n")).await;
+            assert_eq!(
+                (whole.status, coding(&whole).as_str()),
+                (200, ""),
+                "{}",
+                whole.head
+            );
+            assert_eq!(whole.text(), body);
+        }
+    }
+}
+
+#[tokio::test]
+async fn clients_find_their_own_tag_in_a_304_whatever_the_coding() {
+    let body = text(50_000);
+    let gzip = encoded("gzip", &body);
+    let origin = Origin::start(move |request| match request.target() {
+        "/gzip" => answer(&format!("{FRESH}{JSON}Content-Encoding: gzip\r\n"), &gzip),
+        _ => answer(&format!("{FRESH}{JSON}"), &body),
+    })
+    .await;
+    for route in ["cache = true", BOTH] {
+        let weir = before(&origin, route).await;
+        for path in ["/gzip", "/plain"] {
+            for lines in ["", "Accept-Encoding: gzip\r\n"] {
+                get(&weir, path, lines).await;
+                let hit = eventually(async || get(&weir, path, lines).await, is_hit).await;
+                let tag = hit.field("etag");
+                let lines = format!("{lines}If-None-Match: {tag}\r\n");
+                let same = get(&weir, path, &lines).await;
+                assert_eq!((same.status, is_hit(&same)), (304, true));
+                assert_eq!(same.field("etag"), tag, "{route} {path} {lines}");
+            }
+        }
+    }
+}
+
+/// What is validated keeps its encoded forms.
+#[tokio::test]
+async fn a_304_does_not_have_everything_encoded_anew() {
+    let body = text(100_000);
+    let fresh_for = |age: u32| format!("Cache-Control: max-age=60\r\nAge: {age}\r\n{JSON}");
+    let answers = Changing::new(answer(&fresh_for(0), &body));
+    let origin = answers.origin().await;
+    let weir = before(&origin, BOTH).await;
+    get_as(&weir, "br").await;
+    ready(&weir, "br").await;
+    answers.set(response("304 Same", &format!("{FRESH}ETag: \"a\"\r\n"), ""));
+    let before = compressed_bytes(&weir).await;
+    let validated = get(
+        &weir,
+        "/",
+        "Accept-Encoding: br\r\nCache-Control: max-age=0\r\n",
+    )
+    .await;
+    assert_eq!(
+        told(&validated),
+        "weir; fwd=request; fwd-status=304; stored"
+    );
+    assert_eq!(
+        validated.fields("content-length").len(),
+        1,
+        "{}",
+        validated.head
+    );
+    assert_eq!(plain("br", &validated.body), body);
+    assert_eq!(compressed_bytes(&weir).await, before);
+}
+
+/// Servers do send what is no gzip.
+#[tokio::test]
+async fn what_cannot_be_decoded_breaks_off() {
+    let origin = Origin::start(|_| {
+        answer(
+            &format!("{FRESH}Content-Encoding: gzip\r\n"),
+            "this is no gzip at all",
+        )
+    })
+    .await;
+    let weir = before(&origin, "cache = true").await;
+    get_as(&weir, "gzip").await;
+    let mut connection = weir.connect().await;
+    connection
+        .send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        .await;
+    let came = String::from_utf8(connection.rest().await).unwrap();
+    assert!(!came.contains("gzip"), "{came}");
+    let able = get_as(&weir, "gzip").await;
+    assert_eq!(able.text(), "this is no gzip at all");
+}
+
+/// Codings that weir does not know are for those who ask in the same words.
+#[tokio::test]
+async fn unknown_codings_are_not_taken_for_what_they_are_not() {
+    let origin = counting_by(|request| {
+        let accepts = request.fields("accept-encoding").join(",");
+        let coded = if accepts.contains("x-own") {
+            "Content-Encoding: x-own\r\n"
+        } else {
+            ""
+        };
+        format!("{FRESH}Vary: Accept-Encoding\r\n{coded}")
+    })
+    .await;
+    let weir = before(&origin, BOTH).await;
+    for (accepts, body, is_coded) in [
+        ("x-own", "1", true),
+        ("gzip", "2", false),
+        ("x-own", "1", true),
+        ("", "2", false),
+    ] {
+        let response = get_as(&weir, accepts).await;
+        assert_eq!(
+            (response.text().as_str(), !coding(&response).is_empty()),
+            (body, is_coded)
+        );
+    }
+}
+
+/// A server that encodes itself: each client gets what it would have got from the server.
+#[tokio::test]
+async fn without_compression_clients_get_the_coding_that_the_server_chose_for_their_like() {
+    let origin = Origin::start(|request| {
+        let lines = format!("{FRESH}{JSON}Vary: Accept-Encoding\r\n");
+        if request.fields("accept-encoding").join(",").contains("gzip") {
+            return answer(
+                &format!("{lines}Content-Encoding: gzip\r\n"),
+                encoded("gzip", "hello"),
+            );
+        }
+        answer(&lines, "hello")
+    })
+    .await;
+    let weir = before(&origin, "cache = true").await;
+    assert!(coding(&get(&weir, "/", "").await).is_empty());
+    // The one without a coding is not for those who take one.
+    assert_eq!(coding(&get_as(&weir, "gzip, br").await), "gzip");
+    assert_eq!(coding(&get_as(&weir, "gzip").await), "gzip");
+    assert!(coding(&get(&weir, "/", "").await).is_empty());
+    assert_eq!(origin.requests().len(), 2);
+}

@@ -1,0 +1,50 @@
+//! Content codings, and text to encode.
+
+use std::fmt::Write as _;
+use std::io::Read;
+
+pub const CODINGS: [&str; 3] = ["br", "zstd", "gzip"];
+
+/// Whatever can be decoded of `encoded`, and whether it came to its end.
+pub fn decode(coding: &str, encoded: &[u8]) -> (Vec<u8>, bool) {
+    let mut decoder: Box<dyn Read + '_> = match coding {
+        "br" => Box::new(brotli::Decompressor::new(encoded, 4096)),
+        "zstd" => Box::new(zstd::stream::read::Decoder::new(encoded).unwrap()),
+        "gzip" => Box::new(flate2::read::GzDecoder::new(encoded)),
+        other => panic!("{other}"),
+    };
+    let mut plain = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        match decoder.read(&mut piece) {
+            Ok(0) => return (plain, true),
+            Ok(read) => plain.extend_from_slice(&piece[..read]),
+            Err(_) => return (plain, false),
+        }
+    }
+}
+
+/// The plain text of a whole encoded body.
+pub fn plain(coding: &str, encoded: &[u8]) -> String {
+    let (plain, whole) = decode(coding, encoded);
+    assert!(whole, "{coding}: not whole after {} bytes", plain.len());
+    String::from_utf8(plain).unwrap()
+}
+
+/// Text of that length that is neither empty nor random.
+pub fn text(length: usize) -> String {
+    let mut text = String::new();
+    let mut number = 12345_u32;
+    while text.len() < length {
+        number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        writeln!(
+            text,
+            "{{\"id\":{},\"name\":\"item {}\"}},",
+            number >> 8,
+            number >> 20
+        )
+        .unwrap();
+    }
+    text.truncate(length);
+    text
+}
