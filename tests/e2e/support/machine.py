@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 NODE_MODULES = {"express": "5.3.0", "ws": "8.23.0"}
 PACKAGES = {
     "chromium": "chromium", "curl": "curl", "h2load": "nghttp2-client", "nginx": "nginx-light", "node": "nodejs",
-    "npm": "npm", "openssl": "openssl", "taskset": "util-linux", "wrk": "wrk",
+    "npm": "npm", "openssl": "openssl", "taskset": "util-linux", "varnishd": "varnish", "wrk": "wrk",
 }
 
 MIB = 1024 * 1024
