@@ -29,10 +29,10 @@ class Failure(Exception):
 
 
 def install(packages):
-    """Installs the Debian packages whose program is missing, and stops the services that they bring along."""
+    """Installs the Debian packages whose program or file is missing, and stops the services that they bring along."""
     path = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
     os.environ["PATH"] = path
-    missing = sorted({package for program, package in packages.items() if not shutil.which(program)})
+    missing = sorted({package for what, package in packages.items() if not (os.path.isfile(what) or shutil.which(what))})
     if not missing:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
@@ -43,7 +43,7 @@ def install(packages):
         ["apt-get", "install", "-q", "-y", "--no-install-recommends", *missing],
         check=True, env=environment, stdout=sys.stderr,
     )
-    for service in {"nginx", "haproxy"} & set(missing):
+    for service in {"nginx", "haproxy", "varnish"} & set(missing):
         subprocess.run(["service", service, "stop"], check=False, stdout=sys.stderr)
 
 
@@ -80,10 +80,11 @@ def first_line(command):
 
 
 class Workshop:
-    """The temporary directory and every child process; both are gone on every way out."""
+    """The temporary directories and every child process; all are gone on every way out."""
 
     def __init__(self):
         self.directory = Path(tempfile.mkdtemp(prefix="weir-compare-"))
+        self.directories = [self.directory]
         self.children = []
         atexit.register(self.close)
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
@@ -94,7 +95,12 @@ class Workshop:
     def close(self):
         for child in list(self.children):
             self.stop(child)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        for directory in self.directories:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def directory_in_memory(self):
+        self.directories.append(Path(tempfile.mkdtemp(prefix="weir-compare-", dir="/dev/shm")))
+        return self.directories[-1]
 
     def start(self, command, core, name, **more):
         """Starts a process pinned to one core; its output goes to `NAME.log` unless told otherwise."""

@@ -1,4 +1,4 @@
-"""The origin and the three proxies, each configured for the same work (`work.py`)."""
+"""The origin and the proxies, each configured for the same work (`work.py`)."""
 
 import http.client
 import os
@@ -6,11 +6,13 @@ import re
 import resource
 
 from harness import LOAD_CORE, PROXY_CORE, Failure, family, first_line, free_ports, wait_for_port
-from work import FORWARDED_FIELDS, HOSTS, PREFIX, UPSTREAMS, make_bodies
+from work import CACHED, FORWARDED_FIELDS, HOSTS, PREFIX, UPSTREAMS, make_bodies
+
+BROTLI_FOR_NGINX = "/usr/lib/nginx/modules/ngx_http_brotli_filter_module.so"
 
 
 class Origin:
-    """nginx serving three files on four ports: the same for everyone, and always on the load's core."""
+    """nginx serving a few files on four ports: the same for everyone, and always on the load's core."""
 
     def __init__(self, workshop):
         self.workshop = workshop
@@ -27,6 +29,8 @@ http {{
   server {{
     {listen}
     root {workshop.directory}/www;
+    location {CACHED}/ {{ add_header Cache-Control max-age=3600; }}
+    location = {CACHED}/json {{ default_type application/json; add_header Cache-Control max-age=3600; }}
     location = {PREFIX}/seen {{ default_type text/plain; return 200 "protocol: $server_protocol\\n{seen}"; }}
   }}
   server {{ listen 127.0.0.1:{self.status_port}; location / {{ stub_status; }} }}
@@ -69,14 +73,21 @@ def file_limit():
 
 
 class Target:
-    """A proxy with one worker on its own core. `large` tunes it for bodies of 64 KiB and more."""
+    """A proxy with one worker on its own core. `large` tunes it for bodies of 64 KiB and more, `caching` lets it store
+    responses, and `encoding` apply brotli."""
 
     name = None
 
-    def __init__(self, workshop, origin, large=False, measured=False):
+    def __init__(self, workshop, origin, large=False, measured=False, caching=False, encoding=False):
         self.workshop, self.origin, self.large, self.measured = workshop, origin, large, measured
+        self.caching, self.encoding = caching, encoding
         self.directory = workshop.directory
         self.child = None
+
+    @classmethod
+    def suits(cls, case):
+        """Whether it can do what the case asks."""
+        return True
 
     def start(self, wrapper=()):
         self.plain, self.tls, self.admin = free_ports(3)
@@ -114,7 +125,7 @@ class Nginx(Target):
             if self.large else ""
         )
         # A location with a `proxy_set_header` of its own inherits none, so all of them stand in each location.
-        work = self.write("nginx-work.conf", """
+        work = self.write("nginx-work.conf", (CACHE_OF_LOCATION if self.caching else "") + """
 proxy_http_version 1.1;
 proxy_set_header Connection "";
 proxy_set_header Host $http_host;
@@ -142,10 +153,14 @@ add_header X-Request-Id $request_id always;
             f"    server_name {host};\n{locations}\n  }}"
             for host in HOSTS
         )
-        self.write("nginx.conf", nginx_frame(self.directory, "nginx", "off" if self.measured else "on") + f"""
+        module = f"load_module {BROTLI_FOR_NGINX};\n" if self.encoding else ""
+        frame = nginx_frame(self.directory, "nginx", "off" if self.measured else "on")
+        self.write("nginx.conf", module + frame + f"""
 http {{
+  {self.cache() if self.caching else ""}
+  {BROTLI if self.encoding else ""}
   include {self.directory}/nginx-temporary.conf;
-  access_log off; sendfile on; tcp_nopush on; server_tokens off;
+  access_log off; sendfile on; tcp_nopush {"off" if self.caching else "on"}; server_tokens off;
   keepalive_requests 1000000000; keepalive_timeout 300s; client_header_timeout 10s; client_body_timeout 30s;
   send_timeout 30s; client_max_body_size 100m;
   proxy_connect_timeout 3s; proxy_read_timeout 60s; proxy_send_timeout 60s; {buffers}
@@ -160,9 +175,29 @@ http {{
 """)
         return nginx_command(self.directory, "nginx")
 
+    def cache(self):
+        """In files of a file system in memory, whose descriptors stay open: they go out by sendfile. With `tcp_nopush`
+        each of them waits for an acknowledgement, which costs half as much again and five sixths of the throughput."""
+        files = self.workshop.directory_in_memory()
+        return (f"proxy_cache_path {files} levels=1:2 keys_zone=hits:10m max_size=256m inactive=1h use_temp_path=off; "
+                "open_file_cache max=1000 inactive=1h; open_file_cache_valid 1h;")
+
+
+# Each of the other caches tells the verdict, too.
+CACHE_OF_LOCATION = """
+proxy_cache hits;
+add_header X-Cache $upstream_cache_status always;
+"""
+# At the level that the module has by default.
+BROTLI = "brotli on; brotli_comp_level 6; brotli_types application/json;"
+
 
 class Haproxy(Target):
     name = "haproxy"
+
+    @classmethod
+    def suits(cls, case):
+        return not case.caching
 
     @staticmethod
     def version():
@@ -219,6 +254,61 @@ frontend stats
         return ["haproxy", "-db", "-f", config]
 
 
+class Varnish(Target):
+    """For the cache alone. A hit takes no part in routing, and Varnish has no brotli."""
+
+    name = "varnish"
+
+    @staticmethod
+    def version():
+        return re.search(r"varnish-([\d.]+)", first_line(["varnishd", "-V"]))[1]
+
+    @classmethod
+    def suits(cls, case):
+        return case.caching and not case.coding
+
+    def configure(self):
+        backends = "\n".join(
+            f'backend s{number} {{ .host = "127.0.0.1"; .port = "{port}"; }}'
+            for number, port in enumerate(self.origin.ports)
+        )
+        members = " ".join(f"servers.add_backend(s{number});" for number in range(len(self.origin.ports)))
+        # As it comes, Varnish passes on whatever has a cookie; no other target does.
+        config = self.write("varnish.vcl", f"""
+vcl 4.1;
+import directors;
+{backends}
+sub vcl_init {{ new servers = directors.round_robin(); {members} }}
+sub vcl_recv {{
+  set req.backend_hint = servers.backend();
+  if (req.method == "GET" || req.method == "HEAD") {{ return (hash); }}
+}}
+sub forwarded {{
+  set req.http.X-Forwarded-Proto = "http";
+  set req.http.X-Forwarded-Host = req.http.Host;
+  set req.http.X-Real-IP = client.ip;
+  set req.http.Forwarded = "for=" + client.ip + ";host=" + req.http.Host + ";proto=http";
+  set req.http.Via = "1.1 varnish";
+  set req.http.X-Request-Id = req.xid;
+}}
+sub vcl_miss {{ call forwarded; }}
+sub vcl_pass {{ call forwarded; }}
+sub vcl_deliver {{
+  set resp.http.Via = "1.1 varnish";
+  set resp.http.X-Request-Id = req.xid;
+  set resp.http.X-Cache = obj.hits;
+}}
+""")
+        # One pool, whose threads are all there from the start: one that ended would take its CPU time with it.
+        parameters = {
+            "thread_pools": 1, "thread_pool_min": 500, "thread_pool_max": 500, "timeout_idle": 300, "default_ttl": 0,
+            "http_gzip_support": "off",
+        }
+        settings = [part for name, value in parameters.items() for part in ("-p", f"{name}={value}")]
+        return ["varnishd", "-F", "-j", "none", "-a", f"127.0.0.1:{self.plain}", "-f", config, "-s", "malloc,256m",
+                "-n", self.directory / f"varnish-{self.plain}", *settings]
+
+
 class Weir(Target):
     name = "weir"
     binary = None
@@ -236,8 +326,9 @@ class Weir(Target):
             f'stall_timeout = "60s"\n{self.keys}\n'
             for name in UPSTREAMS.values()
         )
+        more = ("cache = true\n" if self.caching else "") + ("compress = true\n" if self.encoding else "")
         routes = "\n".join(
-            f'[route.{name}-{number:02}]\nhost = "{host}"\npath = "{prefix}"\nupstream = "{name}"\n'
+            f'[route.{name}-{number:02}]\nhost = "{host}"\npath = "{prefix}"\nupstream = "{name}"\n{more}'
             for number, host in enumerate(HOSTS) for prefix, name in UPSTREAMS.items()
         )
         # Under callgrind there is no TLS load, and no TLS set-up either.
@@ -270,7 +361,7 @@ def weir_with(name, keys):
     return type(name, (Weir,), {"name": name, "keys": keys})
 
 
-TARGETS = {"nginx": Nginx, "haproxy": Haproxy, "weir": Weir}
+TARGETS = {"nginx": Nginx, "haproxy": Haproxy, "varnish": Varnish, "weir": Weir}
 # Not measured unless named.
 VARIANTS = {kind.name: kind for kind in (
     *(weir_with(f"weir-{policy}", f'balance = "{policy}"')

@@ -2,18 +2,22 @@
 
 import hashlib
 import http.client
+import json
 import random
 import socket
 import ssl
 import subprocess
+import time
 
 from harness import Failure
 
-BODIES = {"1k": 1024, "64k": 64 * 1024, "1m": 1024 * 1024}
+BODIES = {"1k": 1024, "64k": 64 * 1024, "1m": 1024 * 1024, "json": 100 * 1024}
 # 50 routes: ten hosts with five prefixes each, one upstream for each prefix. The load hits one in the middle.
 HOSTS = [f"app{number:02}.example.test" for number in range(10)]
 UPSTREAMS = {"/": "site", "/account": "account", "/api": "api", "/search": "search", "/static": "static"}
 HOST, PREFIX = "app05.example.test", "/api"
+# The same files as below PREFIX, which may be stored for an hour.
+CACHED = f"{PREFIX}/cached"
 
 # What Chrome sends with a navigation, without `Host`: 13 fields.
 BROWSER_FIELDS = {
@@ -65,20 +69,40 @@ def make_certificate(directory):
 
 
 def make_bodies(directory):
-    """Text that does not repeat, so that nobody gains by luck; the same bytes in every run."""
-    folder = directory / "www" / PREFIX.strip("/")
-    folder.mkdir(parents=True)
+    """Text that does not repeat, so that nobody gains by luck, and a list of records; the same bytes in every run."""
+    folder, cached = (directory / "www" / prefix.strip("/") for prefix in (PREFIX, CACHED))
+    cached.mkdir(parents=True)
     digests = {}
     for name, size in BODIES.items():
-        body = random.Random(name).randbytes(size // 2).hex().encode()
+        body = records(size) if name == "json" else random.Random(name).randbytes(size // 2).hex().encode()
         (folder / name).write_bytes(body)
+        (cached / name).write_bytes(body)
         digests[name] = hashlib.sha256(body).hexdigest()
-    for path in (directory, directory / "www", folder):
+    for path in (directory, directory / "www", folder, cached):
         path.chmod(0o755)
     return digests
 
 
-def fetch(target, paths, tls, close):
+def records(size):
+    """JSON as the API of a shop answers it, which brotli brings down to about a fifth."""
+    draw = random.Random("json")
+    words = [draw.randbytes(draw.randint(2, 5)).hex() for _ in range(400)]
+    found = []
+    while len(json.dumps(found)) < size:
+        found.append({
+            "id": draw.randrange(10**6), "sku": draw.randbytes(4).hex(), "price": round(draw.uniform(1, 500), 2),
+            "name": " ".join(draw.choices(words, k=4)), "in_stock": draw.random() < 0.7,
+            "description": " ".join(draw.choices(words, k=20)), "tags": draw.sample(words[:40], 3),
+        })
+    return json.dumps(found).encode()[:size]
+
+
+def fields(coding=None):
+    """The browser's, or those of a browser that knows one content coding alone."""
+    return dict(BROWSER_FIELDS, **({"accept-encoding": coding} if coding else {}))
+
+
+def fetch(target, paths, tls, close, coding=None):
     """Requests with the browser's fields, all on one connection; their responses, bodies, and the TLS version."""
     raw = socket.create_connection(("127.0.0.1", target.tls if tls else target.plain), 10)
     if tls:
@@ -91,7 +115,7 @@ def fetch(target, paths, tls, close):
     answers = []
     for path in paths:
         connection.putrequest("GET", path, skip_accept_encoding=True)
-        for name, value in BROWSER_FIELDS.items():
+        for name, value in fields(coding).items():
             connection.putheader(name, value)
         if close:
             connection.putheader("connection", "close")
@@ -108,17 +132,19 @@ def fetch(target, paths, tls, close):
     return answers, version
 
 
-def check_answer(target, path, digest, tls, close):
+def check_answer(target, path, digest, tls, close, coding=None):
     """The right bytes over the right protocol, and every field that the others have to set as well."""
     what = f"{target.name}, {path}{' over TLS' if tls else ''}"
     seen_path = f"{PREFIX}/seen"
     if close:
-        (answer,), version = fetch(target, [path], tls, True)
+        (answer,), version = fetch(target, [path], tls, True, coding)
         (seen,), _ = fetch(target, [seen_path], tls, True)
     else:
-        (answer, _, seen), version = fetch(target, [path, path, seen_path], tls, False)
+        (answer, _, seen), version = fetch(target, [path, path, seen_path], tls, False, coding)
     response, body = answer
-    if hashlib.sha256(body).hexdigest() != digest:
+    if response.getheader("content-encoding") != coding:
+        raise Failure(f"{what}: content coding {response.getheader('content-encoding')}, expected {coding}")
+    if hashlib.sha256(decoded(body, coding)).hexdigest() != digest:
         raise Failure(f"{what}: the body is not the origin's ({len(body)} bytes)")
     if tls and version != "TLSv1.3":
         raise Failure(f"{what}: {version} instead of TLSv1.3")
@@ -131,6 +157,33 @@ def check_answer(target, path, digest, tls, close):
     for name, value in wanted.items():
         if not seen.get(name) or (value is not None and seen[name] != value):
             raise Failure(f"{what}: the origin sees `{name}: {seen.get(name, '')}`, expected `{value or 'a value'}`")
+
+
+def decoded(body, coding):
+    if coding is None:
+        return body
+    return subprocess.run(["brotli", "-dc"], input=body, stdout=subprocess.PIPE, check=True).stdout
+
+
+def settled_length(target, path, coding):
+    """How long the body is that is sent, once that has not changed for two seconds: a better one may be in the making."""
+    lengths = []
+    while len(lengths) < 5 or len(set(lengths[-5:])) > 1:
+        if len(lengths) > 60:
+            raise Failure(f"{target.name}, {path}: the encoded body is a new one again and again: {lengths[-5:]} bytes")
+        time.sleep(0.5)
+        ((_, body),), _ = fetch(target, [path], False, False, coding)
+        lengths.append(len(body))
+    return lengths[-1]
+
+
+def check_hits(origin, target, load):
+    """Runs a load and fails unless the origin has nothing to do with it."""
+    _, before = origin.counters()
+    requests = load()
+    _, after = origin.counters()
+    if after - before > 0.001 * requests + 2:  # looking counts as well
+        raise Failure(f"{target.name} asked the origin {after - before} times for {requests} requests: no cache hits")
 
 
 def check_reuse(origin, target, load, connections):
