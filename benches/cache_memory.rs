@@ -24,7 +24,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use weir::internals::Store;
 
 /// As in the program.
@@ -53,15 +52,6 @@ fn main() -> ExitCode {
     }
 }
 
-struct Fake(#[allow(dead_code)] Vec<Vec<u8>>, usize);
-static BIG: std::sync::LazyLock<&'static [u8]> =
-    std::sync::LazyLock::new(|| Box::leak(vec![0_u8; 9 << 20].into_boxed_slice()));
-impl AsRef<[u8]> for Fake {
-    fn as_ref(&self) -> &[u8] {
-        &BIG[..self.1]
-    }
-}
-thread_local! {static MAPPED: usize = std::env::var("MAPPED").unwrap().parse().unwrap();}
 /// xorshift64*.
 struct Random(u64);
 
@@ -119,21 +109,7 @@ fn churn(requests: u64) -> u64 {
                         if store.find(&name).await.is_some() {
                             hits.fetch_add(1, Ordering::Relaxed);
                         } else {
-                            let size = size(object);
-                            let body = if size >= MAPPED.with(|m| *m) {
-                                let chunk = MAPPED.with(|m| *m);
-                                let mut chunks = Vec::new();
-                                let mut left = size;
-                                while left > 0 {
-                                    let n = left.min(chunk);
-                                    chunks.push(vec![object as u8; n]);
-                                    left -= n;
-                                }
-                                Bytes::from_owner(Fake(chunks, size))
-                            } else {
-                                Bytes::from(vec![object as u8; size])
-                            };
-                            store.put(&name, body, "t").await;
+                            store.put(&name, size(object), "t").await;
                         }
                         most.fetch_max(store.bytes(), Ordering::Relaxed);
                     }
@@ -170,7 +146,7 @@ fn finding() {
         .collect();
     on_a_runtime(async {
         for name in &names {
-            store.put(name, Bytes::from(vec![0; 1024]), "t").await;
+            store.put(name, 1024, "t").await;
         }
     });
     for threads in 1..=THREADS {
@@ -198,12 +174,10 @@ fn purging() {
             let mut name = Vec::new();
             for object in 0..RESPONSES {
                 key(&mut name, object);
-                store.put(&name, Bytes::from(vec![0; 1024]), tag).await;
+                store.put(&name, 1024, tag).await;
             }
             key(&mut name, RESPONSES);
-            store
-                .put(&name, Bytes::from_static(b"stays"), "other")
-                .await;
+            store.put(&name, 5, "other").await;
         });
     };
     let control = tokio::runtime::Builder::new_multi_thread()
