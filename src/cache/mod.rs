@@ -29,7 +29,7 @@ mod vary;
 
 pub(crate) use caching::Caching;
 pub(crate) use collapse::{Joined, Lead};
-pub(crate) use content::{Content, PIECE, Reader};
+pub(crate) use content::{Content, Reader, next_piece};
 pub(crate) use encodings::{Encodings, Form};
 pub(crate) use fetch::{Follow, Outcome};
 pub(crate) use fills::Reservation;

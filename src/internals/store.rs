@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use crate::cache::{Caching, Fetch, Lease, PIECE, Purge, Selected, Stored};
+use crate::cache::{Caching, Fetch, Lease, Purge, Selected, Stored, next_piece};
 use crate::config;
 
 /// A store, with the rules of a route without any keys.
@@ -50,10 +50,12 @@ impl Store {
             if_error: Duration::ZERO,
             has_validator: false,
         };
-        let pieces = (0..size).step_by(PIECE);
-        let body: Vec<_> = pieces
-            .map(|at| Bytes::from(vec![b'x'; PIECE.min(size - at)]))
-            .collect();
+        let (mut body, mut left) = (Vec::new(), size);
+        while left > 0 {
+            let length = next_piece(left);
+            body.push(Bytes::from(vec![b'x'; length]));
+            left -= length;
+        }
         let stored = Stored::new(StatusCode::OK, headers, body, lease, SystemTime::now());
         let fetch = Fetch {
             key,

@@ -26,8 +26,8 @@ use super::record::Record;
 use super::respond::{original, prepared};
 use super::target::Target;
 use crate::cache::{
-    Asker, Caching, Epoch, Exchange, Fetch, Lead, Lease, Outcome, PIECE, Refusal, Reservation,
-    Resource, Stored, freshened, is_of, judge, storable_fields,
+    Asker, Caching, Epoch, Exchange, Fetch, Lead, Lease, Outcome, Refusal, Reservation, Resource,
+    Stored, freshened, is_of, judge, next_piece, storable_fields,
 };
 use crate::config::Cache;
 use crate::deadline::{self, Ticks};
@@ -708,17 +708,19 @@ fn of_its_own(piece: Bytes) -> Bytes {
 /// The same bytes in pieces as they are stored. Others have their turn in between.
 async fn in_pieces(mut received: Vec<Bytes>) -> Vec<Bytes> {
     let length: usize = received.iter().map(Bytes::len).sum();
-    let mut pieces = Vec::with_capacity(length.div_ceil(PIECE));
+    let mut pieces = Vec::new();
     let (mut left, mut since) = (length, 0);
-    let mut piece = BytesMut::with_capacity(left.min(PIECE));
+    let mut size = next_piece(left);
+    let mut piece = BytesMut::with_capacity(size);
     for from in &mut received {
         while !from.is_empty() {
-            let taken = from.split_to(from.len().min(PIECE - piece.len()));
+            let taken = from.split_to(from.len().min(size - piece.len()));
             piece.extend_from_slice(&taken);
             left -= taken.len();
             since += taken.len();
-            if piece.len() == PIECE || left == 0 {
-                let next = BytesMut::with_capacity(left.min(PIECE));
+            if piece.len() == size {
+                size = next_piece(left);
+                let next = BytesMut::with_capacity(size);
                 pieces.push(std::mem::replace(&mut piece, next).freeze());
             }
         }
