@@ -33,6 +33,8 @@ pub(crate) enum Refusal {
     TooLarge,
     /// As many variants of the target are stored as may be.
     TooManyVariants,
+    /// Those that came with it and with what brought it up to date, over time.
+    TooManyFields,
     /// More tags, or longer ones, than can be found again.
     TooManyTags,
     /// Too much is on its way into the store already.
@@ -42,6 +44,12 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
+    /// Whether it is about the one who asked, or what else is going on now: that says nothing of a response that is stored
+    /// already.
+    pub(crate) const fn is_of_the_moment(self) -> bool {
+        matches!(self, Self::Authorization | Self::SetCookie | Self::NoRoom)
+    }
+
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Method => "method",
@@ -61,6 +69,7 @@ impl Refusal {
             Self::Stream => "stream",
             Self::TooLarge => "too-large",
             Self::TooManyVariants => "too-many-variants",
+            Self::TooManyFields => "too-many-fields",
             Self::TooManyTags => "too-many-tags",
             Self::NoRoom => "no-room",
             Self::Purged => "purged",

@@ -150,6 +150,9 @@ pub(super) fn brought_up_to_date(
     rules: &Cache,
 ) -> Result<Stored, Refusal> {
     let headers = freshened(&original(&stale.headers), from);
+    if headers.len() > MOST_FIELDS {
+        return Err(Refusal::TooManyFields);
+    }
     let lease = judge(&exchange(asked, stale.status, &headers, times), rules)?;
     let headers = prepared(stale.status, storable(&headers, times.wall), stale.length);
     Ok(stale.with(headers, lease, times.wall))
@@ -227,6 +230,7 @@ impl Fill {
         let (Some(rules), Some(caching)) = (&route.cache, &local.state.caching) else {
             return;
         };
+        let mut validates = self.stale.is_some();
         loop {
             let requested = deadline::now();
             let answered = match self.ask(record, &local, listener, route).await {
@@ -236,7 +240,8 @@ impl Fill {
             };
             let times = Times::since(requested);
             if answered.status == StatusCode::NOT_MODIFIED
-                && let Some(stale) = self.stale.take()
+                && validates
+                && let Some(stale) = self.stale.clone()
             {
                 if is_of(&stale.headers, &answered.headers) {
                     return self
@@ -244,6 +249,7 @@ impl Fill {
                         .await;
                 }
                 // It speaks of something that is not here: the response itself is needed.
+                validates = false;
                 let again = request(&answered.record.request, None);
                 record = Record::of_fetch(&answered.record, Rc::new(again));
                 continue;
@@ -360,8 +366,7 @@ impl Fill {
                 (fresh, outcome)
             }
             Err(refusal) => {
-                // A cookie that came along is for the one who asked, and says nothing of the response.
-                if refusal != Refusal::SetCookie {
+                if !refusal.is_of_the_moment() {
                     store.remove(&self.key, stale).await;
                 }
                 let headers = freshened(&original(&stale.headers), &answered.headers);
@@ -421,17 +426,18 @@ impl Fill {
             return;
         }
         if refusal == Refusal::NoRoom {
-            // That says nothing of the response, nor of the one before.
             self.tell(Own::Answered(answered, refusal));
             return self.lead.decide(Outcome::Private);
-        }
-        if let Some(stale) = &self.stale {
-            store.remove(&self.key, stale).await;
         }
         if answered.status == StatusCode::NOT_MODIFIED {
             // To a condition that was none of ours.
             self.tell(Own::Answered(answered, refusal));
             return self.lead.decide(Outcome::Failed);
+        }
+        if let Some(stale) = &self.stale
+            && !refusal.is_of_the_moment()
+        {
+            store.remove(&self.key, stale).await;
         }
         let fetch = self.fetch(&answered.record.request.headers, rules);
         store
@@ -732,6 +738,8 @@ async fn in_pieces(mut received: Vec<Bytes>) -> Vec<Bytes> {
     pieces
 }
 
+/// Each 304 may bring fields that the stored response does not have. So many are more than any response comes with.
+const MOST_FIELDS: usize = 256;
 /// Half of the time that a mark holds.
 const HALF_A_MARK: Duration = Duration::from_secs(30);
 /// So long a client that takes nothing may hold up those who share a response with it.

@@ -1,5 +1,6 @@
 //! What is stored, what is used again, and for whom (RFC 9111): keys, `Vary`, conditions, ranges, HEAD; and what tells of it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
@@ -686,6 +687,85 @@ async fn a_304_about_something_else_leads_to_the_response_itself() {
     assert_eq!((response.status, response.text().as_str()), (200, "hello"));
     assert!(response.fields("x-a").is_empty());
     assert_eq!(origin.requests().len(), 3);
+}
+
+/// The second answer is a failure: what is stale is better than that, as it was before the 304.
+#[tokio::test]
+async fn a_304_about_something_else_and_then_a_failure_leave_what_is_stored() {
+    let origin = Origin::start(|request| {
+        if !request.fields("if-none-match").is_empty() {
+            response("304 Not Modified", "ETag: \"z\"\r\n", "")
+        } else if request.fields("x-then").is_empty() {
+            answer(
+                "Cache-Control: max-age=0, stale-if-error=60\r\nETag: \"a\"\r\n",
+                "stored",
+            )
+        } else {
+            response("503 Service Unavailable", FRESH, "down")
+        }
+    })
+    .await;
+    let weir = before(&origin, "cache = true").await;
+    get(&weir, "/", "").await;
+    let despite = get(&weir, "/", "X-Then: 503\r\n").await;
+    assert_eq!((despite.status, &*despite.text()), (200, "stored"));
+    // It has failed just now, so this one is not asked for.
+    assert_eq!(get(&weir, "/", "").await.text(), "stored");
+}
+
+/// What a 304 brings is kept with what is stored; a server that brings something else each time must not make it grow for good.
+#[tokio::test]
+async fn a_304_may_not_bring_ever_more_fields() {
+    let count = AtomicUsize::new(0);
+    let origin = Origin::start(move |request| {
+        let number = count.fetch_add(1, Ordering::SeqCst);
+        let lines: String = (0..100)
+            .map(|field| format!("X-{number}-{field}: 1\r\n"))
+            .collect();
+        if request.fields("if-none-match").is_empty() {
+            answer("Cache-Control: no-cache\r\nETag: \"a\"\r\n", "body")
+        } else {
+            response("304 Not Modified", &format!("ETag: \"a\"\r\n{lines}"), "")
+        }
+    })
+    .await;
+    let weir = caching(&origin).await;
+    let mut most = 0;
+    for _ in 0..12 {
+        let response = get(&weir, "/", "").await;
+        assert_eq!((response.status, &*response.text()), (200, "body"));
+        most = most.max(response.head.lines().count());
+    }
+    assert!(most < 400, "{most} lines");
+    let bare = origin
+        .requests()
+        .iter()
+        .filter(|request| request.fields("if-none-match").is_empty())
+        .count();
+    assert!(bare > 1, "it is fetched anew when it would grow too large");
+}
+
+/// That the answer to one client is for that client alone says nothing of what is stored for others.
+#[tokio::test]
+async fn an_answer_for_one_client_does_not_throw_out_what_is_for_all() {
+    let origin = Origin::start(|request| {
+        if !request.fields("authorization").is_empty() {
+            return answer("Cache-Control: max-age=60\r\nETag: \"own\"\r\n", "own");
+        }
+        answer("Cache-Control: max-age=60\r\nETag: \"all\"\r\n", "all")
+    })
+    .await;
+    let weir = caching(&origin).await;
+    get(&weir, "/", "").await;
+    let own = get(
+        &weir,
+        "/",
+        "Authorization: Basic YTpi\r\nCache-Control: no-cache\r\n",
+    )
+    .await;
+    assert_eq!(own.text(), "own");
+    let all = get(&weir, "/", "").await;
+    assert_eq!((is_hit(&all), &*all.text()), (true, "all"));
 }
 
 /// A 304 to a condition that nobody set.
