@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -24,6 +25,8 @@ const MOST_FAILURES: u32 = 6;
 pub(crate) struct Fetches {
     shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
+    /// All of them, also those that nobody can join.
+    under_way: AtomicUsize,
 }
 
 /// By key and variant, one behind the other: no key holds a byte that a variant begins with.
@@ -49,6 +52,7 @@ impl Default for Fetches {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::default(),
+            under_way: AtomicUsize::new(0),
         }
     }
 }
@@ -57,8 +61,7 @@ impl Fetches {
     /// Joins the fetch of a variant of `key`, or begins one. `failures` tells how many this request has waited for in vain.
     pub(crate) fn join(self: &Arc<Self>, key: &[u8], variant: &[u8], failures: u32) -> Joined {
         if failures > MOST_FAILURES {
-            let (lead, follow) = Lead::alone();
-            return Joined::Lead(lead, follow);
+            return self.alone();
         }
         let name = [key, variant].concat();
         let mut shard = self.shard(&name);
@@ -76,11 +79,7 @@ impl Fetches {
             fetches: SmallVec::new(),
         });
         slot.fetches.push(Arc::clone(&fetch));
-        let lead = Lead {
-            fetch,
-            listed: Some((Arc::clone(self), name.into())),
-        };
-        Joined::Lead(lead, follow)
+        Joined::Lead(self.lead(fetch, Some(name.into())), follow)
     }
 
     /// Begins a fetch of a variant of `key` that nobody waits for, unless one is under way.
@@ -97,10 +96,23 @@ impl Fetches {
             fetches: SmallVec::from_elem(Arc::clone(&fetch), 1),
         };
         shard.insert(name.clone().into(), slot);
-        Some(Lead {
+        Some(self.lead(fetch, Some(name.into())))
+    }
+
+    /// Begins a fetch for one request that no other can join.
+    pub(crate) fn alone(self: &Arc<Self>) -> Joined {
+        let fetch = Arc::new(Fetch::default());
+        let follow = fetch.follow();
+        Joined::Lead(self.lead(fetch, None), follow)
+    }
+
+    fn lead(self: &Arc<Self>, fetch: Arc<Fetch>, listed: Option<Box<[u8]>>) -> Lead {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        Lead {
             fetch,
-            listed: Some((Arc::clone(self), name.into())),
-        })
+            fetches: Arc::clone(self),
+            listed,
+        }
     }
 
     /// Nobody joins those under way any more whose key `is_meant`: what they bring was asked for too early.
@@ -110,8 +122,13 @@ impl Fetches {
         }
     }
 
-    /// How many are under way that others can join.
+    /// How many are under way.
     pub(crate) fn count(&self) -> usize {
+        self.under_way.load(Ordering::Relaxed)
+    }
+
+    #[cfg(test)]
+    fn listed(&self) -> usize {
         self.shards.iter().map(|shard| locked(shard).len()).sum()
     }
 
@@ -143,22 +160,12 @@ fn locked(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 /// The one who makes a fetch. Dropped before it is over, the fetch has failed.
 pub(crate) struct Lead {
     fetch: Arc<Fetch>,
-    /// Where others find it.
-    listed: Option<(Arc<Fetches>, Box<[u8]>)>,
+    fetches: Arc<Fetches>,
+    /// Under what others find it.
+    listed: Option<Box<[u8]>>,
 }
 
 impl Lead {
-    /// Of a fetch for one request that no other can join.
-    pub(crate) fn alone() -> (Self, Follow) {
-        let fetch = Arc::new(Fetch::default());
-        let follow = fetch.follow();
-        let lead = Self {
-            fetch,
-            listed: None,
-        };
-        (lead, follow)
-    }
-
     /// The response may be used by others; its body follows.
     pub(crate) fn coming(&self, outcome: Arc<super::Resource>) {
         self.fetch.decide(Outcome::Coming(outcome));
@@ -211,11 +218,11 @@ impl Lead {
         if self.fetch.poll_deserted(context).is_pending() {
             return Poll::Pending;
         }
-        let Some((fetches, name)) = &self.listed else {
+        let Some(name) = &self.listed else {
             return Poll::Ready(());
         };
         // Somebody may have come just now.
-        if fetches.remove(name, &self.fetch, true) {
+        if self.fetches.remove(name, &self.fetch, true) {
             self.listed = None;
             return Poll::Ready(());
         }
@@ -223,8 +230,8 @@ impl Lead {
     }
 
     fn unlist(&mut self) {
-        if let Some((fetches, name)) = self.listed.take() {
-            fetches.remove(&name, &self.fetch, false);
+        if let Some(name) = self.listed.take() {
+            self.fetches.remove(&name, &self.fetch, false);
         }
     }
 }
@@ -235,6 +242,7 @@ impl Drop for Lead {
         if !self.fetch.is_over() {
             self.fetch.end(Err(Broken));
         }
+        self.fetches.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

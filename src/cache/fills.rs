@@ -1,14 +1,13 @@
 //! Memory for responses that are on their way into the store.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How much may be on its way at once, and is.
 #[derive(Debug)]
 pub(super) struct Fills {
     limit: u64,
     reserved: AtomicU64,
-    count: AtomicUsize,
 }
 
 impl Fills {
@@ -16,12 +15,7 @@ impl Fills {
         Self {
             limit,
             reserved: AtomicU64::new(0),
-            count: AtomicUsize::new(0),
         }
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
     }
 
     /// `None`: too much is on its way.
@@ -29,7 +23,6 @@ impl Fills {
         if !self.add(bytes) {
             return None;
         }
-        self.count.fetch_add(1, Ordering::Relaxed);
         Some(Reservation {
             bytes,
             fills: Arc::clone(self),
@@ -66,6 +59,5 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.fills.reserved.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.fills.count.fetch_sub(1, Ordering::Relaxed);
     }
 }

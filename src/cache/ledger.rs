@@ -1,5 +1,6 @@
 //! What the store holds now. Counted where things come into being and where they end, not in the map: what was taken out
-//! of that lives on for as long as it is being sent.
+//! of that lives on for as long as somebody looks at it. Not counted are the bytes of a body that is let go while it is being
+//! sent: each connection may hold one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -79,7 +79,7 @@ pub(crate) struct Fetch<'r> {
 /// What the store holds, and what it has let go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Figures {
-    /// All that is held, and what was let go but is still being sent.
+    /// All that is held.
     pub(crate) bytes: u64,
     /// Targets.
     pub(crate) entries: u64,
@@ -87,8 +87,6 @@ pub(crate) struct Figures {
     pub(crate) evictions: u64,
     /// Targets that went because nothing of them could be used any more.
     pub(crate) expirations: u64,
-    /// Responses on their way into the store.
-    pub(crate) fills: usize,
 }
 
 impl Cache {
@@ -290,7 +288,6 @@ impl Cache {
             entries: self.map.entry_count(),
             evictions: self.ledger.evicted(),
             expirations: self.ledger.expired(),
-            fills: self.fills.count(),
         }
     }
 
@@ -703,11 +700,9 @@ mod tests {
         let second = cache.reserve(4).unwrap();
         assert!(!first.grow(7));
         assert!(first.grow(6));
-        assert_eq!(cache.figures().fills, 2);
         drop(second);
         assert!(first.grow(4));
         drop(first);
-        assert_eq!(cache.figures().fills, 0);
         assert!(cache.reserve(limit).is_some());
         assert!(cache.reserve(u64::MAX).is_none());
     }

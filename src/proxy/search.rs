@@ -23,7 +23,7 @@ use crate::cache::{
     Asker, Epoch, Follow, HeadSays, Joined, Lead, Outcome, Refusal, Resource, Reuse, Selected,
     Stored, head_says, is_personal, reuse,
 };
-use crate::deadline;
+use crate::deadline::{self, Ticks};
 use crate::semantics::cache_control::RequestDirectives;
 use crate::semantics::coding::Content;
 
@@ -170,7 +170,7 @@ impl Search<'_> {
         if on_error && (self.cached.upstream.is_down() || stored.has_just_failed(now)) {
             return Ok((Arc::clone(stored), hit.with_detail("stale-if-error")));
         }
-        let is_asked_to = ttl > 0 && !stored.lease.always_validate;
+        let is_asked_to = stored.lease.is_fresh(now) && !stored.lease.always_validate;
         Err(Need {
             why: if is_asked_to {
                 Forwarded::Request
@@ -265,13 +265,12 @@ impl Search<'_> {
             && !tried.alone
             // Another's fetch may have begun before this was asked for.
             && !wants_validation(self.directives);
+        let fetches = &self.cached.caching.fetches;
         let joined = if is_for_many {
-            let fetches = &self.cached.caching.fetches;
             let variant = tried.variant.as_ref().unwrap_or(&need.variant);
             fetches.join(self.key, variant, tried.failures)
         } else {
-            let (lead, follow) = Lead::alone();
-            Joined::Lead(lead, follow)
+            fetches.alone()
         };
         match joined {
             Joined::Lead(lead, follow) => self.lead(record, need, lead, follow).await,
@@ -372,7 +371,8 @@ impl Search<'_> {
     ) -> Result<Fetched, Failed> {
         let deadline = self.cached.route.timeout.map(|timeout| {
             let deadline = self.cached.proxy.deadlines.deadline();
-            deadline.arm(timeout);
+            let left = timeout.0.saturating_sub(Ticks::of(record.age()).0);
+            deadline.arm(Ticks(left.max(1)));
             deadline
         });
         let outcome = std::future::poll_fn(|context| {

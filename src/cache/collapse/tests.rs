@@ -244,11 +244,8 @@ fn whoever_leaves_everybody_else_gets_the_body_or_word_of_its_fate() {
     let (mut whole, mut broken, mut alone, mut deserted, mut most) = (0, 0, 0, 0, 0);
     for seed in 0..10_000 {
         let world = round(seed);
-        assert_eq!(
-            world.fetches.count(),
-            0,
-            "seed {seed}: a fetch is still listed"
-        );
+        let left = (world.fetches.listed(), world.fetches.count());
+        assert_eq!(left, (0, 0), "seed {seed}: fetches listed, under way");
         let counts = &world.counts;
         assert_eq!(counts.running.get(), 0);
         whole += counts.whole.get();
@@ -280,6 +277,19 @@ fn without_failures_there_is_one_fetch() {
     drop(first);
     lead.complete();
     assert!(matches!(fetches.join(KEY, b"", 0), Joined::Lead(..)));
+}
+
+#[test]
+fn all_fetches_count_also_those_that_nobody_joins() {
+    let fetches: Arc<Fetches> = Arc::default();
+    let joined = fetches.join(KEY, b"", 0);
+    let alone = fetches.alone();
+    assert_eq!((fetches.count(), fetches.listed()), (2, 1));
+    assert!(matches!(fetches.join(KEY, b"", 0), Joined::Follow(_)));
+    assert_eq!(fetches.count(), 2);
+    drop(alone);
+    drop(joined);
+    assert_eq!((fetches.count(), fetches.listed()), (0, 0));
 }
 
 #[test]
