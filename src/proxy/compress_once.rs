@@ -12,18 +12,25 @@ use crate::semantics::coding::Coding;
 pub(super) fn form(
     caching: &Caching,
     key: &[u8],
-    stored: &Stored,
+    stored: &Arc<Stored>,
     coding: Coding,
     compress: &Compress,
 ) -> Option<Form> {
     let encodings = &stored.encodings;
     let form = encodings.form(coding);
     if encodings.claim(coding) {
-        let (body, shared, key) = (stored.body.clone(), Arc::clone(encodings), Box::from(key));
         let (quick, thorough) = (compress.level.of(coding), compress.stored_level.of(coding));
-        let store = Arc::downgrade(&caching.store);
+        let key = Box::from(key);
+        // What only waits for its turn must not keep from being let go what makes room.
+        let (store, waiting) = (Arc::downgrade(&caching.store), Arc::downgrade(stored));
+        let claimed = Arc::downgrade(encodings);
         let is_there = caching.jobs.add(move |runtime| {
-            let plain = body.copied();
+            let Some(stored) = waiting.upgrade() else {
+                // Gone, or another has taken its place that has the same forms.
+                return claimed.upgrade().iter().for_each(|it| it.give_up(coding));
+            };
+            let (plain, shared) = (stored.body.copied(), Arc::clone(&stored.encodings));
+            drop(stored);
             for is_quick in [true, false] {
                 let Some(store) = store.upgrade().filter(|_| Arc::strong_count(&shared) > 1) else {
                     // It was let go in the meantime.

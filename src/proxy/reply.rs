@@ -2,6 +2,7 @@
 //! (RFC 9110 §13, §14; RFC 9111 §4.3.2).
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -46,7 +47,7 @@ impl Reply<'_> {
     pub(super) fn of(
         &self,
         record: Box<Record>,
-        stored: &Stored,
+        stored: &Arc<Stored>,
         coming: Option<Follow>,
     ) -> Response<Body> {
         let request = Rc::clone(&record.request);
@@ -207,7 +208,7 @@ impl Reply<'_> {
         &self,
         mut record: Box<Record>,
         headers: HeaderMap,
-        stored: &Stored,
+        stored: &Arc<Stored>,
     ) -> Response<Body> {
         let status = stored.status;
         record.status = Some(status);
