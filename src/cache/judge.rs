@@ -296,23 +296,13 @@ mod tests {
 
     use super::*;
     use crate::cache::{Reuse, reuse};
-    use crate::config::KeyQuery;
     use crate::semantics::fields;
 
     /// What a route has that says `cache = true`, without stale use.
     fn rules() -> config::Cache {
         config::Cache {
-            heuristic: false,
-            default_ttl: None,
-            store_set_cookie: false,
-            key_query: KeyQuery::All,
-            key_query_sort: false,
-            vary_ignore: Vec::new(),
-            max_variants: 32,
-            collapse: true,
-            stale_while_revalidate: None,
             stale_if_error: None,
-            cache_status: true,
+            ..config::Cache::default()
         }
     }
 

@@ -7,22 +7,13 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, header};
 
 use super::{Lease, Stored};
-use crate::config::{Cache, KeyQuery};
+use crate::config::Cache;
 
-/// As without keys in the config.
+/// What a route has that says `cache = true`, without stale use.
 pub(super) fn rules() -> Cache {
     Cache {
-        heuristic: false,
-        default_ttl: None,
-        store_set_cookie: false,
-        key_query: KeyQuery::All,
-        key_query_sort: false,
-        vary_ignore: Vec::new(),
-        max_variants: 32,
-        collapse: true,
-        stale_while_revalidate: None,
         stale_if_error: None,
-        cache_status: true,
+        ..Cache::default()
     }
 }
 

@@ -22,14 +22,13 @@ const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 /// The head of a server's response as the client gets it.
 pub(super) fn parts(
     status: StatusCode,
-    headers: HeaderMap,
+    mut headers: HeaderMap,
     record: &Record,
     listener: &Listener,
     route: &Route,
 ) -> response::Parts {
-    let mut parts = head(status, headers);
-    complete(&mut parts.headers, id_for(record), listener, Some(route));
-    parts
+    headers.append(header::VIA, VIA);
+    stored_parts(status, headers, record, listener, route)
 }
 
 /// The head of a stored response, whose fields were [`prepared`].
@@ -40,15 +39,10 @@ pub(super) fn stored_parts(
     listener: &Listener,
     route: &Route,
 ) -> response::Parts {
-    let mut parts = head(status, headers);
-    complete_stored(&mut parts.headers, id_for(record), listener, Some(route));
-    parts
-}
-
-fn head(status: StatusCode, headers: HeaderMap) -> response::Parts {
     let (mut parts, ()) = Response::new(()).into_parts();
     parts.status = status;
     parts.headers = headers;
+    complete_stored(&mut parts.headers, id_for(record), listener, Some(route));
     if status.canonical_reason().is_none() {
         // hyper would write "<none>".
         if let Ok(reason) = hyper::ext::ReasonPhrase::try_from(&b"Unknown"[..]) {
