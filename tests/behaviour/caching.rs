@@ -1082,9 +1082,9 @@ async fn what_broke_off_is_not_stored() {
         "Content-Length: 10\r\n\r\nhello",
         "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
     ] {
-        let count = std::sync::atomic::AtomicUsize::new(0);
+        let count = AtomicUsize::new(0);
         let origin = Origin::start(move |_| {
-            if count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) > 0 {
+            if count.fetch_add(1, Ordering::SeqCst) > 0 {
                 return answer(FRESH, "whole");
             }
             format!("HTTP/1.1 200 OK\r\n{FRESH}Connection: close\r\n{framing}").into_bytes()
