@@ -16,6 +16,9 @@
     reason = "it prints, and what cannot go on fails"
 )]
 
+#[path = "overload/random.rs"]
+mod random;
+
 use std::fs;
 use std::io::Write;
 use std::process::ExitCode;
@@ -24,6 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use random::Random;
 use weir::internals::Store;
 
 /// As in the program.
@@ -52,26 +56,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// xorshift64*.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    /// From 0 to 1.
-    fn share(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-}
-
 /// The same for each object at all times; popular ones are of all sizes.
 fn size(object: u64) -> usize {
-    let share = Random(object.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1).share();
+    let share = Random::new(object).share();
     (SMALLEST * (LARGEST / SMALLEST).powf(share)) as usize
 }
 
@@ -102,7 +89,7 @@ fn churn(requests: u64) -> u64 {
             let (store, hits, most) = (&store, &hits, &most);
             scope.spawn(move || {
                 on_a_runtime(async {
-                    let (mut random, mut name) = (Random(thread + 1), Vec::new());
+                    let (mut random, mut name) = (Random::new(thread), Vec::new());
                     for _ in 0..requests / THREADS {
                         let object = (OBJECTS as f64).powf(random.share()) as u64;
                         key(&mut name, object);

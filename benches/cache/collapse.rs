@@ -22,6 +22,7 @@
     reason = "it prints, and what cannot go on fails"
 )]
 
+mod origin;
 mod slow_origin;
 mod subject;
 #[allow(

@@ -19,6 +19,7 @@
 )]
 
 mod objects;
+mod origin;
 #[path = "../overload/random.rs"]
 mod random;
 mod subject;

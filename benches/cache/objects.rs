@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use tokio::io::{self, AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::{self, Runtime};
+use tokio::io::{self, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
 
+use crate::origin::{listen, request};
 use crate::random::Random;
 
 const SHORTEST: f64 = 100.0;
@@ -45,12 +46,9 @@ impl Origin {
     /// On a thread of its own.
     pub(crate) fn start(address: SocketAddr) -> Self {
         LazyLock::force(&BYTES);
-        let mut runtime = runtime::Builder::new_multi_thread();
-        let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(TcpListener::bind(address)).unwrap();
         let requests = Arc::default();
-        let address = listener.local_addr().unwrap();
-        runtime.spawn(accept(listener, Arc::clone(&requests)));
+        let counted = Arc::clone(&requests);
+        let (address, runtime) = listen(address, move |stream| serve(stream, Arc::clone(&counted)));
         Self {
             address,
             requests,
@@ -63,26 +61,11 @@ impl Origin {
     }
 }
 
-async fn accept(listener: TcpListener, requests: Arc<AtomicU64>) {
-    loop {
-        let (stream, _) = listener.accept().await.unwrap();
-        tokio::spawn(serve(stream, Arc::clone(&requests)));
-    }
-}
-
 /// Answers `GET /NUMBER`, one request after the other.
 async fn serve(mut stream: TcpStream, requests: Arc<AtomicU64>) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut head = Vec::new();
-    loop {
-        while !head.ends_with(b"\r\n\r\n") {
-            if stream.read_buf(&mut head).await? == 0 {
-                return Ok(());
-            }
-        }
+    while let Some(head) = request(&mut stream).await? {
         let target = str::from_utf8(&head).unwrap().split(' ').nth(1).unwrap();
         let object = target.trim_start_matches('/').parse().unwrap();
-        head.clear();
         requests.fetch_add(1, Ordering::Relaxed);
         let body = body(object);
         let fields = format!(
@@ -93,4 +76,5 @@ async fn serve(mut stream: TcpStream, requests: Arc<AtomicU64>) -> io::Result<()
         stream.write_all(fields.as_bytes()).await?;
         stream.write_all(body).await?;
     }
+    Ok(())
 }

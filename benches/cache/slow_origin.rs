@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::io::{self, AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::{self, Runtime};
+use tokio::io::{self, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
 use tokio::time::sleep;
+
+use crate::origin::{listen, request};
 
 pub(crate) const DELAY: Duration = Duration::from_secs(2);
 
@@ -48,12 +50,9 @@ pub(crate) struct Origin {
 impl Origin {
     /// On a thread of its own.
     pub(crate) fn start(address: SocketAddr) -> Self {
-        let mut runtime = runtime::Builder::new_multi_thread();
-        let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(TcpListener::bind(address)).unwrap();
         let answers = Arc::default();
-        let address = listener.local_addr().unwrap();
-        runtime.spawn(accept(listener, Arc::clone(&answers)));
+        let told = Arc::clone(&answers);
+        let (address, runtime) = listen(address, move |stream| serve(stream, Arc::clone(&told)));
         Self {
             address,
             answers,
@@ -67,23 +66,8 @@ impl Origin {
     }
 }
 
-async fn accept(listener: TcpListener, answers: Arc<Mutex<Vec<Answer>>>) {
-    loop {
-        let (stream, _) = listener.accept().await.unwrap();
-        tokio::spawn(serve(stream, Arc::clone(&answers)));
-    }
-}
-
 async fn serve(mut stream: TcpStream, answers: Arc<Mutex<Vec<Answer>>>) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut head = Vec::new();
-    loop {
-        while !head.ends_with(b"\r\n\r\n") {
-            if stream.read_buf(&mut head).await? == 0 {
-                return Ok(());
-            }
-        }
-        head.clear();
+    while request(&mut stream).await?.is_some() {
         let number = {
             let mut answers = answers.lock().unwrap();
             answers.push(Answer::default());
@@ -101,4 +85,5 @@ async fn serve(mut stream: TcpStream, answers: Arc<Mutex<Vec<Answer>>>) -> io::R
         answers.lock().unwrap()[number].ended = Some(Instant::now());
         stream.write_all(b"0\r\n\r\n").await?;
     }
+    Ok(())
 }
