@@ -54,7 +54,7 @@ enum Kind {
     Shared(Box<SharedBody>),
     /// All of it, in memory and encoded, to be decoded.
     Decoded(Box<DecodedBody>),
-    /// The same or bytes in memory, encoded or about to be.
+    /// Any of these but what is decoded, encoded or about to be.
     Encoded(Box<EncodedBody>),
 }
 

@@ -4,8 +4,10 @@
 //! answers by itself, and when that is answered, all before it have been taken up.
 
 use h2::client::ResponseFuture;
+use tokio::task::JoinHandle;
 
 use crate::support::cache::{FRESH, before, config, count, get, is_hit, told};
+use crate::support::codings::encoded;
 use crate::support::http2::{self, Http2};
 use crate::support::manual::{Manual, Server};
 use crate::support::{Connection, Weir, eventually};
@@ -357,10 +359,7 @@ async fn those_who_wait_for_another_variant_do_not_get_this_one() {
 /// What the client that made the fetch can decode, another may not.
 #[tokio::test]
 async fn those_who_wait_and_cannot_decode_it_do_not_get_it_encoded() {
-    use std::io::Write;
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    gzip.write_all(b"hello").unwrap();
-    let encoded = gzip.finish().unwrap();
+    let encoded = encoded("gzip", "hello");
     for (vary, is_begun) in [("", true), ("Vary: Accept-Encoding\r\n", true), ("", false)] {
         let mut manual = Manual::start().await;
         let weir = weir(&manual, "cache = true", "").await;
@@ -410,11 +409,10 @@ async fn those_who_wait_and_cannot_decode_it_do_not_get_it_encoded() {
 /// That it is too large may be known before it comes, or when it has grown.
 #[tokio::test]
 async fn what_is_too_large_goes_to_all_who_wait_and_then_to_each_alone() {
-    let max = "[cache]\nmax_object_size = \"100KiB\"";
     let body = "x".repeat(1 << 20);
     let head = format!("HTTP/1.1 200 OK\r\n{FRESH}Connection: close\r\n");
     let mut manual = Manual::start().await;
-    let limited = weir(&manual, "cache = true", max).await;
+    let limited = weir(&manual, "cache = true", SMALL).await;
     let (mut leader, mut server) = first(&limited, &mut manual).await;
     let waiting = Waiting::start(&limited, 3, &[]).await;
     let mut bodies: Vec<_> = waiting
@@ -454,7 +452,7 @@ async fn what_is_too_large_goes_to_all_who_wait_and_then_to_each_alone() {
     }
 
     let mut manual = Manual::start().await;
-    let limited = weir(&manual, "cache = true", max).await;
+    let limited = weir(&manual, "cache = true", SMALL).await;
     let (mut leader, mut server) = first(&limited, &mut manual).await;
     let waiting = Waiting::start(&limited, 2, &[]).await;
     server
@@ -469,26 +467,30 @@ async fn what_is_too_large_goes_to_all_who_wait_and_then_to_each_alone() {
     assert_eq!(waiting.all().await, vec![(200, "own".to_owned()); 2]);
 }
 
+/// What is longer than this is not stored.
+const SMALL: &str = "[cache]\nmax_object_size = \"100KiB\"";
+
+/// A client that has read the head of a long response only, its server, and the length that another client gets of it.
+async fn slow_and_quick(
+    weir: &Weir,
+    manual: &mut Manual,
+) -> (Connection, Server, JoinHandle<usize>) {
+    let (mut slow, mut server) = first(weir, manual).await;
+    let mut quick = Waiting::start(weir, 1, &[]).await;
+    let head = format!("HTTP/1.1 200 OK\r\n{FRESH}Connection: close\r\n\r\n");
+    server.send(head).await;
+    beginning(&mut slow, 0).await;
+    let mut body = quick.responses.remove(0).await.unwrap().into_body();
+    let drained = tokio::spawn(async move { http2::read(&mut body).await.unwrap().0.len() });
+    (slow, server, drained)
+}
+
 /// A slow client among those who wait must not make weir hold what it does not store.
 #[tokio::test]
 async fn what_is_not_kept_is_read_no_faster_than_the_slowest_takes_it() {
     let mut manual = Manual::start().await;
-    let weir = weir(
-        &manual,
-        "cache = true",
-        "[cache]\nmax_object_size = \"100KiB\"",
-    )
-    .await;
-    let (mut slow, mut server) = first(&weir, &mut manual).await;
-    let mut quick = Waiting::start(&weir, 1, &[]).await;
-    server
-        .send(format!(
-            "HTTP/1.1 200 OK\r\n{FRESH}Connection: close\r\n\r\n"
-        ))
-        .await;
-    beginning(&mut slow, 0).await;
-    let mut body = quick.responses.remove(0).await.unwrap().into_body();
-    let drained = tokio::spawn(async move { http2::read(&mut body).await.unwrap().0.len() });
+    let weir = weir(&manual, "cache = true", SMALL).await;
+    let (slow, mut server, drained) = slow_and_quick(&weir, &mut manual).await;
     let piece = vec![b'x'; 64 << 10];
     let mut sent = 0;
     // Until it does not take any more: the sockets' buffers and a window.
@@ -513,22 +515,8 @@ async fn what_is_not_kept_is_read_no_faster_than_the_slowest_takes_it() {
 #[tokio::test]
 async fn a_client_that_does_not_read_is_let_go() {
     let mut manual = Manual::start().await;
-    let weir = weir(
-        &manual,
-        "cache = true",
-        "[cache]\nmax_object_size = \"100KiB\"",
-    )
-    .await;
-    let (mut stalled, mut server) = first(&weir, &mut manual).await;
-    let mut quick = Waiting::start(&weir, 1, &[]).await;
-    server
-        .send(format!(
-            "HTTP/1.1 200 OK\r\n{FRESH}Connection: close\r\n\r\n"
-        ))
-        .await;
-    beginning(&mut stalled, 0).await;
-    let mut body = quick.responses.remove(0).await.unwrap().into_body();
-    let drained = tokio::spawn(async move { http2::read(&mut body).await.unwrap().0.len() });
+    let weir = weir(&manual, "cache = true", SMALL).await;
+    let (mut stalled, mut server, drained) = slow_and_quick(&weir, &mut manual).await;
     let piece = vec![b'x'; 1 << 20];
     // More than the sockets and the window take.
     for _ in 0..64 {

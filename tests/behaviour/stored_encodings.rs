@@ -1,12 +1,10 @@
 //! Stored responses in several codings: encoded once and sent many times, decoded for those who cannot take them as they
 //! are.
 
-use std::io::Write as _;
-
 use crate::support::cache::{
     Changing, FRESH, answer, ask, before, counting_by, get, is_hit, response, told,
 };
-use crate::support::codings::{CODINGS, plain, text};
+use crate::support::codings::{CODINGS, encoded, plain, text};
 use crate::support::http2::{self, Http2};
 use crate::support::{Origin, Response, Weir, eventually};
 
@@ -17,6 +15,16 @@ const JSON: &str = "Content-Type: application/json\r\nETag: \"a\"\r\nAccept-Rang
 async fn json(length: usize) -> Origin {
     let body = text(length);
     Origin::start(move |_| answer(&format!("{FRESH}{JSON}"), &body)).await
+}
+
+/// An origin of this JSON, under `/gzip` encoded.
+async fn plain_and_gzip(body: &str) -> Origin {
+    let (body, gzip) = (body.to_owned(), encoded("gzip", body));
+    Origin::start(move |request| match request.target() {
+        "/gzip" => answer(&format!("{FRESH}{JSON}Content-Encoding: gzip\r\n"), &gzip),
+        _ => answer(&format!("{FRESH}{JSON}"), &body),
+    })
+    .await
 }
 
 async fn get_as(weir: &Weir, coding: &str) -> Response {
@@ -40,26 +48,6 @@ async fn ready(weir: &Weir, coding: &str) -> Response {
 async fn compressed_bytes(weir: &Weir) -> f64 {
     weir.metric("weir_compression_input_bytes_total{route=\"site\"}")
         .await
-}
-
-fn encoded(coding: &str, plain: &str) -> Vec<u8> {
-    match coding {
-        "br" => {
-            let mut out = Vec::new();
-            let mut encoder = brotli::CompressorWriter::new(&mut out, 4096, 5, 22);
-            encoder.write_all(plain.as_bytes()).unwrap();
-            drop(encoder);
-            out
-        }
-        "zstd" => zstd::encode_all(plain.as_bytes(), 3).unwrap(),
-        "gzip" => {
-            let mut encoder =
-                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-            encoder.write_all(plain.as_bytes()).unwrap();
-            encoder.finish().unwrap()
-        }
-        other => panic!("{other}"),
-    }
 }
 
 #[tokio::test]
@@ -272,13 +260,7 @@ async fn what_must_not_be_decoded_is_not_sent_to_those_who_cannot_take_it() {
 /// RFC 9110 §9.3.2: the fields are those of a GET.
 #[tokio::test]
 async fn head_tells_of_the_coding_that_a_get_would_have() {
-    let body = text(50_000);
-    let gzip = encoded("gzip", &body);
-    let origin = Origin::start(move |request| match request.target() {
-        "/gzip" => answer(&format!("{FRESH}{JSON}Content-Encoding: gzip\r\n"), &gzip),
-        _ => answer(&format!("{FRESH}{JSON}"), &body),
-    })
-    .await;
+    let origin = plain_and_gzip(&text(50_000)).await;
     for route in ["cache = true", BOTH] {
         let weir = before(&origin, route).await;
         for path in ["/gzip", "/plain"] {
@@ -309,12 +291,7 @@ async fn head_tells_of_the_coding_that_a_get_would_have() {
 async fn parts_are_of_what_the_client_can_take() {
     let body = text(50_000);
     let gzip = encoded("gzip", &body);
-    let (plain_body, bytes) = (body.clone(), gzip.clone());
-    let origin = Origin::start(move |request| match request.target() {
-        "/gzip" => answer(&format!("{FRESH}{JSON}Content-Encoding: gzip\r\n"), &bytes),
-        _ => answer(&format!("{FRESH}{JSON}"), &plain_body),
-    })
-    .await;
+    let origin = plain_and_gzip(&body).await;
     for route in ["cache = true", BOTH] {
         let weir = before(&origin, route).await;
         for path in ["/gzip", "/plain"] {
@@ -358,13 +335,7 @@ async fn parts_are_of_what_the_client_can_take() {
 
 #[tokio::test]
 async fn clients_find_their_own_tag_in_a_304_whatever_the_coding() {
-    let body = text(50_000);
-    let gzip = encoded("gzip", &body);
-    let origin = Origin::start(move |request| match request.target() {
-        "/gzip" => answer(&format!("{FRESH}{JSON}Content-Encoding: gzip\r\n"), &gzip),
-        _ => answer(&format!("{FRESH}{JSON}"), &body),
-    })
-    .await;
+    let origin = plain_and_gzip(&text(50_000)).await;
     for route in ["cache = true", BOTH] {
         let weir = before(&origin, route).await;
         for path in ["/gzip", "/plain"] {

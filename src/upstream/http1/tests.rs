@@ -77,7 +77,7 @@ const STRICTER: &[(&str, &str)] = &[
     ),
     (
         "gzip",
-        "RFC 9112 §7: there is no such coding; hyper reads until the close",
+        "nobody asked for it (TE), and the coding would be lost; hyper reads until the close",
     ),
     (
         "transfer coding unknown",

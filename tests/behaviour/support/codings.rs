@@ -1,7 +1,7 @@
 //! Content codings, and text to encode.
 
 use std::fmt::Write as _;
-use std::io::Read;
+use std::io::{Read, Write as _};
 
 pub const CODINGS: [&str; 3] = ["br", "zstd", "gzip"];
 
@@ -21,6 +21,27 @@ pub fn decode(coding: &str, encoded: &[u8]) -> (Vec<u8>, bool) {
             Ok(read) => plain.extend_from_slice(&piece[..read]),
             Err(_) => return (plain, false),
         }
+    }
+}
+
+/// A whole body in that coding.
+pub fn encoded(coding: &str, plain: &str) -> Vec<u8> {
+    match coding {
+        "br" => {
+            let mut out = Vec::new();
+            let mut encoder = brotli::CompressorWriter::new(&mut out, 4096, 5, 22);
+            encoder.write_all(plain.as_bytes()).unwrap();
+            drop(encoder);
+            out
+        }
+        "zstd" => zstd::encode_all(plain.as_bytes(), 3).unwrap(),
+        "gzip" => {
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(plain.as_bytes()).unwrap();
+            encoder.finish().unwrap()
+        }
+        other => panic!("{other}"),
     }
 }
 
