@@ -258,6 +258,11 @@ class Varnish(Target):
     """For the cache alone. A hit takes no part in routing, and Varnish has no brotli."""
 
     name = "varnish"
+    # One pool, whose threads are all there from the start: one that ended would take its CPU time with it.
+    parameters = {
+        "thread_pools": 1, "thread_pool_min": 500, "thread_pool_max": 500, "timeout_idle": 300, "default_ttl": 0,
+        "http_gzip_support": "off",
+    }
 
     @staticmethod
     def version():
@@ -299,14 +304,16 @@ sub vcl_deliver {{
   set resp.http.X-Cache = obj.hits;
 }}
 """)
-        # One pool, whose threads are all there from the start: one that ended would take its CPU time with it.
-        parameters = {
-            "thread_pools": 1, "thread_pool_min": 500, "thread_pool_max": 500, "timeout_idle": 300, "default_ttl": 0,
-            "http_gzip_support": "off",
-        }
-        settings = [part for name, value in parameters.items() for part in ("-p", f"{name}={value}")]
+        settings = [part for name, value in self.parameters.items() for part in ("-p", f"{name}={value}")]
         return ["varnishd", "-F", "-j", "none", "-a", f"127.0.0.1:{self.plain}", "-f", config, "-s", "malloc,256m",
                 "-n", self.directory / f"varnish-{self.plain}", *settings]
+
+
+class VarnishAsShipped(Varnish):
+    """With the parameters that it has by itself: two pools whose threads come with the load."""
+
+    name = "varnish-as-shipped"
+    parameters = {}
 
 
 class Weir(Target):
@@ -364,6 +371,7 @@ def weir_with(name, keys):
 TARGETS = {"nginx": Nginx, "haproxy": Haproxy, "varnish": Varnish, "weir": Weir}
 # Not measured unless named.
 VARIANTS = {kind.name: kind for kind in (
+    VarnishAsShipped,
     *(weir_with(f"weir-{policy}", f'balance = "{policy}"')
       for policy in ("least_connections", "random", "peak_ewma", "hash")),
     weir_with("weir-adaptive", 'concurrency = "adaptive"'),
