@@ -270,7 +270,6 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.upkeep.abort();
-        self.upkeep.abort();
         if let Some(watching) = &self.watching {
             watching.abort();
         }
