@@ -6,7 +6,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use http::header::{self, HeaderMap};
+use bytes::BytesMut;
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 
 use super::{Lease, Refusal};
@@ -250,11 +251,28 @@ pub(crate) fn storable_fields(
             stored.append(name, value.clone());
         }
     }
+    own_their_bytes(&mut stored);
     let dated = stored.contains_key(header::DATE);
     if !dated {
         stored.insert(header::DATE, Date::at(received).to_field());
     }
     stored
+}
+
+/// As they were read, the values are slices of a block of many KiB, which they would keep from being freed.
+fn own_their_bytes(fields: &mut HeaderMap) {
+    let length = fields.values().map(HeaderValue::len).sum();
+    let mut bytes = BytesMut::with_capacity(length);
+    for value in fields.values() {
+        bytes.extend_from_slice(value.as_bytes());
+    }
+    let mut bytes = bytes.freeze();
+    for value in fields.values_mut() {
+        // It was a value before, and so is one now.
+        if let Ok(own) = HeaderValue::from_maybe_shared(bytes.split_to(value.len())) {
+            *value = own;
+        }
+    }
 }
 
 /// RFC 9110 §15.1, and 451 by RFC 7725 §3. (206 is not stored.)
@@ -1113,6 +1131,22 @@ mod tests {
         }
         assert_eq!(stored.get_all(header::LINK).iter().count(), 2);
         assert_eq!(stored.get(header::DATE).unwrap(), "1");
+    }
+
+    #[test]
+    fn stored_fields_do_not_hold_on_to_what_was_read_with_them() {
+        let block = bytes::Bytes::from(vec![b'x'; 48 * 1024]);
+        let mut read = HeaderMap::new();
+        for (name, range) in [("etag", 0..9), ("server", 9..9), ("link", 100..4000)] {
+            let value = HeaderValue::from_maybe_shared(block.slice(range)).unwrap();
+            read.insert(name, value);
+        }
+        let stored = storable_fields(&read, &Directives::default(), wall());
+        for (name, value) in &read {
+            assert_eq!(stored.get(name), Some(value));
+        }
+        drop(read);
+        assert!(block.is_unique());
     }
 
     /// RFC 9110 §6.6.1.

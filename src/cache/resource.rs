@@ -390,7 +390,7 @@ impl Variant {
 /// Nothing that stands for a field begins so.
 const CODINGS: u8 = 2;
 /// Of an entry of the map, and of a variant, about, beside what is counted.
-const OVERHEAD: usize = 512;
+const OVERHEAD: usize = 900;
 /// Beyond it, a moment could not be told.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
