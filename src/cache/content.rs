@@ -1,8 +1,4 @@
-//! A stored body.
-//!
-//! In pieces of two sizes: where bodies of all sizes come and go, none of them fits into the hole that another has left, and
-//! what the allocator keeps grows to several times what is stored. The larger size is for the sake of the connections that
-//! they are sent over: of 64 KiB each, the pieces of 1 MiB cost half as much again as one.
+//! A stored body, in the pieces that it lies in.
 
 use std::io::{self, Read};
 use std::ops::Range;
@@ -22,18 +18,6 @@ enum Pieces {
     One(Bytes),
     Several(Arc<[Bytes]>),
 }
-
-/// How long the next piece is, of a body of which so much is left.
-pub(crate) fn next_piece(left: usize) -> usize {
-    if left >= LARGE {
-        LARGE
-    } else {
-        left.min(SMALL)
-    }
-}
-
-const LARGE: usize = 512 * 1024;
-const SMALL: usize = 64 * 1024;
 
 impl Default for Content {
     fn default() -> Self {

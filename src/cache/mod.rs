@@ -1,6 +1,7 @@
 //! Responses that answer more than one request: which may be stored, for whom and for how long they may be used again, and
 //! where they are kept (RFC 9111). Knows fields, bytes and moments that it is handed; what fetches and sends is the proxy's.
 
+mod blocks;
 mod caching;
 mod collapse;
 mod content;
@@ -27,9 +28,10 @@ mod testing;
 mod update;
 mod vary;
 
+pub(crate) use blocks::{BLOCK, Packing};
 pub(crate) use caching::Caching;
 pub(crate) use collapse::{Joined, Lead};
-pub(crate) use content::{Content, Reader, next_piece};
+pub(crate) use content::{Content, Reader};
 pub(crate) use encodings::{Encodings, Form};
 pub(crate) use fetch::{Follow, Outcome};
 pub(crate) use fills::Reservation;
@@ -41,7 +43,7 @@ pub(crate) use purged::Epoch;
 pub(crate) use refusal::Refusal;
 pub(crate) use resource::{Resource, Selected};
 pub(crate) use reuse::{Reuse, reuse};
-pub(crate) use store::Fetch;
+pub(crate) use store::{Cache as Store, Fetch};
 pub(crate) use stored::Stored;
 pub(crate) use update::{HeadSays, freshened, head_says, is_of};
 pub(crate) use vary::{Asker, Vary};

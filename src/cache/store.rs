@@ -18,6 +18,7 @@ use http::HeaderMap;
 use moka::ops::compute::Op;
 use tokio::sync::{Mutex, RwLock};
 
+use super::blocks::{Blocks, Packing};
 use super::fills::{Fills, Reservation};
 use super::ledger::{Kept, Ledger, Share};
 use super::purged::{Epoch, Purged};
@@ -40,6 +41,7 @@ pub(crate) struct Cache {
     /// Held while something large is put in and room is made for it.
     putting_much: Mutex<()>,
     fills: Arc<Fills>,
+    blocks: Arc<Blocks>,
     /// Bytes that came in since the last upkeep.
     written: AtomicU64,
 }
@@ -113,6 +115,7 @@ impl Cache {
             putting: RwLock::new(()),
             putting_much: Mutex::new(()),
             fills: Arc::new(Fills::new((max_size / 8).max(max_object_size))),
+            blocks: Arc::default(),
             written: AtomicU64::new(0),
         }
     }
@@ -125,6 +128,11 @@ impl Cache {
     /// The longest body that is stored.
     pub(crate) fn max_object_size(&self) -> u64 {
         self.max_object_size
+    }
+
+    /// Takes a body in as it comes, to be stored.
+    pub(crate) fn packing(&self) -> Packing {
+        Packing::new(&self.blocks)
     }
 
     /// What is held of a target.
@@ -402,12 +410,12 @@ const TRIES: usize = 3;
 /// How long a target counts as uncacheable after a response that was.
 const UNCACHEABLE_FOR: Duration = Duration::from_secs(60);
 /// The size at which the map lets something go. While the largest response is put in, it holds that much more, and what
-/// small ones brought since the last upkeep; together it must not be more than a tenth beyond the size of the store.
+/// small ones brought since the last upkeep; all of it together must not be more than the size of the store.
 fn capacity(max_size: u64, max_object_size: u64) -> u64 {
-    let most = max_size.saturating_add(max_size / 10);
     let beyond = max_object_size.saturating_add(2 * (max_size / UPKEEP_SHARE));
     // Who allows single responses of nearly that size does not want to keep two of them.
-    most.saturating_sub(beyond)
+    max_size
+        .saturating_sub(beyond)
         .clamp(max_size / 4 * 3, max_size)
 }
 

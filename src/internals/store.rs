@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use crate::cache::{Caching, Fetch, Lease, Purge, Selected, Stored, next_piece};
+use crate::cache::{Caching, Fetch, Lease, Purge, Selected, Stored};
 use crate::config;
 
 /// A store, with the rules of a route without any keys.
@@ -50,12 +49,9 @@ impl Store {
             if_error: Duration::ZERO,
             has_validator: false,
         };
-        let (mut body, mut left) = (Vec::new(), size);
-        while left > 0 {
-            let length = next_piece(left);
-            body.push(Bytes::from(vec![b'x'; length]));
-            left -= length;
-        }
+        let mut body = self.cache.store.packing();
+        body.push(&vec![b'x'; size]);
+        let body = body.end();
         let stored = Stored::new(StatusCode::OK, headers, body, lease, SystemTime::now());
         let fetch = Fetch {
             key,

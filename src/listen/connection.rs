@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::gathered::Gathered;
+use super::joined::Joined;
 use super::linger;
 use super::stream::ClientStream;
 use super::streams::{StreamBody, Streams};
@@ -156,7 +157,7 @@ async fn serve_http1(
         let (proxy, served) = (Rc::clone(&proxy), Rc::clone(&client));
         let service = service_fn(move |request| {
             let answer = Rc::clone(&proxy).handle(Rc::clone(&served), request);
-            async { Ok::<_, Infallible>(answer.await) }
+            async { Ok::<_, Infallible>(answer.await.map(Joined)) }
         });
         let mut connection = Box::new(builder.serve_connection(TokioIo::new(stream), service));
         let pause = poll_fn(|context| {

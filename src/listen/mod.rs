@@ -3,6 +3,7 @@
 pub(crate) mod bind;
 pub(crate) mod connection;
 mod gathered;
+mod joined;
 mod linger;
 mod stream;
 mod streams;

@@ -216,6 +216,11 @@ impl Body {
         less
     }
 
+    /// Whether the next piece is here, and one of several.
+    pub(crate) fn is_in_pieces(&self) -> bool {
+        matches!(&self.kind, Kind::Pieces(pieces) if !pieces.is_empty())
+    }
+
     fn count(&mut self, length: usize) {
         if let Some(record) = &mut self.record {
             record.bytes_out += length as u64;

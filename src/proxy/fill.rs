@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
 use http::{Method, StatusCode};
@@ -26,8 +26,8 @@ use super::record::Record;
 use super::respond::{original, prepared};
 use super::target::Target;
 use crate::cache::{
-    Asker, Caching, Epoch, Exchange, Fetch, Lead, Lease, Outcome, Refusal, Reservation, Resource,
-    Stored, freshened, is_of, judge, next_piece, storable_fields,
+    Asker, BLOCK, Caching, Epoch, Exchange, Fetch, Lead, Lease, Outcome, Packing, Refusal,
+    Reservation, Resource, Store, Stored, freshened, is_of, judge, storable_fields,
 };
 use crate::config::Cache;
 use crate::deadline::{self, Ticks};
@@ -473,7 +473,7 @@ impl Fill {
         match answered.content {
             Content::Whole(ref bytes) => {
                 // Of its own: it must not hold on to what else was read with it.
-                let body = Bytes::copy_from_slice(bytes);
+                let body = packed(vec![bytes.clone()], &caching.store).await;
                 let stored = head.with_body(head.headers.clone(), body);
                 self.put(caching, rules, answered, stored).await;
             }
@@ -542,16 +542,17 @@ impl Fill {
         drop(record);
         self.lead.coming(Arc::new(resource));
         let max = caching.store.max_object_size();
+        let mut packing = caching.store.packing();
         let mut size = 0_u64;
         loop {
-            let piece = match self.piece(&mut body).await {
+            let piece = match self.piece(&mut body, &mut packing).await {
                 Piece::Data(piece) => piece,
                 Piece::Other => continue,
                 Piece::End => break,
                 // The lead tells by its end.
-                Piece::Broken | Piece::Deserted => return,
+                Piece::Broken => return self.push_all(packing.rest()),
+                Piece::Deserted => return,
             };
-            let piece = of_its_own(piece);
             let length = piece.len() as u64;
             size += length;
             let more = length.saturating_sub(covered) + COST_OF_PIECE;
@@ -570,13 +571,24 @@ impl Fill {
                         .await;
                 }
             }
-            self.lead.push(piece);
-            if reservation.is_none() && self.is_deserted_before_there_is_room().await {
+            if reservation.is_some() {
+                packing.push(&piece);
+                self.push_all(packing.whole());
+                continue;
+            }
+            self.push_all(packing.rest());
+            self.lead.push(of_its_own(piece));
+            if self.is_deserted_before_there_is_room().await {
                 return;
             }
         }
+        self.push_all(packing.rest());
         if reservation.is_some() {
-            let body = in_pieces(self.lead.pieces()).await;
+            let mut body = self.lead.pieces();
+            if body.len() as u64 > FEW_PIECES + size / (BLOCK as u64 / 2) {
+                // It came bit by bit.
+                body = packed(body, &caching.store).await;
+            }
             let headers = prepared(head.status, original(&head.headers), Some(size));
             let stored = head.with_body(headers, body);
             // If it is not taken, who comes next fetches it anew.
@@ -609,7 +621,14 @@ impl Fill {
         .await
     }
 
-    async fn piece(&mut self, body: &mut UpstreamBody) -> Piece {
+    fn push_all(&self, pieces: impl IntoIterator<Item = Bytes>) {
+        for piece in pieces {
+            self.lead.push(piece);
+        }
+    }
+
+    /// The next piece. If it takes a while, what is packed is handed out before.
+    async fn piece(&mut self, body: &mut UpstreamBody, packing: &mut Packing) -> Piece {
         std::future::poll_fn(|context| {
             match body.poll_next(context, Some(READ_SIZE)) {
                 Poll::Ready(None) => return Poll::Ready(Piece::End),
@@ -621,7 +640,7 @@ impl Fill {
                         Err(_) => Piece::Other,
                     });
                 }
-                Poll::Pending => {}
+                Poll::Pending => self.push_all(packing.rest()),
             }
             self.lead.poll_deserted(context).map(|()| Piece::Deserted)
         })
@@ -711,31 +730,19 @@ fn of_its_own(piece: Bytes) -> Bytes {
     }
 }
 
-/// The same bytes in pieces as they are stored. Others have their turn in between.
-async fn in_pieces(mut received: Vec<Bytes>) -> Vec<Bytes> {
-    let length: usize = received.iter().map(Bytes::len).sum();
-    let mut pieces = Vec::new();
-    let (mut left, mut since) = (length, 0);
-    let mut size = next_piece(left);
-    let mut piece = BytesMut::with_capacity(size);
-    for from in &mut received {
-        while !from.is_empty() {
-            let taken = from.split_to(from.len().min(size - piece.len()));
-            piece.extend_from_slice(&taken);
-            left -= taken.len();
-            since += taken.len();
-            if piece.len() == size {
-                size = next_piece(left);
-                let next = BytesMut::with_capacity(size);
-                pieces.push(std::mem::replace(&mut piece, next).freeze());
-            }
-        }
+/// The same bytes as they are stored. Others have their turn in between.
+async fn packed(received: Vec<Bytes>, store: &Store) -> Vec<Bytes> {
+    let mut packing = store.packing();
+    let mut since = 0;
+    for piece in received {
+        packing.push(&piece);
+        since += piece.len();
         if since > COPY_AT_A_STRETCH {
             since = 0;
             tokio::task::yield_now().await;
         }
     }
-    pieces
+    packing.end()
 }
 
 /// Each 304 may bring fields that the stored response does not have. So many are more than any response comes with.
@@ -744,6 +751,8 @@ const MOST_FIELDS: usize = 256;
 const HALF_A_MARK: Duration = Duration::from_secs(30);
 /// So long a client that takes nothing may hold up those who share a response with it.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A body in more pieces than half full blocks would be, and so many, is packed anew when it is whole.
+const FEW_PIECES: u64 = 4;
 /// What a piece takes beside its bytes.
 const COST_OF_PIECE: u64 = 96;
 /// Some 0.1 ms.
