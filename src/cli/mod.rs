@@ -7,6 +7,7 @@
 mod admin_client;
 mod check;
 mod demo;
+mod diff;
 mod drain;
 mod purge;
 mod reload;
@@ -53,6 +54,15 @@ enum Command {
         /// Prints the JSON of `/api/status`.
         #[arg(long)]
         json: bool,
+    },
+    /// Shows what taking a config file would change of what a running weir does. Exit code: 0 nothing, 1 something, 2 the file
+    /// is not valid or weir cannot be reached.
+    Diff {
+        #[command(flatten)]
+        running: RunningWeir,
+        /// How to print what differs.
+        #[arg(long, value_enum, default_value = "text")]
+        format: check::Format,
     },
     /// Makes a running weir take its config file now. Exit code: 0 taken, 1 refused, 2 not reachable.
     Reload(RunningWeir),
@@ -118,6 +128,7 @@ pub fn main() -> ExitCode {
             format,
         } => return check::check(config.config, show, format),
         Command::Status { running, json } => status::status(&running, json),
+        Command::Diff { running, format } => diff::diff(&running, format),
         Command::Reload(running) => reload::reload(&running),
         Command::Drain {
             server,

@@ -8,6 +8,7 @@ mod ambiguity;
 mod cache;
 mod certificates;
 mod check;
+mod compare;
 mod compress;
 mod error;
 mod fields;
@@ -48,6 +49,7 @@ use crate::units::{
 
 pub use crate::semantics::coding::{Coding, MediaPattern};
 pub(crate) use certificates::provider;
+pub use compare::{Change, Comparison};
 pub use error::{LoadError, Problem, Report, Severity};
 pub use file::{find, load, parse};
 

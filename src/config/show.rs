@@ -21,18 +21,26 @@ use crate::units::{ByteSize, ServerAddr, Weight};
 impl Config {
     /// The whole configuration as valid TOML, every default filled in, secrets masked.
     pub fn show(&self) -> String {
+        self.show_if(|_, _| true)
+    }
+
+    /// The same without those listeners, routes and upstreams that are not `wanted`, by kind and name.
+    pub(super) fn show_if(&self, wanted: impl Fn(&str, &str) -> bool) -> String {
         let mut out = Toml(String::new());
         process(&mut out, &self.process);
         admin(&mut out, &self.admin);
         log(&mut out, &self.log);
         cache_store(&mut out, self.cache);
-        for each in &self.listeners {
+        let is_wanted = |each: &&Listener| wanted("listen", each.name.as_str());
+        for each in self.listeners.iter().filter(is_wanted) {
             listener(&mut out, each);
         }
-        for each in &self.routes {
+        let is_wanted = |each: &&Route| wanted("route", each.name.as_str());
+        for each in self.routes.iter().filter(is_wanted) {
             route(&mut out, each);
         }
-        for each in &self.upstreams {
+        let is_wanted = |each: &&Upstream| wanted("upstream", each.name.as_str());
+        for each in self.upstreams.iter().filter(is_wanted) {
             upstream(&mut out, each);
         }
         out.0

@@ -27,6 +27,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::admin_access::Access;
+use super::admin_config;
 use super::core::{Control, chain, restart_message};
 use super::drain::{Drained, Unknown};
 use super::purge::Purge;
@@ -51,7 +52,7 @@ const LAST_ANSWER: Duration = Duration::from_secs(30);
 
 /// The admin servers of the process.
 pub(crate) struct Admin {
-    control: Arc<Control>,
+    pub(super) control: Arc<Control>,
     source: OnceLock<Weak<Source>>,
     access: ArcSwap<Access>,
     running: Mutex<Running>,
@@ -219,6 +220,7 @@ impl Admin {
             .route("/", get(index))
             .route("/metrics", get(metrics))
             .route("/api/status", get(status))
+            .route("/api/config", get(admin_config::show))
             .route("/api/reload", post(reload))
             .route("/api/cache/purge", post(purge))
             .route(
@@ -398,7 +400,7 @@ async fn hardened(mut response: Response) -> Response {
     response
 }
 
-fn told(status: StatusCode, text: &'static str) -> Response {
+pub(super) fn told(status: StatusCode, text: &'static str) -> Response {
     (status, Json(json!({ "error": text }))).into_response()
 }
 
@@ -406,7 +408,7 @@ async fn index() -> &'static str {
     concat!(
         "weir ",
         env!("CARGO_PKG_VERSION"),
-        "\n\nGET  /healthz\nGET  /readyz\nGET  /metrics\nGET  /api/status\nPOST /api/reload\n",
+        "\n\nGET  /healthz\nGET  /readyz\nGET  /metrics\nGET  /api/status\nGET  /api/config\nPOST /api/reload\n",
         "POST /api/cache/purge\n",
         "POST /api/upstreams/UPSTREAM/servers/HOST:PORT/drain\n",
         "POST /api/upstreams/UPSTREAM/servers/HOST:PORT/ready\n"

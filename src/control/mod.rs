@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod admin_access;
+mod admin_config;
 pub(crate) mod core;
 mod drain;
 pub(crate) mod names;

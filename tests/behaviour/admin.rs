@@ -119,6 +119,22 @@ async fn the_status_tells_what_runs() {
     }
 }
 
+#[tokio::test]
+async fn the_config_that_runs_is_shown_with_its_secrets_masked() {
+    let weir = Weir::start(&config("token = \"hunter2\"\n")).await;
+    assert_eq!(weir.admin("GET", "/api/config").await.status, 401);
+    let fields = "Host: localhost\r\nAuthorization: Bearer hunter2\r\n";
+    let answer = ask(weir.admin_address(), "GET", "/api/config", fields).await;
+    let told: serde_json::Value = serde_json::from_str(&answer.text()).unwrap();
+    assert_eq!(told["hash"].as_str().unwrap().len(), 16);
+    assert_eq!(told["config"]["admin"]["token"], "***");
+    assert_eq!(
+        told["config"]["process"]["drain"], "25s",
+        "defaults are told"
+    );
+    assert!(!answer.text().contains("hunter2"));
+}
+
 /// A name that an attacker makes resolve to this machine is not this machine's.
 #[tokio::test]
 async fn without_a_token_only_names_of_this_machine_are_answered() {

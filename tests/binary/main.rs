@@ -8,6 +8,7 @@
 mod check;
 mod compression;
 mod demo;
+mod diff;
 mod run;
 mod support;
 mod talk;
