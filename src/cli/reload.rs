@@ -16,6 +16,10 @@ pub(super) fn reload(weir: &RunningWeir) -> anyhow::Result<ExitCode> {
     };
     if answer.status == StatusCode::OK {
         eprintln!("taken, hash {}", word("hash"));
+        let changes = told.get("changes").and_then(serde_json::Value::as_array);
+        for change in changes.into_iter().flatten() {
+            eprintln!("{}", change.as_str().unwrap_or_default());
+        }
         if !word("message").is_empty() {
             eprintln!("{}", word("message"));
         }

@@ -457,10 +457,14 @@ async fn reload(State(admin): State<Arc<Admin>>) -> Response {
         .flatten();
     match attempt {
         Some(attempt) => match attempt.result {
-            Ok(needs_restart) => {
-                let message = restart_message(&needs_restart);
-                Json(json!({ "result": "ok", "hash": attempt.hash, "message": message }))
-                    .into_response()
+            Ok(taken) => {
+                let body = json!({
+                    "result": "ok",
+                    "hash": attempt.hash,
+                    "message": restart_message(&taken.needs_restart),
+                    "changes": taken.changes,
+                });
+                Json(body).into_response()
             }
             Err(error) => {
                 let body = json!({ "result": "refused", "message": chain(&error) });

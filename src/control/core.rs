@@ -45,6 +45,14 @@ pub enum ReloadError {
 /// What of a config is taken only by a restart, as its keys; everything else runs.
 pub(crate) type NeedsRestart = Vec<&'static str>;
 
+/// What became of a config that was taken.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Taken {
+    pub(crate) needs_restart: NeedsRestart,
+    /// What it changed, as people read it; not more than fits into a log.
+    pub(crate) changes: Vec<String>,
+}
+
 /// The control plane's view of the process.
 pub(crate) struct Control {
     pub(crate) published: Arc<Published>,
@@ -69,6 +77,8 @@ pub(crate) struct LastReload {
     pub(crate) at: SystemTime,
     /// Why it was refused, or what of it needs a restart.
     pub(crate) message: String,
+    /// What it changed, line by line.
+    pub(crate) changes: Vec<String>,
 }
 
 /// What the process is doing.
@@ -107,6 +117,7 @@ impl Control {
                 result: ReloadResult::Ok,
                 at: SystemTime::now(),
                 message: String::new(),
+                changes: Vec::new(),
             }),
             phase: AtomicU8::new(Phase::Starting as u8),
         }
@@ -345,15 +356,21 @@ impl Control {
     }
 
     /// Notes how a reload went, for everyone who asks.
-    pub(crate) fn note(&self, result: &Result<NeedsRestart, ReloadError>) {
-        let (result, message) = match result {
-            Ok(needs_restart) => (ReloadResult::Ok, restart_message(needs_restart)),
-            Err(error) => (ReloadResult::Refused, chain(error)),
+    pub(crate) fn note(&self, result: &Result<Taken, ReloadError>) {
+        let (result, message, changes) = match result {
+            Ok(taken) => {
+                let message = restart_message(&taken.needs_restart);
+                (ReloadResult::Ok, message, taken.changes.clone())
+            }
+            Err(error) => (ReloadResult::Refused, chain(error), Vec::new()),
         };
         self.metrics.reloaded(result);
         match result {
             ReloadResult::Ok => {
-                tracing::info!(hash = %self.published.state().config.hash, "config taken")
+                tracing::info!(hash = %self.published.state().config.hash, "config taken");
+                for change in &changes {
+                    tracing::info!("changed: {change}");
+                }
             }
             ReloadResult::Refused => {
                 tracing::error!("config refused, the one before runs on: {message}")
@@ -366,6 +383,7 @@ impl Control {
             result,
             at: SystemTime::now(),
             message,
+            changes,
         };
     }
 

@@ -9,11 +9,13 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use super::admin::Admin;
-use super::core::{Control, NeedsRestart, ReloadError};
-use crate::config::{self, Config, LoadError};
+use super::core::{Control, ReloadError, Taken};
+use crate::config::{self, Comparison, Config, LoadError};
 
 /// How long reading the files of a config may take.
 const READ_WITHIN: Duration = Duration::from_secs(10);
+/// How many lines a log is given of what a reload changed.
+const MOST_LINES: usize = 20;
 
 /// Where configs come from, and how they are taken.
 pub(crate) struct Source {
@@ -28,7 +30,7 @@ pub(crate) struct Source {
 
 /// What became of an attempt to take the file.
 pub(crate) struct Attempt {
-    pub(crate) result: Result<NeedsRestart, ReloadError>,
+    pub(crate) result: Result<Taken, ReloadError>,
     /// What was read, good or not: what to watch from now on.
     pub(crate) files: Vec<PathBuf>,
     pub(crate) hash: String,
@@ -52,7 +54,7 @@ impl Source {
     }
 
     /// Takes a config in place of the one that runs.
-    pub(crate) async fn take(&self, config: Config) -> Result<NeedsRestart, ReloadError> {
+    pub(crate) async fn take(&self, config: Config) -> Result<Taken, ReloadError> {
         let mut tried = self.tried.lock().await;
         tried.clone_from(&config.hash);
         let result = self.take_up(config).await;
@@ -105,11 +107,20 @@ impl Source {
         })
     }
 
-    async fn take_up(&self, config: Config) -> Result<NeedsRestart, ReloadError> {
+    async fn take_up(&self, config: Config) -> Result<Taken, ReloadError> {
         let admin = config.admin.clone();
+        let before = Arc::clone(&self.control.published.state().config);
         let prepared = self.admin.prepare(&admin).await?;
         let needs_restart = self.control.take(config).await?;
         self.admin.apply(&admin, prepared);
-        Ok(needs_restart)
+        let after = Arc::clone(&self.control.published.state().config);
+        // Of a large config it takes a while.
+        let comparing = move || Comparison::of(&before, &after).first_lines(MOST_LINES);
+        let changes = tokio::task::spawn_blocking(comparing).await;
+        Ok(Taken {
+            needs_restart,
+            // What ends it is the end of the process.
+            changes: changes.unwrap_or_default(),
+        })
     }
 }

@@ -40,6 +40,8 @@ struct Reload {
     result: &'static str,
     at: String,
     message: String,
+    /// What it changed, line by line; the last line tells how many more there are.
+    changes: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -134,6 +136,7 @@ impl Status {
                     },
                     at: time(last.at),
                     message: last.message,
+                    changes: last.changes,
                 },
             },
             listeners: state

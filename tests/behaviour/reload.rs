@@ -205,6 +205,47 @@ async fn the_api_takes_the_file_at_once_and_tells_what_became_of_it() {
     assert_eq!(followed.weir.get("/").await.text(), "two");
 }
 
+#[tokio::test]
+async fn what_a_reload_changed_is_told() {
+    let followed = Followed::start(&site("one")).await;
+    let changes = async || {
+        let status = followed.weir.status().await;
+        status["config"]["last_reload"]["changes"].clone()
+    };
+    assert_eq!(changes().await, serde_json::json!([]));
+    let routes: String = (0..40)
+        .map(|number| fixed(&format!("r{number}"), &format!("path = \"/{number}\""), "x"))
+        .collect();
+    followed.write(&format!("{}{routes}", site("two")));
+    let answer = followed.weir.admin("POST", "/api/reload").await;
+    let told: serde_json::Value = serde_json::from_str(&answer.text()).unwrap();
+    assert_eq!(changes().await, told["changes"]);
+    let lines = told["changes"].as_array().unwrap();
+    assert_eq!(lines.len(), 21, "{told}");
+    assert_eq!(lines[20], "and 21 more");
+    assert!(
+        lines[0]
+            .as_str()
+            .unwrap()
+            .starts_with("+ route.r0: path = "),
+        "{told}"
+    );
+    followed.write(&site("two").replace("[route.site]", "[route.other]"));
+    let answer = followed.weir.admin("POST", "/api/reload").await;
+    assert!(
+        answer.text().contains("+ route.other: path = "),
+        "{}",
+        answer.text()
+    );
+    followed.write("[listen.web]\n");
+    followed.weir.admin("POST", "/api/reload").await;
+    assert_eq!(
+        changes().await,
+        serde_json::json!([]),
+        "what is refused changes nothing"
+    );
+}
+
 /// Reading a pipe that nobody writes to would take for ever, and every later reload with it.
 #[tokio::test]
 async fn what_is_no_regular_file_is_refused_and_a_good_file_taken_after_it() {
