@@ -189,7 +189,7 @@ impl Running {
         let config = Arc::clone(&self.control.published.state().config);
         self.source.follow(&config.file);
         self.source.admin.reloads(&self.source);
-        let task = tokio::spawn(watch::watch(Arc::clone(&self.source), config.files.clone()));
+        let task = tokio::spawn(watch::watch(Arc::clone(&self.source)));
         self.watching = Some(task.abort_handle());
     }
 

@@ -66,6 +66,15 @@ enum Command {
     },
     /// Makes a running weir take its config file now. Exit code: 0 taken, 1 refused, 2 not reachable.
     Reload(RunningWeir),
+    /// Makes a running weir return to the config that ran before, whose files it does not read. The file stays as it is, and is
+    /// taken again when it changes, on SIGHUP or by `weir reload`. Once more, and it returns to where it came from. Exit code: 0
+    /// done, 1 refused or nothing to return to, 2 not reachable.
+    Rollback {
+        /// Return to this one of those that `weir status --json` lists under `kept`. Default: to the one before.
+        hash: Option<String>,
+        #[command(flatten)]
+        running: RunningWeir,
+    },
     /// Takes a server out of service: it gets no new requests, also after a reload, until `weir ready` or the end of the
     /// process. Waits until its last request has ended. Exit code: 0 empty (with `--no-wait`: drained), 1 refused or not
     /// empty in time, 2 not reachable.
@@ -130,6 +139,7 @@ pub fn main() -> ExitCode {
         Command::Status { running, json } => status::status(&running, json),
         Command::Diff { running, format } => diff::diff(&running, format),
         Command::Reload(running) => reload::reload(&running),
+        Command::Rollback { hash, running } => reload::rollback(&running, hash.as_deref()),
         Command::Drain {
             server,
             wait,

@@ -50,6 +50,13 @@ fn table(status: &Value) -> String {
         text(&config["file"]),
         text(&config["loaded_at"])
     );
+    if config["source"] == "rolled_back" {
+        let _ = writeln!(
+            out,
+            "ROLLED BACK: {} is not what runs",
+            text(&config["file"])
+        );
+    }
     match (last["result"].as_str(), text(&last["message"])) {
         (Some("refused"), message) => {
             let _ = writeln!(

@@ -112,7 +112,7 @@ fn private_key<'t>(value: &Value<'t>, context: &Context<'t>) -> Option<PrivateKe
     }
 }
 
-fn read<'t>(value: &Value<'t>, context: &Context<'t>) -> Option<(String, std::rc::Rc<[u8]>)> {
+fn read<'t>(value: &Value<'t>, context: &Context<'t>) -> Option<(String, Arc<[u8]>)> {
     let text = string(value, "the path of a PEM file")?;
     let path = plain(text);
     match context.files.read(text) {

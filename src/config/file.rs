@@ -8,12 +8,12 @@ use std::thread;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::Config;
 use super::check::check;
 use super::error::{LoadError, Report};
 use super::files::{Files, read_up_to};
 use super::problems::Problems;
 use super::syntax;
+use super::{Config, Contents};
 
 /// The file to read: the one that was named, else `weir.toml` in the working directory, else `/etc/weir/weir.toml`.
 pub fn find(explicit: Option<PathBuf>) -> Result<PathBuf, LoadError> {
@@ -42,12 +42,24 @@ pub fn load(path: &Path) -> Result<Config, LoadError> {
 
 /// Checks a text as if it were the contents of the file at `path`, in whose directory certificates are looked for.
 pub fn parse(text: &str, path: &Path) -> Result<Config, Report> {
+    parse_with(text, path, None)
+}
+
+/// Checks again what was taken as the file at `path` before, by the contents of then.
+pub(crate) fn again(kept: &Contents, path: &Path) -> Result<Config, Report> {
+    match std::str::from_utf8(kept.main()) {
+        Ok(text) => parse_with(text, path, Some(kept)),
+        Err(_) => Err(not_utf8(kept.main(), path)),
+    }
+}
+
+fn parse_with(text: &str, path: &Path, kept: Option<&Contents>) -> Result<Config, Report> {
     // A tree can be nested some 6,400 levels deep (80 keys in each of 80 tables), and is dropped recursively.
     thread::scope(|scope| {
         let builder = thread::Builder::new()
             .name("config".into())
             .stack_size(STACK);
-        match builder.spawn_scoped(scope, || parse_here(text, path)) {
+        match builder.spawn_scoped(scope, || parse_here(text, path, kept)) {
             Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
             Err(error) => Err(report_of(
                 text,
@@ -59,9 +71,9 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, Report> {
     })
 }
 
-fn parse_here(text: &str, path: &Path) -> Result<Config, Report> {
+fn parse_here(text: &str, path: &Path, kept: Option<&Contents>) -> Result<Config, Report> {
     let problems = Problems::new(text, path);
-    let files = Files::new(path, text);
+    let files = Files::new(path, text, kept);
     let mut blanked = String::new();
     let tree = syntax::parse(text, &mut blanked, &problems).into_inner();
     let root = Spanned::new(0..0, DeValue::Table(tree));
@@ -92,7 +104,7 @@ fn not_utf8(bytes: &[u8], path: &Path) -> Report {
 fn report_of(text: &str, path: &Path, at: usize, message: String) -> Report {
     let problems = Problems::new(text, path);
     problems.add_syntax(at..at, message, None);
-    let files = Files::new(path, text);
+    let files = Files::new(path, text, None);
     Report {
         problems: problems.sorted(),
         files: files.paths(),

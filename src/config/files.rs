@@ -5,16 +5,21 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, open};
 
+use super::Contents;
+
 /// What is in a file, or why that is not known.
-pub(super) type Content = Result<Rc<[u8]>, String>;
+pub(super) type Content = Result<Arc<[u8]>, String>;
 
 /// Reads files relative to the directory of the main file.
 pub(super) struct Files {
     directory: PathBuf,
+    text: Arc<[u8]>,
+    /// Read from in place of the disk.
+    kept: Option<Contents>,
     /// Also those that could not be read: the watch waits for them.
     paths: RefCell<Vec<PathBuf>>,
     contents: RefCell<HashMap<PathBuf, Content>>,
@@ -22,11 +27,13 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn new(main: &Path, text: &str) -> Self {
+    pub(super) fn new(main: &Path, text: &str, kept: Option<&Contents>) -> Self {
         let mut hash = Hash::default();
         hash.add(text.as_bytes());
         Self {
             directory: main.parent().unwrap_or(Path::new("")).to_owned(),
+            text: text.as_bytes().into(),
+            kept: kept.cloned(),
             paths: RefCell::new(vec![main.to_owned()]),
             contents: RefCell::default(),
             hash: RefCell::new(hash),
@@ -38,9 +45,15 @@ impl Files {
         if let Some(known) = self.contents.borrow().get(&path) {
             return known.clone();
         }
-        let content = read_up_to(&path, LARGEST)
-            .map(Rc::from)
-            .map_err(|error| error.to_string());
+        let content = match &self.kept {
+            Some(kept) => kept
+                .of(&path)
+                .cloned()
+                .ok_or_else(|| "it is not among what was kept".to_owned()),
+            None => read_up_to(&path, LARGEST)
+                .map(Arc::from)
+                .map_err(|error| error.to_string()),
+        };
         self.hash
             .borrow_mut()
             .add(content.as_deref().unwrap_or_default());
@@ -51,6 +64,20 @@ impl Files {
 
     pub(super) fn paths(&self) -> Vec<PathBuf> {
         self.paths.borrow().clone()
+    }
+
+    /// All that was read.
+    pub(super) fn contents(&self) -> Contents {
+        let contents = self.contents.borrow();
+        let paths = self.paths.borrow();
+        let read = paths.iter().enumerate().filter_map(|(number, path)| {
+            let content = match number {
+                0 => &self.text,
+                _ => contents.get(path)?.as_ref().ok()?,
+            };
+            Some((path.clone(), Arc::clone(content)))
+        });
+        Contents::new(read)
     }
 
     /// Hash over the contents of all files so far, in the order in which they were first named.

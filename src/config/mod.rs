@@ -10,6 +10,7 @@ mod certificates;
 mod check;
 mod compare;
 mod compress;
+mod contents;
 mod error;
 mod fields;
 mod file;
@@ -50,7 +51,9 @@ use crate::units::{
 pub use crate::semantics::coding::{Coding, MediaPattern};
 pub(crate) use certificates::provider;
 pub use compare::{Change, Comparison};
+pub use contents::Contents;
 pub use error::{LoadError, Problem, Report, Severity};
+pub(crate) use file::again;
 pub use file::{find, load, parse};
 
 /// A whole configuration, checked. Names are unique, references resolve, certificates are loaded.
@@ -62,6 +65,8 @@ pub struct Config {
     pub files: Vec<PathBuf>,
     /// First 16 hexadecimal digits of a hash over the contents of all `files`.
     pub hash: String,
+    /// What was in `files`.
+    pub contents: Contents,
     pub process: Process,
     pub admin: Admin,
     pub log: Log,

@@ -53,6 +53,7 @@ fn without_origin(mut config: Config) -> Config {
     config.file = "".into();
     config.files.clear();
     config.hash.clear();
+    config.contents = Contents::default();
     config
 }
 
@@ -1565,6 +1566,30 @@ fn certificates_are_loaded_from_beside_the_file() {
     assert_eq!(without_origin(again), without_origin(full.clone()));
     certificate(directory.path(), "site", &["example.com"]);
     assert_ne!(parse(&with(defaults), &path).unwrap().hash, short.hash);
+}
+
+#[test]
+fn what_was_taken_once_can_be_checked_again_without_its_files() {
+    let directory = tempfile::tempdir().unwrap();
+    certificate(directory.path(), "site", &["example.com"]);
+    std::fs::write(directory.path().join("token"), "hunter2").unwrap();
+    let path = directory.path().join("weir.toml");
+    let text = format!(
+        "[admin]\ntoken = \"file:token\"\n{MINIMAL}[listen.secure]\naddress = \":8443\"\n\
+         tls = {{ certificates = [{{ cert = \"site.pem\", key = \"site.key\" }}] }}\n"
+    );
+    let config = parse(&text, &path).unwrap();
+    for name in ["site.pem", "site.key", "token"] {
+        std::fs::remove_file(directory.path().join(name)).unwrap();
+    }
+    parse(&text, &path).unwrap_err();
+    assert_eq!(again(&config.contents, &path).unwrap(), config);
+    let main_alone = Contents::new([(path.clone(), text.as_bytes().into())]);
+    let report = again(&main_alone, &path).unwrap_err().to_string();
+    assert!(
+        report.contains("`site.pem`: it is not among what was kept"),
+        "{report}"
+    );
 }
 
 #[test]

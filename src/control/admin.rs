@@ -15,6 +15,7 @@ use axum::extract::{Path as Named, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::server::conn::http1;
@@ -28,7 +29,7 @@ use tokio::time::timeout;
 
 use super::admin_access::Access;
 use super::admin_config;
-use super::core::{Control, chain, restart_message};
+use super::core::Control;
 use super::drain::{Drained, Unknown};
 use super::purge::Purge;
 use super::reload::Source;
@@ -53,7 +54,7 @@ const LAST_ANSWER: Duration = Duration::from_secs(30);
 /// The admin servers of the process.
 pub(crate) struct Admin {
     pub(super) control: Arc<Control>,
-    source: OnceLock<Weak<Source>>,
+    pub(super) source: OnceLock<Weak<Source>>,
     access: ArcSwap<Access>,
     running: Mutex<Running>,
 }
@@ -221,7 +222,8 @@ impl Admin {
             .route("/metrics", get(metrics))
             .route("/api/status", get(status))
             .route("/api/config", get(admin_config::show))
-            .route("/api/reload", post(reload))
+            .route("/api/reload", post(admin_config::reload))
+            .route("/api/rollback", post(admin_config::rollback))
             .route("/api/cache/purge", post(purge))
             .route(
                 "/api/upstreams/{upstream}/servers/{server}/drain",
@@ -408,7 +410,7 @@ async fn index() -> &'static str {
     concat!(
         "weir ",
         env!("CARGO_PKG_VERSION"),
-        "\n\nGET  /healthz\nGET  /readyz\nGET  /metrics\nGET  /api/status\nGET  /api/config\nPOST /api/reload\n",
+        "\n\nGET  /healthz\nGET  /readyz\nGET  /metrics\nGET  /api/status\nGET  /api/config\nPOST /api/reload\nPOST /api/rollback\n",
         "POST /api/cache/purge\n",
         "POST /api/upstreams/UPSTREAM/servers/HOST:PORT/drain\n",
         "POST /api/upstreams/UPSTREAM/servers/HOST:PORT/ready\n"
@@ -443,52 +445,23 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
     Json(Status::of(&admin.control))
 }
 
-async fn reload(State(admin): State<Arc<Admin>>) -> Response {
-    let Some(source) = admin.source.get().and_then(Weak::upgrade) else {
-        return told(
-            StatusCode::CONFLICT,
-            "this process runs by an embedded config; there is no file to take",
-        );
-    };
-    // In a task of its own: the answer may go out over a server that the reload replaces.
-    let attempt = tokio::spawn(async move { source.take_file(false).await })
-        .await
-        .ok()
-        .flatten();
-    match attempt {
-        Some(attempt) => match attempt.result {
-            Ok(taken) => {
-                let body = json!({
-                    "result": "ok",
-                    "hash": attempt.hash,
-                    "message": restart_message(&taken.needs_restart),
-                    "changes": taken.changes,
-                });
-                Json(body).into_response()
-            }
-            Err(error) => {
-                let body = json!({ "result": "refused", "message": chain(&error) });
-                (StatusCode::UNPROCESSABLE_ENTITY, Json(body)).into_response()
-            }
-        },
-        None => told(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "the config could not be read; see the log",
-        ),
+/// The whole body of a request, or what to say of it.
+pub(super) async fn whole(body: Body) -> Result<Bytes, Response> {
+    match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(told(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the body is larger than 64 KiB",
+        )),
+        Ok(Err(_)) => Err(told(StatusCode::BAD_REQUEST, "the body broke off")),
+        Err(_) => Err(told(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
     }
 }
 
 async fn purge(State(admin): State<Arc<Admin>>, body: Body) -> Response {
-    let body = match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            return told(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "the body is larger than 64 KiB",
-            );
-        }
-        Ok(Err(_)) => return told(StatusCode::BAD_REQUEST, "the body broke off"),
-        Err(_) => return told(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
+    let body = match whole(body).await {
+        Ok(body) => body,
+        Err(response) => return response,
     };
     let purge = match Purge::of(&body) {
         Ok(purge) => purge,

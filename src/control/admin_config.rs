@@ -1,13 +1,25 @@
-//! What the admin address tells of the config that runs.
+//! What the admin address does with configs: show the one that runs, take the file, return to an earlier one.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Json, Response};
 use http::StatusCode;
+use serde::Deserialize;
 use serde_json::json;
 
-use super::admin::{Admin, told};
+use super::admin::{Admin, told, whole};
+use super::core::{Control, chain};
+use super::reload::Attempt;
+
+/// What may be said of a rollback.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rollback {
+    /// Where to. Else to the one before.
+    hash: Option<String>,
+}
 
 /// `GET /api/config`: what `weir check --show` prints of a file, as JSON; secrets are masked.
 pub(super) async fn show(State(admin): State<Arc<Admin>>) -> Response {
@@ -17,6 +29,7 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>) -> Response {
         json!({
             "hash": config.hash,
             "file": config.file.display().to_string(),
+            "source": admin.control.standing().word(),
             "config": config.tree(),
         })
     });
@@ -27,4 +40,82 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>) -> Response {
             "the config could not be shown; see the log",
         ),
     }
+}
+
+/// `POST /api/reload`
+pub(super) async fn reload(State(admin): State<Arc<Admin>>) -> Response {
+    let Some(source) = admin.source.get().and_then(Weak::upgrade) else {
+        return no_file();
+    };
+    // In a task of its own: the answer may go out over a server that the reload replaces.
+    let attempt = tokio::spawn(async move { source.take_file(false).await })
+        .await
+        .ok()
+        .flatten();
+    match attempt {
+        Some(attempt) => outcome(&admin.control, attempt),
+        None => told(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the config could not be read; see the log",
+        ),
+    }
+}
+
+/// `POST /api/rollback`
+pub(super) async fn rollback(State(admin): State<Arc<Admin>>, body: Body) -> Response {
+    let body = match whole(body).await {
+        Ok(body) => body,
+        Err(response) => return response,
+    };
+    let asked: Rollback = match &*body {
+        b"" => Rollback::default(),
+        body => match serde_json::from_slice(body) {
+            Ok(asked) => asked,
+            Err(_) => {
+                let message = "the body is neither empty nor `{\"hash\": \"…\"}`";
+                return told(StatusCode::BAD_REQUEST, message);
+            }
+        },
+    };
+    let Some(source) = admin.source.get().and_then(Weak::upgrade) else {
+        return no_file();
+    };
+    // In a task of its own, as a reload.
+    let attempt = tokio::spawn(async move { source.rollback(asked.hash.as_deref()).await });
+    match attempt.await {
+        Ok(Ok(attempt)) => outcome(&admin.control, attempt),
+        Ok(Err(not_kept)) => {
+            let body = json!({ "error": not_kept.to_string() });
+            (StatusCode::CONFLICT, Json(body)).into_response()
+        }
+        Err(_) => told(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the config could not be checked; see the log",
+        ),
+    }
+}
+
+fn outcome(control: &Control, attempt: Attempt) -> Response {
+    match attempt.result {
+        Ok(taken) => {
+            let body = json!({
+                "result": "ok",
+                "hash": attempt.hash,
+                "message": control.message(&taken),
+                "changes": taken.changes,
+            });
+            Json(body).into_response()
+        }
+        Err(error) => {
+            let body = json!({ "result": "refused", "message": chain(&error) });
+            (StatusCode::UNPROCESSABLE_ENTITY, Json(body)).into_response()
+        }
+    }
+}
+
+fn no_file() -> Response {
+    told(
+        StatusCode::CONFLICT,
+        "this process runs by an embedded config; there is no file to take",
+    )
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
+use super::kept::Kept;
 use super::names::{Asked, Key, Names};
 use super::sockets::{BindError, Sockets, Step};
 use crate::config::{Concurrency, Config, LoadError, LogFormat};
@@ -67,6 +68,8 @@ pub(crate) struct Control {
     probers: Mutex<Probers>,
     pub(crate) names: Names,
     last: Mutex<LastReload>,
+    kept: Mutex<Kept>,
+    standing: Mutex<Standing>,
     phase: AtomicU8,
 }
 
@@ -79,6 +82,33 @@ pub(crate) struct LastReload {
     pub(crate) message: String,
     /// What it changed, line by line.
     pub(crate) changes: Vec<String>,
+}
+
+/// By whose will a config is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    Reload,
+    Rollback,
+}
+
+/// How the config that runs stands to the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is the last good one that was read.
+    #[default]
+    File,
+    /// It is an earlier one, by an operator's will.
+    RolledBack,
+}
+
+impl Standing {
+    /// As `/api/status` tells it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::RolledBack => "rolled_back",
+        }
+    }
 }
 
 /// What the process is doing.
@@ -119,6 +149,8 @@ impl Control {
                 message: String::new(),
                 changes: Vec::new(),
             }),
+            kept: Mutex::default(),
+            standing: Mutex::default(),
             phase: AtomicU8::new(Phase::Starting as u8),
         }
     }
@@ -356,35 +388,76 @@ impl Control {
     }
 
     /// Notes how a reload went, for everyone who asks.
-    pub(crate) fn note(&self, result: &Result<Taken, ReloadError>) {
-        let (result, message, changes) = match result {
+    pub(crate) fn note(&self, how: How, result: &Result<Taken, ReloadError>) {
+        let noted = match result {
             Ok(taken) => {
-                let message = restart_message(&taken.needs_restart);
-                (ReloadResult::Ok, message, taken.changes.clone())
-            }
-            Err(error) => (ReloadResult::Refused, chain(error), Vec::new()),
-        };
-        self.metrics.reloaded(result);
-        match result {
-            ReloadResult::Ok => {
-                tracing::info!(hash = %self.published.state().config.hash, "config taken");
-                for change in &changes {
+                let state = self.published.state();
+                let hash = &state.config.hash;
+                match how {
+                    How::Reload => tracing::info!(%hash, "config taken"),
+                    How::Rollback => tracing::warn!(%hash, "config rolled back"),
+                }
+                for change in &taken.changes {
                     tracing::info!("changed: {change}");
                 }
+                let message = self.message(taken);
+                if !message.is_empty() {
+                    tracing::warn!("{message}");
+                }
+                let result = match how {
+                    How::Reload => ReloadResult::Ok,
+                    How::Rollback => ReloadResult::RolledBack,
+                };
+                (result, message, taken.changes.clone())
             }
-            ReloadResult::Refused => {
-                tracing::error!("config refused, the one before runs on: {message}")
+            Err(error) => {
+                let message = chain(error);
+                tracing::error!("config refused, the one before runs on: {message}");
+                (ReloadResult::Refused, message, Vec::new())
             }
-        }
-        if result == ReloadResult::Ok && !message.is_empty() {
-            tracing::warn!("{message}");
-        }
+        };
+        let (result, message, changes) = noted;
+        self.metrics.reloaded(result);
         *lock(&self.last) = LastReload {
             result,
             at: SystemTime::now(),
             message,
             changes,
         };
+    }
+
+    /// What an operator should know of a config that was taken; empty if there is nothing.
+    pub(crate) fn message(&self, taken: &Taken) -> String {
+        let restart = restart_message(&taken.needs_restart);
+        let file = match self.standing() {
+            Standing::File => String::new(),
+            Standing::RolledBack => self.differs(),
+        };
+        let said = [restart, file].into_iter().filter(|part| !part.is_empty());
+        said.collect::<Vec<_>>().join("; ")
+    }
+
+    fn differs(&self) -> String {
+        let state = self.published.state();
+        format!(
+            "`{}` is not what runs; it is taken when it changes, on SIGHUP or by `weir reload`",
+            state.config.file.display()
+        )
+    }
+
+    /// From now on the config that runs stands so to the file.
+    pub(crate) fn stands(&self, standing: Standing) {
+        self.metrics.config_stands(standing == Standing::RolledBack);
+        *lock(&self.standing) = standing;
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        *lock(&self.standing)
+    }
+
+    /// The configs that ran.
+    pub(crate) fn kept(&self) -> MutexGuard<'_, Kept> {
+        lock(&self.kept)
     }
 
     pub(crate) fn last_reload(&self) -> LastReload {
@@ -443,7 +516,7 @@ pub(crate) fn worker_count(config: &Config) -> usize {
 }
 
 /// Empty if nothing needs a restart.
-pub(crate) fn restart_message(keys: &[&str]) -> String {
+fn restart_message(keys: &[&str]) -> String {
     if keys.is_empty() {
         return String::new();
     }

@@ -5,6 +5,7 @@ pub(crate) mod admin_access;
 mod admin_config;
 pub(crate) mod core;
 mod drain;
+mod kept;
 pub(crate) mod names;
 mod purge;
 pub(crate) mod reload;

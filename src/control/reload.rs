@@ -1,15 +1,16 @@
-//! Taking a config: from the file, on a change of it, on SIGHUP, on request; or as it is handed in. A bad one changes
-//! nothing.
+//! Taking a config: from the file, on a change of it, on SIGHUP, on request; as it is handed in; or one that ran before. A
+//! bad one changes nothing.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::admin::Admin;
-use super::core::{Control, ReloadError, Taken};
+use super::core::{Control, How, ReloadError, Standing, Taken};
+use super::kept::Good;
 use crate::config::{self, Comparison, Config, LoadError};
 
 /// How long reading the files of a config may take.
@@ -23,17 +24,44 @@ pub(crate) struct Source {
     pub(crate) admin: Arc<Admin>,
     /// The file that the process runs by, if it follows one.
     file: OnceLock<PathBuf>,
-    /// The hash of the contents that were tried last. Locked from reading the file until its config is taken: whoever
-    /// reads later takes later.
-    tried: Mutex<String>,
+    /// Locked from reading the file until its config is taken: whoever reads later takes later.
+    tried: Mutex<Tried>,
+    /// What to watch.
+    files: watch::Sender<Vec<PathBuf>>,
+}
+
+/// What was tried last.
+#[derive(Default)]
+struct Tried {
+    hash: String,
+    /// What was read for it, good or not.
+    files: Vec<PathBuf>,
+}
+
+impl Tried {
+    fn of(config: &Config) -> Self {
+        Self {
+            hash: config.hash.clone(),
+            files: config.files.clone(),
+        }
+    }
 }
 
 /// What became of an attempt to take the file.
 pub(crate) struct Attempt {
     pub(crate) result: Result<Taken, ReloadError>,
-    /// What was read, good or not: what to watch from now on.
-    pub(crate) files: Vec<PathBuf>,
     pub(crate) hash: String,
+}
+
+/// Why there is nothing to go back to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotKept {
+    #[error("no other config ran before this one")]
+    NoneBefore,
+    #[error("no config of that hash is kept; `/api/status` lists them")]
+    Unknown,
+    #[error("that config runs already")]
+    Runs,
 }
 
 impl Source {
@@ -43,22 +71,29 @@ impl Source {
             admin,
             file: OnceLock::new(),
             tried: Mutex::default(),
+            files: watch::Sender::default(),
         }
     }
 
     /// Takes the first config; that is no reload.
     pub(crate) async fn begin(&self, config: Config) -> Result<(), ReloadError> {
         let mut tried = self.tried.lock().await;
-        tried.clone_from(&config.hash);
-        self.take_up(config).await.map(drop)
+        *tried = Tried::of(&config);
+        let taken = self.take_up(config).await.map(drop);
+        self.watch(&tried);
+        taken
     }
 
     /// Takes a config in place of the one that runs.
     pub(crate) async fn take(&self, config: Config) -> Result<Taken, ReloadError> {
         let mut tried = self.tried.lock().await;
-        tried.clone_from(&config.hash);
+        *tried = Tried::of(&config);
         let result = self.take_up(config).await;
-        self.control.note(&result);
+        if result.is_ok() {
+            self.control.stands(Standing::File);
+        }
+        self.control.note(How::Reload, &result);
+        self.watch(&tried);
         result
     }
 
@@ -86,33 +121,103 @@ impl Source {
                 return None;
             }
         };
-        let (files, hash) = match &loaded {
-            Ok(config) => (config.files.clone(), config.hash.clone()),
-            Err(LoadError::Invalid(report)) => (report.files.clone(), report.hash.clone()),
-            Err(LoadError::Read { .. } | LoadError::NotFound) => (vec![file], String::new()),
+        let now = match &loaded {
+            Ok(config) => Tried::of(config),
+            Err(LoadError::Invalid(report)) => Tried {
+                hash: report.hash.clone(),
+                files: report.files.clone(),
+            },
+            Err(LoadError::Read { .. } | LoadError::NotFound) => Tried {
+                hash: String::new(),
+                files: vec![file],
+            },
         };
-        if unless_tried && *tried == hash {
+        if unless_tried && tried.hash == now.hash {
             return None;
         }
-        tried.clone_from(&hash);
+        *tried = now;
         let result = match loaded {
             Ok(config) => self.take_up(config).await,
             Err(error) => Err(ReloadError::Load(error)),
         };
-        self.control.note(&result);
+        if result.is_ok() {
+            self.control.stands(Standing::File);
+        }
+        self.control.note(How::Reload, &result);
+        self.watch(&tried);
         Some(Attempt {
             result,
-            files,
-            hash,
+            hash: tried.hash.clone(),
         })
+    }
+
+    /// Returns to the config that ran before, or to the one with that hash. It is checked, bound and built as any other; its
+    /// files are not read.
+    pub(crate) async fn rollback(&self, hash: Option<&str>) -> Result<Attempt, NotKept> {
+        let tried = self.tried.lock().await;
+        let good = self.kept(hash)?;
+        let runs = Arc::clone(&self.control.published.state().config);
+        let hash = good.hash;
+        let path = runs.file.clone();
+        let checking = tokio::task::spawn_blocking(move || config::again(&good.contents, &path));
+        let result = match checking.await {
+            Ok(Ok(config)) => self.take_up(config).await,
+            Ok(Err(report)) => Err(ReloadError::Load(LoadError::Invalid(report))),
+            // What ends it is the end of the process.
+            Err(_) => Err(ReloadError::Stopping),
+        };
+        if result.is_ok() {
+            self.control.stands(match tried.hash == hash {
+                true => Standing::File,
+                false => Standing::RolledBack,
+            });
+        }
+        self.control.note(How::Rollback, &result);
+        self.watch(&tried);
+        Ok(Attempt { result, hash })
+    }
+
+    fn kept(&self, hash: Option<&str>) -> Result<Good, NotKept> {
+        let kept = self.control.kept();
+        let good = match hash {
+            None => kept.previous().ok_or(NotKept::NoneBefore)?,
+            Some(hash) => kept.find(hash).ok_or(NotKept::Unknown)?,
+        };
+        if kept.all().next().is_some_and(|runs| runs.hash == good.hash) {
+            return Err(NotKept::Runs);
+        }
+        Ok(good.clone())
+    }
+
+    /// The files that matter now, and tidings of when these are others.
+    pub(super) fn files(&self) -> watch::Receiver<Vec<PathBuf>> {
+        self.files.subscribe()
+    }
+
+    /// Those of what was tried, and those of what runs, which may be another config.
+    fn watch(&self, tried: &Tried) {
+        let mut files = tried.files.clone();
+        let runs = Arc::clone(&self.control.published.state().config);
+        for file in &runs.files {
+            if !files.contains(file) {
+                files.push(file.clone());
+            }
+        }
+        self.files.send_if_modified(|known| {
+            let others = *known != files;
+            *known = files;
+            others
+        });
     }
 
     async fn take_up(&self, config: Config) -> Result<Taken, ReloadError> {
         let admin = config.admin.clone();
+        let good = Good::now(&config);
         let before = Arc::clone(&self.control.published.state().config);
         let prepared = self.admin.prepare(&admin).await?;
         let needs_restart = self.control.take(config).await?;
         self.admin.apply(&admin, prepared);
+        self.control.kept().take(good);
         let after = Arc::clone(&self.control.published.state().config);
         // Of a large config it takes a while.
         let comparing = move || Comparison::of(&before, &after).first_lines(MOST_LINES);

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::core::Control;
 use crate::telemetry::cache::{Figures, Requests};
-use crate::telemetry::labels::{CacheResult, ReloadResult};
+use crate::telemetry::labels::CacheResult;
 use crate::units::ServerName;
 use crate::upstream::resolve::Resolution;
 
@@ -32,7 +32,17 @@ struct ConfigStatus {
     hash: String,
     file: String,
     loaded_at: String,
+    /// `file`; `rolled_back` if an earlier one runs.
+    source: &'static str,
     last_reload: Reload,
+    /// Those that can run again, the one that runs first.
+    kept: Vec<Good>,
+}
+
+#[derive(Serialize)]
+struct Good {
+    hash: String,
+    taken_at: String,
 }
 
 #[derive(Serialize)]
@@ -129,15 +139,21 @@ impl Status {
                 hash: state.config.hash.clone(),
                 file: state.config.file.display().to_string(),
                 loaded_at: time(state.loaded_at),
+                source: control.standing().word(),
                 last_reload: Reload {
-                    result: match last.result {
-                        ReloadResult::Ok => "ok",
-                        ReloadResult::Refused => "refused",
-                    },
+                    result: last.result.label(),
                     at: time(last.at),
                     message: last.message,
                     changes: last.changes,
                 },
+                kept: control
+                    .kept()
+                    .all()
+                    .map(|good| Good {
+                        hash: good.hash.clone(),
+                        taken_at: time(good.taken_at),
+                    })
+                    .collect(),
             },
             listeners: state
                 .config

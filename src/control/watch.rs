@@ -20,8 +20,8 @@ const LATEST: Duration = Duration::from_secs(2);
 /// Links that are followed from one file.
 const MAX_LINKS: usize = 16;
 
-/// Watches `files`, and takes that of `source` when their contents change. Ends with the runtime.
-pub(crate) async fn watch(source: Arc<Source>, files: Vec<PathBuf>) {
+/// Watches the files of `source`, and takes its config when their contents change. Ends with the runtime.
+pub(crate) async fn watch(source: Arc<Source>) {
     let (events, mut changed) = unbounded_channel();
     let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
         // The receiver is gone only when the process ends.
@@ -37,18 +37,26 @@ pub(crate) async fn watch(source: Arc<Source>, files: Vec<PathBuf>) {
         watcher,
         places: Places::default(),
     };
-    let mut files = files;
+    let mut files = source.files();
     loop {
-        let moved = watch.follow(&files);
+        let now = files.borrow_and_update().clone();
+        let moved = watch.follow(&now);
         // What changed in a directory before it was watched has told nobody: another look, after the same quiet.
-        if !moved && !watch.change(&mut changed).await {
-            return;
+        if !moved {
+            tokio::select! {
+                change = watch.change(&mut changed) => if !change {
+                    return;
+                },
+                // Somebody else has taken a config; the watch may have others to follow.
+                others = files.changed() => match others {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                },
+            }
         }
         watch.quiet(&mut changed).await;
         // Without an attempt the contents are the same, but a link may lead to them by another way now.
-        if let Some(attempt) = source.take_file(true).await {
-            files = attempt.files;
-        }
+        let _ = source.take_file(true).await;
     }
 }
 

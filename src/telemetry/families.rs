@@ -55,6 +55,11 @@ impl Metrics {
                 }
             },
         );
+        page.gauges(
+            "weir_config_rolled_back",
+            "Whether an earlier config than the file's runs, since it was rolled back.",
+            |series| series.gauge(&[], f64::from(u8::from(config.rolled_back))),
+        );
         let numbered = || {
             self.workers
                 .iter()

@@ -215,6 +215,8 @@ label! {
     ReloadResult {
         Ok = "ok",
         Refused = "refused",
+        /// One that ran before was taken again.
+        RolledBack = "rolled_back",
     }
 }
 

@@ -128,6 +128,8 @@ pub(crate) struct Metrics {
 pub(super) struct RunningConfig {
     pub(super) hash: Option<String>,
     pub(super) since_seconds: f64,
+    /// Whether it is an earlier one than the file's, by an operator's will.
+    pub(super) rolled_back: bool,
 }
 
 impl Metrics {
@@ -172,10 +174,14 @@ impl Metrics {
         let since_seconds = since
             .duration_since(UNIX_EPOCH)
             .map_or(0.0, |since| since.as_secs_f64());
-        *lock(&self.config) = RunningConfig {
-            hash: Some(hash.to_owned()),
-            since_seconds,
-        };
+        let mut config = lock(&self.config);
+        config.hash = Some(hash.to_owned());
+        config.since_seconds = since_seconds;
+    }
+
+    /// Says how it stands to the file.
+    pub(crate) fn config_stands(&self, rolled_back: bool) {
+        lock(&self.config).rolled_back = rolled_back;
     }
 
     /// Counts a reload, and nothing else.

@@ -36,6 +36,7 @@ mod queue;
 mod reload;
 mod retries;
 mod reuse;
+mod rollback;
 mod routing;
 mod slow_clients;
 mod stale;

@@ -9,6 +9,7 @@ mod check;
 mod compression;
 mod demo;
 mod diff;
+mod rollback;
 mod run;
 mod support;
 mod talk;

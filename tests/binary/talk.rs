@@ -67,6 +67,7 @@ fn nobody_there_is_2() {
     for command in [
         &["status"][..],
         &["reload"],
+        &["rollback"],
         &["drain", "app", "127.0.0.1:1"],
         &["ready", "app", "127.0.0.1:1"],
         &["purge", "--all"],

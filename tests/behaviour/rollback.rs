@@ -1,0 +1,199 @@
+//! Returning to a config that ran before.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::support::client::Response;
+use super::support::control::{Followed, WEB, fixed};
+use super::support::tls::{Authority, connect};
+use super::support::{Connection, eventually};
+
+fn site(body: &str) -> String {
+    format!("{WEB}{}", fixed("site", "", body))
+}
+
+/// Asks for a rollback with that body.
+async fn rollback(followed: &Followed, body: &str) -> Response {
+    let mut connection = Connection::open(followed.weir.admin_address()).await;
+    let length = body.len();
+    connection
+        .send(&format!(
+            "POST /api/rollback HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}"
+        ))
+        .await;
+    connection.response().await
+}
+
+/// Writes that config and takes it at once. Returns its hash.
+async fn take(followed: &Followed, config: &str) -> Value {
+    followed.write(config);
+    let answer = followed.weir.admin("POST", "/api/reload").await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    serde_json::from_str::<Value>(&answer.text()).unwrap()["hash"].clone()
+}
+
+/// Where the config that runs comes from, as the status and the metric tell.
+async fn source(followed: &Followed) -> (String, f64) {
+    let status = followed.weir.status().await;
+    let source = status["config"]["source"].as_str().unwrap().to_owned();
+    (
+        source,
+        followed.weir.metric("weir_config_rolled_back").await,
+    )
+}
+
+#[tokio::test]
+async fn a_rollback_returns_to_what_ran_before_and_another_one_back() {
+    let followed = Followed::start(&site("one")).await;
+    let one = followed.weir.status().await["config"]["hash"].clone();
+    let two = take(&followed, &site("two")).await;
+    assert_eq!(source(&followed).await, ("file".into(), 0.0));
+    let answer = rollback(&followed, "").await;
+    assert_eq!(answer.status, 200);
+    let told: Value = serde_json::from_str(&answer.text()).unwrap();
+    assert_eq!((&told["result"], &told["hash"]), (&"ok".into(), &one));
+    let message = told["message"].as_str().unwrap();
+    assert!(message.contains("weir.toml` is not what runs"), "{message}");
+    assert_eq!(
+        told["changes"],
+        json!(["~ route.site.respond.body: \"two\" -> \"one\""])
+    );
+    assert_eq!(followed.weir.get("/").await.text(), "one");
+    assert_eq!(source(&followed).await, ("rolled_back".into(), 1.0));
+    let config = followed.weir.status().await["config"].clone();
+    assert_eq!(config["hash"], one);
+    assert_eq!(config["last_reload"]["result"], "rolled_back");
+    assert_eq!(config["last_reload"]["message"], message);
+    let kept: Vec<_> = config["kept"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|good| &good["hash"])
+        .collect();
+    assert_eq!(kept, [&one, &two]);
+    let counted = "weir_config_reloads_total{result=\"rolled_back\"}";
+    assert_eq!(followed.weir.metric(counted).await, 1.0);
+
+    let answer = rollback(&followed, "").await;
+    let told: Value = serde_json::from_str(&answer.text()).unwrap();
+    assert_eq!((&told["hash"], &told["message"]), (&two, &"".into()));
+    assert_eq!(followed.weir.get("/").await.text(), "two");
+    assert_eq!(
+        source(&followed).await,
+        ("file".into(), 0.0),
+        "the file is what runs"
+    );
+}
+
+#[tokio::test]
+async fn any_of_those_that_are_kept_can_be_named() {
+    let followed = Followed::start(&site("0")).await;
+    let mut hashes = vec![followed.weir.status().await["config"]["hash"].clone()];
+    for round in 1..12 {
+        hashes.push(take(&followed, &site(&round.to_string())).await);
+    }
+    let kept = followed.weir.status().await["config"]["kept"].clone();
+    assert_eq!(kept.as_array().unwrap().len(), 10);
+    let to = async |hash: &Value| rollback(&followed, &json!({ "hash": hash }).to_string()).await;
+    assert_eq!(to(&hashes[5]).await.status, 200);
+    assert_eq!(followed.weir.get("/").await.text(), "5");
+    for (hash, why) in [
+        (&hashes[0], "no config of that hash is kept"),
+        (&hashes[5], "runs already"),
+    ] {
+        let answer = to(hash).await;
+        assert_eq!(answer.status, 409);
+        assert!(answer.text().contains(why), "{}", answer.text());
+    }
+    for wrong in ["{\"has\":\"x\"}", "[", "{\"hash\":5}"] {
+        assert_eq!(rollback(&followed, wrong).await.status, 400, "{wrong}");
+    }
+    assert_eq!(followed.weir.get("/").await.text(), "5");
+}
+
+#[tokio::test]
+async fn without_one_before_there_is_nothing_to_return_to() {
+    let followed = Followed::start(&site("one")).await;
+    let answer = rollback(&followed, "").await;
+    assert_eq!(answer.status, 409);
+    assert!(
+        answer.text().contains("no other config ran before"),
+        "{}",
+        answer.text()
+    );
+    // What was refused has not run.
+    followed.write("[listen.web]\n");
+    followed.until_reloads(0, 1).await;
+    assert_eq!(rollback(&followed, "").await.status, 409);
+}
+
+#[tokio::test]
+async fn after_a_rollback_the_file_is_taken_when_it_changes_or_on_request() {
+    let followed = Followed::start(&site("one")).await;
+    take(&followed, &site("two")).await;
+    assert_eq!(rollback(&followed, "").await.status, 200);
+    // The watch hears of this, and of the write before.
+    followed.write(&site("two"));
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(followed.weir.get("/").await.text(), "one");
+    take(&followed, &site("two")).await;
+    assert_eq!(source(&followed).await, ("file".into(), 0.0));
+    assert_eq!(rollback(&followed, "").await.status, 200);
+    followed.write(&site("three"));
+    eventually(
+        async || followed.weir.get("/").await.text(),
+        |text| text == "three",
+    )
+    .await;
+    eventually(
+        async || source(&followed).await,
+        |source| source.0 == "file",
+    )
+    .await;
+}
+
+/// Neither the config's own file nor those that it names.
+#[tokio::test]
+async fn a_rollback_needs_no_file() {
+    let authority = Authority::new();
+    authority.sign("test", &["test"]);
+    let secured = format!("{}{}", site("one"), authority.table(&["test"], ""));
+    let followed = Followed::start(&secured).await;
+    take(&followed, &site("two")).await;
+    for name in ["pem", "key"] {
+        std::fs::remove_file(authority.path("test", name)).unwrap();
+    }
+    std::fs::remove_file(&followed.file).unwrap();
+    assert_eq!(rollback(&followed, "").await.status, 200);
+    let mut client = connect(authority.client(&[]), followed.weir.address(), "test").await;
+    assert_eq!(client.get("/").await.text(), "one");
+}
+
+/// A rollback is checked and bound as any other config.
+#[tokio::test]
+async fn a_rollback_that_cannot_be_is_refused_and_changes_nothing() {
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let more = format!("[listen.more]\naddress = \"{address}\"\n");
+    let followed = Followed::start(&format!("{}{more}", site("one"))).await;
+    take(&followed, &site("two")).await;
+    let taken = eventually(
+        async || tokio::net::TcpListener::bind(address).await,
+        |bound| bound.is_ok(),
+    )
+    .await;
+    let answer = rollback(&followed, "").await;
+    assert_eq!(answer.status, 422);
+    assert!(
+        answer.text().contains("listen.more: cannot listen on"),
+        "{}",
+        answer.text()
+    );
+    assert_eq!(followed.weir.get("/").await.text(), "two");
+    assert_eq!(source(&followed).await, ("file".into(), 0.0));
+    let last = followed.weir.status().await["config"]["last_reload"].clone();
+    assert_eq!(last["result"], "refused");
+    drop(taken);
+}
