@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::unbounded_channel;
 
-use crate::config::Config;
+use crate::config::{Config, Report};
 use crate::control::admin::Admin;
 use crate::control::core::{Control, Parts, Phase, worker_count};
 use crate::control::reload::Source;
@@ -191,6 +191,11 @@ impl Running {
         self.source.admin.reloads(&self.source);
         let task = tokio::spawn(watch::watch(Arc::clone(&self.source)));
         self.watching = Some(task.abort_handle());
+    }
+
+    /// Notes that the file is bad, as `report` says, and that the last good config runs in its place.
+    pub(crate) async fn runs_last_good(&self, report: &Report) {
+        self.source.fell_back(report).await;
     }
 
     /// Takes the file again, whether it has changed or not; without a file, nothing happens.

@@ -32,7 +32,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs the proxy. Exit code: 0 after SIGTERM or SIGINT, 1 if the config is invalid, 2 if weir cannot start.
+    /// Runs the proxy. If the config is invalid and says where earlier ones are kept (`process.state`), the last good one runs.
+    /// Exit code: 0 after SIGTERM or SIGINT, 1 if the config is invalid, 2 if weir cannot start.
     Run(ConfigFile),
     /// Starts the proxy with three small built-in servers and prints what to try. Needs no file.
     Demo,

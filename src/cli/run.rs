@@ -1,12 +1,13 @@
 //! `weir run`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config;
+use crate::config::{self, Config, LoadError, Report};
+use crate::control::state_folder::last_good;
 use crate::daemon::{Daemon, Running};
 use crate::telemetry::logging;
 
@@ -14,12 +15,15 @@ use crate::telemetry::logging;
 const CONTROL_THREADS: usize = 2;
 
 pub(super) fn run(file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
-    let config = config::load(&config::find(file)?)?;
+    let Begin { config, bad } = load(&config::find(file)?)?;
     let log = logging::init(&config.log);
     let runtime = control_runtime()?;
     let result = runtime.block_on(async {
         let mut signals = Signals::new()?;
         let mut running = Daemon::start_logging(config, Some(log)).await?;
+        if let Some(report) = &bad {
+            running.runs_last_good(report).await;
+        }
         running.follow_file();
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "weir runs");
         until_stopped(running, &mut signals).await;
@@ -28,6 +32,37 @@ pub(super) fn run(file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     // Not even a file system that hangs holds up the end.
     runtime.shutdown_background();
     result
+}
+
+/// What to run by.
+struct Begin {
+    config: Config,
+    /// What is wrong with the file, where `config` is the last good one in its place.
+    bad: Option<Report>,
+}
+
+/// The file; where that is bad, the last good one that an earlier process has kept.
+fn load(file: &Path) -> Result<Begin, LoadError> {
+    let report = match config::load(file) {
+        Ok(config) => return Ok(Begin { config, bad: None }),
+        Err(LoadError::Invalid(report)) => report,
+        Err(error) => return Err(error),
+    };
+    let last_good = last_good(file, &report);
+    for told in last_good.told {
+        eprintln!("weir: process.state: {told}");
+    }
+    let Some(config) = last_good.config else {
+        return Err(LoadError::Invalid(report));
+    };
+    eprint!("{}", report.render(super::colours(&std::io::stderr())));
+    eprintln!(
+        "weir: {} IS BAD; the last good config runs, hash {}",
+        file.display(),
+        config.hash
+    );
+    let bad = Some(report);
+    Ok(Begin { config, bad })
 }
 
 /// The runtime of everything that is not a client's request.

@@ -50,12 +50,13 @@ fn table(status: &Value) -> String {
         text(&config["file"]),
         text(&config["loaded_at"])
     );
-    if config["source"] == "rolled_back" {
-        let _ = writeln!(
-            out,
-            "ROLLED BACK: {} is not what runs",
-            text(&config["file"])
-        );
+    let said = match config["source"].as_str() {
+        Some("rolled_back") => Some("ROLLED BACK"),
+        Some("last_good") => Some("THE FILE WAS BAD AT THE START, the last good config runs"),
+        _ => None,
+    };
+    if let Some(said) = said {
+        let _ = writeln!(out, "{said}: {} is not what runs", text(&config["file"]));
     }
     match (last["result"].as_str(), text(&last["message"])) {
         (Some("refused"), message) => {

@@ -30,6 +30,11 @@ impl Contents {
         found.map(|(_, content)| content)
     }
 
+    /// All, the main file first.
+    pub(crate) fn files(&self) -> &[(PathBuf, Arc<[u8]>)] {
+        &self.0
+    }
+
     /// Bytes.
     pub(crate) fn size(&self) -> usize {
         self.0.iter().map(|(_, content)| content.len()).sum()

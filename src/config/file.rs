@@ -54,21 +54,52 @@ pub(crate) fn again(kept: &Contents, path: &Path) -> Result<Config, Report> {
 }
 
 fn parse_with(text: &str, path: &Path, kept: Option<&Contents>) -> Result<Config, Report> {
-    // A tree can be nested some 6,400 levels deep (80 keys in each of 80 tables), and is dropped recursively.
+    deep(|| parse_here(text, path, kept)).unwrap_or_else(|error| {
+        let message = format!("cannot start a thread to read it: {error}");
+        Err(report_of(text, path, 0, message))
+    })
+}
+
+/// Does what works on a tree, which can be nested some 6,400 levels deep (80 keys in each of 80 tables), and is dropped
+/// recursively.
+fn deep<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
         let builder = thread::Builder::new()
             .name("config".into())
             .stack_size(STACK);
-        match builder.spawn_scoped(scope, || parse_here(text, path, kept)) {
-            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
-            Err(error) => Err(report_of(
-                text,
-                path,
-                0,
-                format!("cannot start a thread to read it: {error}"),
-            )),
-        }
+        let thread = builder.spawn_scoped(scope, work)?;
+        Ok(thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
     })
+}
+
+impl Config {
+    /// The folder where the last good configs are kept on disk.
+    pub(crate) fn state(&self) -> Option<PathBuf> {
+        let state = self.process.state.as_ref()?;
+        Some(beside(&self.file, state))
+    }
+}
+
+impl Report {
+    /// The same, as far as the text of `file`, the main file, lets itself be understood.
+    pub(crate) fn state(&self, file: &Path) -> Option<PathBuf> {
+        let state = deep(|| {
+            let problems = Problems::new(self.source(), file);
+            let mut blanked = String::new();
+            let tree = syntax::parse(self.source(), &mut blanked, &problems).into_inner();
+            let state = tree.get("process")?.get_ref().get("state")?;
+            let state = state.get_ref().as_str()?.to_owned();
+            // Of what the environment holds nothing is known here.
+            (!["", "off"].contains(&&*state) && !state.contains("${")).then_some(state)
+        });
+        let state = PathBuf::from(state.ok()??);
+        Some(beside(file, &state))
+    }
+}
+
+/// A path as it is meant in the file `main`.
+fn beside(main: &Path, path: &Path) -> PathBuf {
+    main.parent().unwrap_or(Path::new("")).join(path)
 }
 
 fn parse_here(text: &str, path: &Path, kept: Option<&Contents>) -> Result<Config, Report> {

@@ -85,6 +85,8 @@ pub struct Process {
     pub drain: Duration,
     /// How long to keep serving with `/readyz` at 503 before draining. Default off.
     pub shutdown_delay: Option<Duration>,
+    /// Where the last good configs are kept, relative to the main file. `None`: in memory alone.
+    pub state: Option<PathBuf>,
     /// The DNS server to ask. `None` ("system"): those of `/etc/resolv.conf`.
     pub resolver: Option<SocketAddr>,
 }

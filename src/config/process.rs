@@ -20,6 +20,7 @@ impl Default for Process {
             workers: None,
             drain: Duration::from_secs(25),
             shutdown_delay: None,
+            state: None,
             resolver: None,
         }
     }
@@ -52,7 +53,6 @@ impl Default for Log {
 pub(super) fn process(value: &Value<'_>) -> Option<Process> {
     let defaults = Process::default();
     value.table(|table| {
-        table.not_yet("state", off::word);
         table.not_yet("user", off::word);
         let workers = |value: &Value<'_>| integer::<i64>(value, 1..=1024);
         let workers = table.or("workers", None, |value| or_auto(value, workers));
@@ -62,9 +62,19 @@ pub(super) fn process(value: &Value<'_>) -> Option<Process> {
                 .and_then(|workers| workers.try_into().ok()),
             drain: table.or("drain", defaults.drain, duration),
             shutdown_delay: table.or("shutdown_delay", defaults.shutdown_delay, duration_or_off),
+            state: table.or("state", defaults.state, |value| or_off(value, folder)),
             resolver: table.or("resolver", defaults.resolver, resolver),
         })
     })
+}
+
+fn folder(value: &Value<'_>) -> Option<PathBuf> {
+    let path = string(value, "a folder or `\"off\"`")?;
+    if path.is_empty() || path.contains('\0') {
+        value.invalid("not the path of a folder");
+        return None;
+    }
+    Some(path.into())
 }
 
 fn resolver(value: &Value<'_>) -> Option<Option<SocketAddr>> {

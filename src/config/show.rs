@@ -55,6 +55,8 @@ fn process(out: &mut Toml, process: &Process) {
         "shutdown_delay",
         or("off", process.shutdown_delay.map(duration)),
     );
+    let state = process.state.as_ref();
+    out.key("state", or("off", state.map(|path| text(path.display()))));
     out.key("resolver", or("system", process.resolver.map(text)));
 }
 

@@ -1153,7 +1153,6 @@ fn keys_of_later_versions_are_refused_by_name_unless_they_are_off() {
     let in_upstream = "servers = [\"127.0.0.1:3000\"]\n";
     let cases = [
         ("", "include", "[\"x.toml\"]", Some("[]")),
-        ("[process]\n", "state", "\"/x\"", Some("\"off\"")),
         ("[process]\n", "user", "\"weir\"", Some("\"off\"")),
         ("", "notify", "{ webhook = \"off\" }", Some("{}")),
         (
@@ -1566,6 +1565,39 @@ fn certificates_are_loaded_from_beside_the_file() {
     assert_eq!(without_origin(again), without_origin(full.clone()));
     certificate(directory.path(), "site", &["example.com"]);
     assert_ne!(parse(&with(defaults), &path).unwrap().hash, short.hash);
+}
+
+#[test]
+fn a_bad_file_still_tells_where_the_last_good_ones_are() {
+    let state = |text: &str| {
+        let report = parse(text, Path::new("/etc/weir/weir.toml")).unwrap_err();
+        report.state(Path::new("/etc/weir/weir.toml"))
+    };
+    let good = "[process]\nstate = \"/var/lib/weir\"\n";
+    assert_eq!(state(good), Some("/var/lib/weir".into()));
+    assert_eq!(
+        state(&format!("[route.bad\n{good}")),
+        Some("/var/lib/weir".into())
+    );
+    assert_eq!(
+        state(&format!("{good}[listen.web\naddress = \n")),
+        Some("/var/lib/weir".into())
+    );
+    assert_eq!(
+        state("process.state = \"state\"\n"),
+        Some("/etc/weir/state".into())
+    );
+    for nothing in [
+        "",
+        "[process]\nstate = \"off\"\n",
+        "[process]\nstate = 5\n",
+        "process = 5\n",
+    ] {
+        assert_eq!(state(nothing), None, "{nothing}");
+    }
+    let config = valid(&format!("{good}{MINIMAL}"));
+    assert_eq!(config.state(), Some("/var/lib/weir".into()));
+    assert_eq!(valid(MINIMAL).state(), None);
 }
 
 #[test]

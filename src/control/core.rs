@@ -99,6 +99,8 @@ pub(crate) enum Standing {
     File,
     /// It is an earlier one, by an operator's will.
     RolledBack,
+    /// It is the last good one of an earlier process: the file was bad at the start, and has been since.
+    LastGood,
 }
 
 impl Standing {
@@ -107,6 +109,7 @@ impl Standing {
         match self {
             Self::File => "file",
             Self::RolledBack => "rolled_back",
+            Self::LastGood => "last_good",
         }
     }
 }
@@ -431,7 +434,7 @@ impl Control {
         let restart = restart_message(&taken.needs_restart);
         let file = match self.standing() {
             Standing::File => String::new(),
-            Standing::RolledBack => self.differs(),
+            Standing::RolledBack | Standing::LastGood => self.differs(),
         };
         let said = [restart, file].into_iter().filter(|part| !part.is_empty());
         said.collect::<Vec<_>>().join("; ")
@@ -447,12 +450,29 @@ impl Control {
 
     /// From now on the config that runs stands so to the file.
     pub(crate) fn stands(&self, standing: Standing) {
-        self.metrics.config_stands(standing == Standing::RolledBack);
+        self.metrics.config_stands(
+            standing == Standing::RolledBack,
+            standing == Standing::LastGood,
+        );
         *lock(&self.standing) = standing;
     }
 
     pub(crate) fn standing(&self) -> Standing {
         *lock(&self.standing)
+    }
+
+    /// Notes that the file was bad at the start, and that the last good one runs in its place.
+    pub(crate) fn note_last_good(&self, message: String) {
+        let state = self.published.state();
+        let hash = &state.config.hash;
+        tracing::error!(%hash, "THE CONFIG IS BAD; the last good one runs in its place: {message}");
+        self.stands(Standing::LastGood);
+        *lock(&self.last) = LastReload {
+            result: ReloadResult::Refused,
+            at: SystemTime::now(),
+            message,
+            changes: Vec::new(),
+        };
     }
 
     /// The configs that ran.

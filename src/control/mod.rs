@@ -10,5 +10,6 @@ pub(crate) mod names;
 mod purge;
 pub(crate) mod reload;
 mod sockets;
+pub(crate) mod state_folder;
 pub(crate) mod status;
 pub(crate) mod watch;

@@ -11,10 +11,13 @@ use tokio::sync::{Mutex, watch};
 use super::admin::Admin;
 use super::core::{Control, How, ReloadError, Standing, Taken};
 use super::kept::Good;
-use crate::config::{self, Comparison, Config, LoadError};
+use super::state_folder::{self, Found};
+use crate::config::{self, Comparison, Config, LoadError, Report};
 
 /// How long reading the files of a config may take.
 const READ_WITHIN: Duration = Duration::from_secs(10);
+/// How long writing them may take.
+const WRITE_WITHIN: Duration = Duration::from_secs(5);
 /// How many lines a log is given of what a reload changed.
 const MOST_LINES: usize = 20;
 
@@ -28,6 +31,8 @@ pub(crate) struct Source {
     tried: Mutex<Tried>,
     /// What to watch.
     files: watch::Sender<Vec<PathBuf>>,
+    /// Locked while a config is written to disk.
+    writing: Arc<Mutex<()>>,
 }
 
 /// What was tried last.
@@ -72,6 +77,7 @@ impl Source {
             file: OnceLock::new(),
             tried: Mutex::default(),
             files: watch::Sender::default(),
+            writing: Arc::default(),
         }
     }
 
@@ -79,9 +85,21 @@ impl Source {
     pub(crate) async fn begin(&self, config: Config) -> Result<(), ReloadError> {
         let mut tried = self.tried.lock().await;
         *tried = Tried::of(&config);
+        self.remember(&config).await;
         let taken = self.take_up(config).await.map(drop);
         self.watch(&tried);
         taken
+    }
+
+    /// Notes that `report` is of the file, and that what runs is the last good one.
+    pub(crate) async fn fell_back(&self, report: &Report) {
+        let mut tried = self.tried.lock().await;
+        *tried = Tried {
+            hash: report.hash.clone(),
+            files: report.files.clone(),
+        };
+        self.control.note_last_good(report.to_string());
+        self.watch(&tried);
     }
 
     /// Takes a config in place of the one that runs.
@@ -217,7 +235,8 @@ impl Source {
         let prepared = self.admin.prepare(&admin).await?;
         let needs_restart = self.control.take(config).await?;
         self.admin.apply(&admin, prepared);
-        self.control.kept().take(good);
+        self.control.kept().take(good.clone());
+        self.save(good).await;
         let after = Arc::clone(&self.control.published.state().config);
         // Of a large config it takes a while.
         let comparing = move || Comparison::of(&before, &after).first_lines(MOST_LINES);
@@ -227,5 +246,48 @@ impl Source {
             // What ends it is the end of the process.
             changes: changes.unwrap_or_default(),
         })
+    }
+
+    /// Brings back what earlier processes ran, where it is kept on disk.
+    async fn remember(&self, config: &Config) {
+        let Some(folder) = config.state() else { return };
+        let main = config.file.clone();
+        let reading = tokio::task::spawn_blocking(move || state_folder::load(&folder, &main));
+        let read = tokio::time::timeout(READ_WITHIN, reading).await;
+        let Ok(Ok(Found { good, damaged })) = read else {
+            return tracing::warn!("cannot read `process.state` in time");
+        };
+        for told in damaged {
+            tracing::warn!("process.state: {told}");
+        }
+        for good in good.into_iter().rev() {
+            self.control.kept().take(good);
+        }
+    }
+
+    /// Keeps on disk what runs now, if it says where. Nothing depends on it until the next start.
+    async fn save(&self, good: Good) {
+        let config = Arc::clone(&self.control.published.state().config);
+        let Some(folder) = config.state() else { return };
+        let main = config.file.clone();
+        let Ok(alone) = Arc::clone(&self.writing).try_lock_owned() else {
+            return tracing::warn!(
+                "process.state: the config before is still being written; this one is not kept there"
+            );
+        };
+        let writing = tokio::task::spawn_blocking(move || {
+            let written = state_folder::save(&folder, &main, &good);
+            drop(alone);
+            written
+        });
+        match tokio::time::timeout(WRITE_WITHIN, writing).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => {
+                tracing::warn!("process.state: cannot keep the config there: {error}");
+            }
+            Ok(Err(_)) | Err(_) => {
+                tracing::warn!("process.state: the config is not written there yet");
+            }
+        }
     }
 }

@@ -32,7 +32,7 @@ struct ConfigStatus {
     hash: String,
     file: String,
     loaded_at: String,
-    /// `file`; `rolled_back` if an earlier one runs.
+    /// `file`; `rolled_back` if an earlier one runs; `last_good` if the file was bad at the start and has been since.
     source: &'static str,
     last_reload: Reload,
     /// Those that can run again, the one that runs first.

@@ -32,6 +32,11 @@ impl Metrics {
         );
         let config = lock(&self.config).clone();
         page.gauges(
+            "weir_config_fallback",
+            "Whether the last good config of an earlier process runs, since the file was bad at the start.",
+            |series| series.gauge(&[], f64::from(u8::from(config.fallback))),
+        );
+        page.gauges(
             "weir_config_info",
             "The hash of the config that is running.",
             |series| {

@@ -130,6 +130,8 @@ pub(super) struct RunningConfig {
     pub(super) since_seconds: f64,
     /// Whether it is an earlier one than the file's, by an operator's will.
     pub(super) rolled_back: bool,
+    /// Whether it is the last good one of an earlier process, since the file was bad at the start.
+    pub(super) fallback: bool,
 }
 
 impl Metrics {
@@ -180,8 +182,10 @@ impl Metrics {
     }
 
     /// Says how it stands to the file.
-    pub(crate) fn config_stands(&self, rolled_back: bool) {
-        lock(&self.config).rolled_back = rolled_back;
+    pub(crate) fn config_stands(&self, rolled_back: bool, fallback: bool) {
+        let mut config = lock(&self.config);
+        config.rolled_back = rolled_back;
+        config.fallback = fallback;
     }
 
     /// Counts a reload, and nothing else.

@@ -11,5 +11,6 @@ mod demo;
 mod diff;
 mod rollback;
 mod run;
+mod state;
 mod support;
 mod talk;
