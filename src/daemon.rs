@@ -18,6 +18,7 @@ use crate::listen::worker::{self, Command, Loads, Seat};
 use crate::state::{Published, State, Surroundings};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::cache::Figures;
+use crate::telemetry::certificates::CertificateNow;
 use crate::telemetry::logging::LogHandle;
 use crate::telemetry::metrics::{Metrics, ServerNow};
 
@@ -97,6 +98,8 @@ impl Daemon {
             let caching = state.caching.as_ref();
             caching.map_or_else(Figures::default, |caching| caching.figures())
         }));
+        let served = Arc::clone(&published);
+        metrics.set_certificates(Arc::new(move || certificates(&served.state().config)));
         let (senders, threads) = start_workers(workers, &published, &metrics, &access)?;
         let log = log.map(|log| (log, config.log.format));
         let control = Arc::new(Control::new(Parts {
@@ -123,6 +126,18 @@ impl Daemon {
         running.control.enter(Phase::Running);
         Ok(running)
     }
+}
+
+fn certificates(config: &Config) -> Vec<CertificateNow> {
+    let all = config.certificates();
+    let now = all.filter_map(|(place, _, certificate)| {
+        Some(CertificateNow {
+            listen: config.listeners.get(place)?.name.clone(),
+            cert: certificate.cert.display().to_string(),
+            expires: certificate.expires(),
+        })
+    });
+    now.collect()
 }
 
 /// Lets go of what the cache has no more use for, whether or not anybody asks.

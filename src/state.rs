@@ -244,6 +244,31 @@ impl State {
         }
     }
 
+    /// The same with the certificates of `config`, which differs from the one that runs in nothing else.
+    pub(crate) fn with_certificates(&self, config: Arc<Config>, around: &Surroundings<'_>) -> Self {
+        let renew = |listener: &Arc<Listener>| {
+            let is_it = |each: &&config::Listener| each.name == listener.name;
+            let before = self.config.listeners.iter().find(is_it);
+            match config.listeners.iter().find(is_it) {
+                Some(now) if before != Some(now) => {
+                    Arc::new(Listener::build(now, listener.number, &config, around))
+                }
+                _ => Arc::clone(listener),
+            }
+        };
+        let listeners = self.listeners.iter();
+        let listeners = listeners.map(|slot| slot.as_ref().map(renew)).collect();
+        Self {
+            listeners,
+            routes: self.routes.clone(),
+            upstreams: self.upstreams.clone(),
+            caching: self.caching.clone(),
+            key_rules: self.key_rules.clone(),
+            config,
+            loaded_at: self.loaded_at,
+        }
+    }
+
     /// The listener of that number, unless a reload has removed it.
     pub(crate) fn listener(&self, number: usize) -> Option<&Arc<Listener>> {
         self.listeners.get(number)?.as_ref()

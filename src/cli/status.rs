@@ -71,6 +71,25 @@ fn table(status: &Value) -> String {
             let _ = writeln!(out, "{message}");
         }
     }
+    for certificate in items(&status["certificates"]) {
+        let left = match certificate["days_left"].as_i64() {
+            Some(days @ 0..) => format!("expires in {days} days"),
+            Some(_) => "HAS EXPIRED".to_owned(),
+            None => "expires at a time that cannot be read".to_owned(),
+        };
+        let _ = writeln!(
+            out,
+            "certificate {:<24} of {:<16} {left}",
+            text(&certificate["cert"]),
+            text(&certificate["listen"])
+        );
+        if let Some(error) = certificate["error"].as_str() {
+            let _ = writeln!(
+                out,
+                "  ITS FILES WERE REFUSED, the one before stays: {error}"
+            );
+        }
+    }
     for listener in items(&status["listeners"]) {
         let _ = writeln!(
             out,
@@ -159,6 +178,21 @@ mod tests {
         assert!(told(Value::Null).contains("hit ratio -,"));
         let none = serde_json::json!({ "cache": { "max_bytes": 0 } });
         assert!(!table(&none).contains("cache"));
+    }
+
+    #[test]
+    fn a_certificate_tells_how_long_it_is_good() {
+        let told = |days: Value, error: Value| {
+            let certificate = serde_json::json!({ "cert": "site.pem", "listen": "web", "days_left": days, "error": error });
+            table(&serde_json::json!({ "certificates": [certificate] }))
+        };
+        assert!(told(12.into(), Value::Null).contains("expires in 12 days\n"));
+        assert!(told((-1).into(), Value::Null).contains("HAS EXPIRED\n"));
+        let refused = told(12.into(), "`site.key` has no private key".into());
+        assert!(
+            refused.contains("REFUSED, the one before stays: `site.key` has"),
+            "{refused}"
+        );
     }
 
     #[test]

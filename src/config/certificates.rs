@@ -11,6 +11,7 @@ use webpki::EndEntityCert;
 
 use super::Certificate;
 use super::check::Context;
+use super::files::{Content, Files};
 use super::value::{Value, plain};
 use super::values::string;
 
@@ -19,7 +20,8 @@ pub(super) fn certificate<'t>(value: &Value<'t>, context: &Context<'t>) -> Optio
     value.table(|table| {
         let cert = table.required("cert", "\"site.pem\"");
         let key = table.required("key", "\"site.key\"");
-        pair(&cert?, &key?, context)
+        // Renewed without a reload of the rest.
+        pair_by(Files::read_apart, &cert?, &key?, context)
     })
 }
 
@@ -29,23 +31,30 @@ pub(super) fn pair<'t>(
     key: &Value<'t>,
     context: &Context<'t>,
 ) -> Option<Certificate> {
-    let chain = chain(cert, context);
-    let private = private_key(key, context);
+    pair_by(Files::read, cert, key, context)
+}
+
+/// How a file is read.
+type Reader = fn(&Files, &str) -> Content;
+
+fn pair_by<'t>(
+    reader: Reader,
+    cert: &Value<'t>,
+    key: &Value<'t>,
+    context: &Context<'t>,
+) -> Option<Certificate> {
+    let chain = parsed(reader, cert, context, chain_of);
+    let private = parsed(reader, key, context, key_of);
     let (chain, private) = (chain?, private?);
-    let names = names(cert, &chain)?;
-    let loaded = match CertifiedKey::from_der(chain, private, &provider()) {
-        Ok(loaded) => Arc::new(loaded),
-        Err(error) => {
-            key.problem("certificate", unusable(key, cert, &error), None);
-            return None;
-        }
-    };
-    let (cert, key) = (cert.inner.as_str()?.into(), key.inner.as_str()?.into());
+    let names = told(cert, names_of(&chain))?;
+    let (cert_written, key_written) = (cert.inner.as_str()?, key.inner.as_str()?);
+    let fitting = fitting(chain, private, &plain(cert_written), &plain(key_written));
     Some(Certificate {
-        cert,
-        key,
+        cert: cert_written.into(),
+        key: key_written.into(),
+        files: [cert_written, key_written].map(|written| context.files.at(written)),
         names,
-        loaded,
+        loaded: told(key, fitting)?,
     })
 }
 
@@ -55,98 +64,72 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::clone(PROVIDER.get_or_init(|| Arc::new(aws_lc_rs::default_provider())))
 }
 
-fn unusable(key: &Value<'_>, cert: &Value<'_>, error: &Error) -> String {
-    let quoted = |value: &Value<'_>| plain(value.inner.as_str().unwrap_or_default());
-    match error {
-        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            format!(
-                "the key in `{}` is not that of the certificate in `{}`",
-                quoted(key),
-                quoted(cert)
-            )
-        }
-        error => format!("cannot use the key in `{}`: {error}", quoted(key)),
-    }
-}
-
 /// The certificates of a file, one at least.
 pub(super) fn chain<'t>(
     value: &Value<'t>,
     context: &Context<'t>,
 ) -> Option<Vec<CertificateDer<'static>>> {
-    let (path, content) = read(value, context)?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&content).collect();
-    match chain {
-        Ok(chain) if chain.is_empty() => {
-            value.problem(
-                "certificate",
-                format!("`{path}` has no certificate in PEM format"),
-                None,
-            );
-            None
-        }
-        Ok(chain) => Some(chain),
-        Err(error) => {
-            value.problem(
-                "certificate",
-                format!("`{path}` is not valid PEM: {error}"),
-                None,
-            );
-            None
-        }
-    }
+    parsed(Files::read, value, context, chain_of)
 }
 
-fn private_key<'t>(value: &Value<'t>, context: &Context<'t>) -> Option<PrivateKeyDer<'static>> {
-    let (path, content) = read(value, context)?;
-    match PrivateKeyDer::from_pem_slice(&content) {
-        Ok(key) => Some(key),
-        Err(_) => {
-            value.problem(
-                "certificate",
-                format!("`{path}` has no private key in PEM format"),
-                None,
-            );
-            None
-        }
-    }
-}
-
-fn read<'t>(value: &Value<'t>, context: &Context<'t>) -> Option<(String, Arc<[u8]>)> {
+fn parsed<'t, T>(
+    reader: Reader,
+    value: &Value<'t>,
+    context: &Context<'t>,
+    parse: fn(&[u8], &str) -> Result<T, String>,
+) -> Option<T> {
     let text = string(value, "the path of a PEM file")?;
     let path = plain(text);
-    match context.files.read(text) {
-        Ok(content) => Some((path, content)),
-        Err(error) => {
-            value.problem(
-                "certificate",
-                format!("cannot read `{path}`: {error}"),
-                None,
-            );
-            None
-        }
+    let content = reader(context.files, text);
+    let content = content.map_err(|error| format!("cannot read `{path}`: {error}"));
+    told(value, content.and_then(|content| parse(&content, &path)))
+}
+
+/// What there is, or a complaint about the value.
+fn told<T>(value: &Value<'_>, result: Result<T, String>) -> Option<T> {
+    result
+        .map_err(|message| value.problem("certificate", message, None))
+        .ok()
+}
+
+/// The certificates in what the file at `path` holds, one at least.
+pub(super) fn chain_of(content: &[u8], path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(content).collect();
+    match chain {
+        Ok(chain) if chain.is_empty() => Err(format!("`{path}` has no certificate in PEM format")),
+        Ok(chain) => Ok(chain),
+        Err(error) => Err(format!("`{path}` is not valid PEM: {error}")),
     }
+}
+
+pub(super) fn key_of(content: &[u8], path: &str) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(content)
+        .map_err(|_| format!("`{path}` has no private key in PEM format"))
 }
 
 /// The DNS names of the first certificate, lower case.
-fn names(value: &Value<'_>, chain: &[CertificateDer<'_>]) -> Option<Vec<String>> {
-    let first = chain.first()?;
-    match EndEntityCert::try_from(first) {
-        Ok(parsed) => Some(
-            parsed
-                .valid_dns_names()
-                .map(str::to_ascii_lowercase)
-                .collect(),
-        ),
-        Err(error) => {
-            value.problem(
-                "certificate",
-                format!("the first certificate cannot be used: {error}"),
-                None,
-            );
-            None
+pub(super) fn names_of(chain: &[CertificateDer<'_>]) -> Result<Vec<String>, String> {
+    let first = chain.first().ok_or("there is no certificate")?;
+    let parsed = EndEntityCert::try_from(first)
+        .map_err(|error| format!("the first certificate cannot be used: {error}"))?;
+    let names = parsed.valid_dns_names();
+    Ok(names.map(str::to_ascii_lowercase).collect())
+}
+
+/// Both together, if they belong together.
+pub(super) fn fitting(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    cert_path: &str,
+    key_path: &str,
+) -> Result<Arc<CertifiedKey>, String> {
+    let fitting = CertifiedKey::from_der(chain, key, &provider());
+    fitting.map(Arc::new).map_err(|error| match error {
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            format!("the key in `{key_path}` is not that of the certificate in `{cert_path}`")
         }
-    }
+        error => format!("cannot use the key in `{key_path}`: {error}"),
+    })
 }
 
 /// The same files with the same contents. That the key is the same follows: it fits the certificate.

@@ -137,6 +137,7 @@ pub(super) fn check<'t>(
             file: file.to_owned(),
             files: files.paths(),
             hash: files.hash(),
+            seen: files.seen(),
             contents: files.contents(),
             process,
             admin,

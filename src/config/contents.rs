@@ -30,6 +30,15 @@ impl Contents {
         found.map(|(_, content)| content)
     }
 
+    /// Puts other contents in the place of those of a file.
+    pub(super) fn replace(&mut self, path: &Path, content: Arc<[u8]>) {
+        let path = in_full(path);
+        let known = self.0.iter_mut().find(|(known, _)| *known == path);
+        if let Some((_, known)) = known {
+            *known = content;
+        }
+    }
+
     /// All, the main file first.
     pub(crate) fn files(&self) -> &[(PathBuf, Arc<[u8]>)] {
         &self.0

@@ -145,6 +145,8 @@ pub struct Report {
     pub files: Vec<PathBuf>,
     /// As [`Config::hash`](super::Config::hash).
     pub hash: String,
+    /// As [`Config::seen`](super::Config::seen).
+    pub seen: u64,
     pub(super) source: String,
 }
 
@@ -216,6 +218,7 @@ mod tests {
             problems: vec![problem],
             files: Vec::new(),
             hash: String::new(),
+            seen: 0,
             source: source.into(),
         }
     }

@@ -116,6 +116,7 @@ fn parse_here(text: &str, path: &Path, kept: Option<&Contents>) -> Result<Config
             problems: found,
             files: files.paths(),
             hash: files.hash(),
+            seen: files.seen(),
             source: text.to_owned(),
         }),
     }
@@ -140,6 +141,7 @@ fn report_of(text: &str, path: &Path, at: usize, message: String) -> Report {
         problems: problems.sorted(),
         files: files.paths(),
         hash: files.hash(),
+        seen: files.seen(),
         source: text.to_owned(),
     }
 }

@@ -1,7 +1,7 @@
 //! The files that a configuration names: read once each, remembered for the watch and the hash.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -23,25 +23,47 @@ pub(super) struct Files {
     /// Also those that could not be read: the watch waits for them.
     paths: RefCell<Vec<PathBuf>>,
     contents: RefCell<HashMap<PathBuf, Content>>,
+    /// Those that are in `hash`.
+    counted: RefCell<HashSet<PathBuf>>,
     hash: RefCell<Hash>,
+    /// Of all files.
+    seen: RefCell<Hash>,
 }
 
 impl Files {
     pub(super) fn new(main: &Path, text: &str, kept: Option<&Contents>) -> Self {
-        let mut hash = Hash::default();
+        let (mut hash, mut seen) = (Hash::default(), Hash::default());
         hash.add(text.as_bytes());
+        seen.add(text.as_bytes());
         Self {
             directory: main.parent().unwrap_or(Path::new("")).to_owned(),
             text: text.as_bytes().into(),
             kept: kept.cloned(),
             paths: RefCell::new(vec![main.to_owned()]),
             contents: RefCell::default(),
+            counted: RefCell::default(),
             hash: RefCell::new(hash),
+            seen: RefCell::new(seen),
         }
     }
 
     pub(super) fn read(&self, written: &str) -> Content {
-        let path = self.directory.join(written);
+        let content = self.read_apart(written);
+        if self.counted.borrow_mut().insert(self.at(written)) {
+            let content = content.as_deref().unwrap_or_default();
+            self.hash.borrow_mut().add(content);
+        }
+        content
+    }
+
+    /// Where a file is that is written like that.
+    pub(super) fn at(&self, written: &str) -> PathBuf {
+        self.directory.join(written)
+    }
+
+    /// The same for what is no part of the config's hash, since it changes by itself.
+    pub(super) fn read_apart(&self, written: &str) -> Content {
+        let path = self.at(written);
         if let Some(known) = self.contents.borrow().get(&path) {
             return known.clone();
         }
@@ -54,7 +76,7 @@ impl Files {
                 .map(Arc::from)
                 .map_err(|error| error.to_string()),
         };
-        self.hash
+        self.seen
             .borrow_mut()
             .add(content.as_deref().unwrap_or_default());
         self.paths.borrow_mut().push(path.clone());
@@ -80,9 +102,15 @@ impl Files {
         Contents::new(read)
     }
 
-    /// Hash over the contents of all files so far, in the order in which they were first named.
+    /// Hash over the contents of all files so far, in the order in which they were first named, but for those that were read
+    /// apart.
     pub(super) fn hash(&self) -> String {
         format!("{:016x}", self.hash.borrow().0)
+    }
+
+    /// The same for all without exception.
+    pub(super) fn seen(&self) -> u64 {
+        self.seen.borrow().0
     }
 }
 
@@ -127,4 +155,4 @@ impl Hash {
 }
 
 /// Certificate chains are a few KiB.
-const LARGEST: u64 = 1 << 20;
+pub(super) const LARGEST: u64 = 1 << 20;

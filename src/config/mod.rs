@@ -19,6 +19,7 @@ mod listeners;
 mod position;
 mod problems;
 mod process;
+mod renewal;
 mod retries;
 mod routes;
 mod servers_tls;
@@ -29,6 +30,7 @@ mod syntax;
 mod tests;
 mod unclosed;
 mod upstreams;
+mod validity;
 mod value;
 mod values;
 
@@ -55,6 +57,7 @@ pub use contents::Contents;
 pub use error::{LoadError, Problem, Report, Severity};
 pub(crate) use file::again;
 pub use file::{find, load, parse};
+pub(crate) use renewal::Look;
 
 /// A whole configuration, checked. Names are unique, references resolve, certificates are loaded.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,8 +66,11 @@ pub struct Config {
     pub file: PathBuf,
     /// Every file that was read for it: the main file, certificates and keys. The watch follows these.
     pub files: Vec<PathBuf>,
-    /// First 16 hexadecimal digits of a hash over the contents of all `files`.
+    /// 16 hexadecimal digits of a hash over the contents of all `files` but the certificates of listeners and their keys: these
+    /// are renewed while the config stays the same.
     pub hash: String,
+    /// The same for all `files`.
+    pub seen: u64,
     /// What was in `files`.
     pub contents: Contents,
     pub process: Process,
@@ -214,6 +220,8 @@ pub struct Tls {
 pub struct Certificate {
     pub cert: PathBuf,
     pub key: PathBuf,
+    /// Where both are, from the working directory.
+    pub files: [PathBuf; 2],
     /// DNS names that the certificate is for, lower case; may begin with `*.`.
     pub names: Vec<String>,
     pub loaded: Arc<CertifiedKey>,

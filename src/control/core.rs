@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
+use super::certificates::Refused;
 use super::kept::Kept;
 use super::names::{Asked, Key, Names};
 use super::sockets::{BindError, Sockets, Step};
@@ -70,6 +71,7 @@ pub(crate) struct Control {
     last: Mutex<LastReload>,
     kept: Mutex<Kept>,
     standing: Mutex<Standing>,
+    refused: Mutex<Refused>,
     phase: AtomicU8,
 }
 
@@ -154,6 +156,7 @@ impl Control {
             }),
             kept: Mutex::default(),
             standing: Mutex::default(),
+            refused: Mutex::default(),
             phase: AtomicU8::new(Phase::Starting as u8),
         }
     }
@@ -228,6 +231,22 @@ impl Control {
             drop(self.tell_to_take_up());
         }
         Some(wait)
+    }
+
+    /// Runs by `config` from now on, which differs from the one that runs in nothing but the certificates of listeners: no
+    /// reload, and nothing else is made anew.
+    pub(super) fn serve_with(self: &Arc<Self>, config: Config) {
+        let _no_reload = lock(&self.sockets);
+        if self.phase() == Phase::Stopping {
+            return;
+        }
+        let previous = self.published.state();
+        let found = |upstream: &_, name: &_| self.names.found(upstream, name);
+        let around = self.surroundings(Some(&previous), &found);
+        let state = previous.with_certificates(Arc::new(config), &around);
+        self.publish(&Arc::new(state));
+        // Nobody waits for it.
+        drop(self.tell_to_take_up());
     }
 
     /// From here on `state` is what runs.
@@ -473,6 +492,11 @@ impl Control {
             message,
             changes: Vec::new(),
         };
+    }
+
+    /// The certificates whose files were refused.
+    pub(crate) fn refused(&self) -> MutexGuard<'_, Refused> {
+        lock(&self.refused)
     }
 
     /// The configs that ran.

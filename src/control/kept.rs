@@ -45,6 +45,13 @@ impl Kept {
         }
     }
 
+    /// The one that runs has other contents now. Returns it.
+    pub(super) fn renew(&mut self, contents: &Contents) -> Option<Good> {
+        let runs = self.0.back_mut()?;
+        runs.contents.clone_from(contents);
+        Some(runs.clone())
+    }
+
     /// The one that ran before the one that runs.
     pub(crate) fn previous(&self) -> Option<&Good> {
         self.0.iter().nth_back(1)

@@ -39,6 +39,10 @@ pub(crate) struct Source {
 #[derive(Default)]
 struct Tried {
     hash: String,
+    /// Of all files, those included that are no part of the config.
+    seen: u64,
+    /// Whether there is no use in trying the same config again, whatever happens to those.
+    settled: bool,
     /// What was read for it, good or not.
     files: Vec<PathBuf>,
 }
@@ -47,8 +51,24 @@ impl Tried {
     fn of(config: &Config) -> Self {
         Self {
             hash: config.hash.clone(),
+            seen: config.seen,
+            settled: false,
             files: config.files.clone(),
         }
+    }
+
+    fn bad(report: &Report) -> Self {
+        Self {
+            hash: report.hash.clone(),
+            seen: report.seen,
+            settled: false,
+            files: report.files.clone(),
+        }
+    }
+
+    /// Whether to try `now` would be to try the same again.
+    fn is(&self, now: &Self) -> bool {
+        self.hash == now.hash && (self.settled || self.seen == now.seen)
     }
 }
 
@@ -87,6 +107,7 @@ impl Source {
         *tried = Tried::of(&config);
         self.remember(&config).await;
         let taken = self.take_up(config).await.map(drop);
+        tried.settled = taken.is_ok();
         self.watch(&tried);
         taken
     }
@@ -94,11 +115,10 @@ impl Source {
     /// Notes that `report` is of the file, and that what runs is the last good one.
     pub(crate) async fn fell_back(&self, report: &Report) {
         let mut tried = self.tried.lock().await;
-        *tried = Tried {
-            hash: report.hash.clone(),
-            files: report.files.clone(),
-        };
+        *tried = Tried::bad(report);
         self.control.note_last_good(report.to_string());
+        // What was kept may be older than what is there.
+        self.look_at_certificates().await;
         self.watch(&tried);
     }
 
@@ -107,6 +127,7 @@ impl Source {
         let mut tried = self.tried.lock().await;
         *tried = Tried::of(&config);
         let result = self.take_up(config).await;
+        tried.settled = result.is_ok();
         if result.is_ok() {
             self.control.stands(Standing::File);
         }
@@ -141,16 +162,13 @@ impl Source {
         };
         let now = match &loaded {
             Ok(config) => Tried::of(config),
-            Err(LoadError::Invalid(report)) => Tried {
-                hash: report.hash.clone(),
-                files: report.files.clone(),
-            },
+            Err(LoadError::Invalid(report)) => Tried::bad(report),
             Err(LoadError::Read { .. } | LoadError::NotFound) => Tried {
-                hash: String::new(),
                 files: vec![file],
+                ..Tried::default()
             },
         };
-        if unless_tried && tried.hash == now.hash {
+        if unless_tried && tried.is(&now) {
             return None;
         }
         *tried = now;
@@ -158,6 +176,7 @@ impl Source {
             Ok(config) => self.take_up(config).await,
             Err(error) => Err(ReloadError::Load(error)),
         };
+        tried.settled = result.is_ok();
         if result.is_ok() {
             self.control.stands(Standing::File);
         }
@@ -172,7 +191,7 @@ impl Source {
     /// Returns to the config that ran before, or to the one with that hash. It is checked, bound and built as any other; its
     /// files are not read.
     pub(crate) async fn rollback(&self, hash: Option<&str>) -> Result<Attempt, NotKept> {
-        let tried = self.tried.lock().await;
+        let mut tried = self.tried.lock().await;
         let good = self.kept(hash)?;
         let runs = Arc::clone(&self.control.published.state().config);
         let hash = good.hash;
@@ -189,6 +208,10 @@ impl Source {
                 true => Standing::File,
                 false => Standing::RolledBack,
             });
+            // From now on only another text is worth a try.
+            tried.settled = true;
+            // What was kept may be older than what is there.
+            self.look_at_certificates().await;
         }
         self.control.note(How::Rollback, &result);
         self.watch(&tried);
@@ -205,6 +228,22 @@ impl Source {
             return Err(NotKept::Runs);
         }
         Ok(good.clone())
+    }
+
+    /// Takes the certificates whose files have changed, without a reload of the rest.
+    pub(super) async fn renew(&self) {
+        let _no_reload = self.tried.lock().await;
+        self.look_at_certificates().await;
+    }
+
+    async fn look_at_certificates(&self) {
+        if self.control.renew().await {
+            let runs = Arc::clone(&self.control.published.state().config);
+            let good = self.control.kept().renew(&runs.contents);
+            if let Some(good) = good {
+                self.save(good).await;
+            }
+        }
     }
 
     /// The files that matter now, and tidings of when these are others.
@@ -235,6 +274,7 @@ impl Source {
         let prepared = self.admin.prepare(&admin).await?;
         let needs_restart = self.control.take(config).await?;
         self.admin.apply(&admin, prepared);
+        self.control.refused().clear();
         self.control.kept().take(good.clone());
         self.save(good).await;
         let after = Arc::clone(&self.control.published.state().config);

@@ -6,9 +6,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::core::Control;
+use crate::config;
 use crate::telemetry::cache::{Figures, Requests};
 use crate::telemetry::labels::CacheResult;
-use crate::units::ServerName;
+use crate::units::{ListenName, ServerName};
 use crate::upstream::resolve::Resolution;
 
 #[derive(Serialize)]
@@ -17,6 +18,7 @@ pub(crate) struct Status {
     ready: bool,
     workers: Vec<Worker>,
     config: ConfigStatus,
+    certificates: Vec<Certificate>,
     listeners: Vec<Listener>,
     upstreams: Vec<Upstream>,
     cache: Cache,
@@ -52,6 +54,19 @@ struct Reload {
     message: String,
     /// What it changed, line by line; the last line tells how many more there are.
     changes: Vec<String>,
+}
+
+/// A certificate that clients see.
+#[derive(Serialize)]
+struct Certificate {
+    listen: String,
+    cert: String,
+    names: Vec<String>,
+    expires: Option<String>,
+    /// Below zero when it has expired.
+    days_left: Option<i64>,
+    /// Why its files were refused when they changed; null where they are what is in use.
+    error: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -155,6 +170,14 @@ impl Status {
                     })
                     .collect(),
             },
+            certificates: state
+                .config
+                .certificates()
+                .filter_map(|(place, _, certificate)| {
+                    let listener = state.config.listeners.get(place)?;
+                    Some(Certificate::of(control, &listener.name, certificate))
+                })
+                .collect(),
             listeners: state
                 .config
                 .listeners
@@ -175,8 +198,34 @@ impl Status {
     }
 }
 
+impl Certificate {
+    fn of(control: &Control, listen: &ListenName, certificate: &config::Certificate) -> Self {
+        let expires = certificate.expires();
+        Self {
+            listen: listen.to_string(),
+            cert: certificate.cert.display().to_string(),
+            names: certificate.names.clone(),
+            expires: expires.map(time),
+            days_left: expires.map(|at| days(SystemTime::now(), at)),
+            error: control
+                .refused()
+                .why(listen, certificate)
+                .map(str::to_owned),
+        }
+    }
+}
+
+/// Whole days from `now` to `at`, rounded down.
+fn days(now: SystemTime, at: SystemTime) -> i64 {
+    let seconds = match at.duration_since(now) {
+        Ok(left) => i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        Err(over) => i64::try_from(over.duration().as_secs()).map_or(i64::MIN, |past| -past),
+    };
+    seconds.div_euclid(86_400)
+}
+
 impl Listener {
-    fn all(control: &Control, listener: &crate::config::Listener) -> Vec<Self> {
+    fn all(control: &Control, listener: &config::Listener) -> Vec<Self> {
         let connections = control.metrics.connections(&listener.name);
         let addresses = control.addresses(listener.name.as_str());
         addresses
@@ -214,11 +263,7 @@ impl Cache {
 }
 
 impl Upstream {
-    fn of(
-        control: &Control,
-        upstream: &crate::state::Upstream,
-        config: &crate::config::Upstream,
-    ) -> Self {
+    fn of(control: &Control, upstream: &crate::state::Upstream, config: &config::Upstream) -> Self {
         let names = control.names.of(config).into_iter();
         let servers = upstream.servers.iter().map(|member| {
             let server = &member.server;
@@ -281,6 +326,8 @@ fn time(time: SystemTime) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn cache(requests: &[(CacheResult, u64)]) -> Cache {
@@ -298,6 +345,16 @@ mod tests {
         let hits = [(CacheResult::Hit, 3), (CacheResult::Miss, 1)];
         assert_eq!(cache(&hits).hit_ratio, Some(0.75));
         assert_eq!(cache(&hits).requests["miss"], 1);
+    }
+
+    #[test]
+    fn days_are_whole_and_below_zero_when_they_are_over() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let after = |seconds| now + Duration::from_secs(seconds);
+        assert_eq!(days(now, after(86_399)), 0);
+        assert_eq!(days(now, after(86_400 * 3 + 5)), 3);
+        assert_eq!(days(now, now - Duration::from_secs(1)), -1);
+        assert_eq!(days(now, UNIX_EPOCH), -12);
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub(crate) async fn watch(source: Arc<Source>) {
         watch.quiet(&mut changed).await;
         // Without an attempt the contents are the same, but a link may lead to them by another way now.
         let _ = source.take_file(true).await;
+        // Whatever became of it: what runs has certificates, too.
+        source.renew().await;
     }
 }
 

@@ -220,6 +220,15 @@ label! {
     }
 }
 
+label! {
+    /// What became of a certificate whose files changed.
+    Renewal {
+        Ok = "ok",
+        /// They do not belong together or cannot be read; the one before stays.
+        Refused = "refused",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::cache::FiguresSource;
+use super::certificates::CertificateSource;
 use super::exposition::Page;
-use super::labels::{Outcome, ReloadResult, Resolving};
+use super::labels::{Outcome, ReloadResult, Renewal, Resolving};
 use super::process;
 use super::shard::HistogramSnapshot;
 use super::worker::{RouteKey, ServerKey, WorkerMetrics};
@@ -119,6 +120,8 @@ pub(crate) struct Metrics {
     pub(super) resolutions: Mutex<BTreeMap<UpstreamName, [u64; Resolving::COUNT]>>,
     pub(super) servers: Mutex<Option<Arc<ServerSource>>>,
     pub(super) purged: AtomicU64,
+    pub(super) certificates: Mutex<Option<Arc<CertificateSource>>>,
+    pub(super) renewals: [AtomicU64; Renewal::COUNT],
     pub(super) cache: Mutex<Option<Arc<FiguresSource>>>,
     pub(super) access_log_dropped: Mutex<Arc<AtomicU64>>,
 }
@@ -144,6 +147,8 @@ impl Metrics {
             resolutions: Mutex::default(),
             servers: Mutex::default(),
             purged: AtomicU64::default(),
+            certificates: Mutex::default(),
+            renewals: Default::default(),
             cache: Mutex::default(),
             access_log_dropped: Mutex::default(),
         }
@@ -256,6 +261,7 @@ impl Metrics {
         let mut page = Page::default();
         process::write(&mut page);
         self.write_process_wide(&mut page);
+        self.write_certificates(&mut page);
         self.write_listeners(&mut page, &names);
         self.write_routes(&mut page, &names);
         self.write_cache(&mut page, &names);

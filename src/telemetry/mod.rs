@@ -4,6 +4,7 @@
 
 pub(crate) mod access_log;
 pub(crate) mod cache;
+pub(crate) mod certificates;
 mod exposition;
 mod families;
 pub(crate) mod labels;

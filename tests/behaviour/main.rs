@@ -14,6 +14,7 @@ mod admin;
 mod balancing;
 mod cache_by_hand;
 mod caching;
+mod certificates;
 mod client_timeouts;
 mod collapsing;
 mod compression;

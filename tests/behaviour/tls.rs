@@ -117,7 +117,7 @@ async fn a_listener_without_http2_does_not_offer_it() {
 }
 
 /// The certificate that a client of that name gets; `None` if the handshake fails.
-async fn certificate_for(
+pub async fn certificate_for(
     authority: &Authority,
     weir: &Weir,
     name: &str,
