@@ -116,7 +116,7 @@ impl Files {
 
 /// Reads a regular file of at most `limit` bytes: a wrong path cannot fill the memory, nor can a pipe that nobody writes to
 /// hold up whoever reads.
-pub(super) fn read_up_to(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_up_to(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     let file = File::from(open(
         path,

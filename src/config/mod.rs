@@ -57,6 +57,7 @@ pub use contents::Contents;
 pub use error::{LoadError, Problem, Report, Severity};
 pub(crate) use file::again;
 pub use file::{find, load, parse};
+pub(crate) use files::read_up_to;
 pub(crate) use renewal::Look;
 
 /// A whole configuration, checked. Names are unique, references resolve, certificates are loaded.

@@ -6,6 +6,7 @@ mod admin_config;
 mod certificates;
 pub(crate) mod core;
 mod drain;
+mod fingerprint;
 mod kept;
 pub(crate) mod names;
 mod purge;

@@ -1,5 +1,7 @@
 //! Watching the config file: every directory on the symlink chain of every file that was read, so that an editor's
-//! rename and a ConfigMap's swap are seen as well as a write in place.
+//! rename and a ConfigMap's swap are seen as well as a write in place; and every file by itself, since one that is mounted
+//! alone is written to from another directory. What the kernel does not tell (another mount in its place, a change on
+//! another machine) is found by looking now and then.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -11,12 +13,19 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, timeout_at};
 
+use super::fingerprint::Fingerprint;
 use super::reload::Source;
 
 /// A change is taken after this much quiet,
 const QUIET: Duration = Duration::from_millis(300);
 /// and this long after its first event at the latest.
 const LATEST: Duration = Duration::from_secs(2);
+/// How often files are looked at where the kernel tells of their changes: a net, for what it does not tell.
+const NET: Duration = Duration::from_secs(5);
+/// The same where it does not.
+const DEAF: Duration = Duration::from_secs(2);
+/// How long a look may take.
+const LOOK_WITHIN: Duration = Duration::from_secs(10);
 /// Links that are followed from one file.
 const MAX_LINKS: usize = 16;
 
@@ -28,9 +37,10 @@ pub(crate) async fn watch(source: Arc<Source>) {
         let _ = events.send(event);
     });
     let watcher = match watcher {
-        Ok(watcher) => watcher,
+        Ok(watcher) => Some(watcher),
         Err(error) => {
-            return tracing::warn!(%error, "cannot watch the config file; SIGHUP and `weir reload` still work");
+            tracing::warn!(%error, "cannot watch the config file; it is looked at now and then");
+            None
         }
     };
     let mut watch = Watch {
@@ -38,15 +48,16 @@ pub(crate) async fn watch(source: Arc<Source>) {
         places: Places::default(),
     };
     let mut files = source.files();
+    // Before each reading: what changes after it is seen next time. Nobody has looked yet.
+    let mut seen = Fingerprint::default();
     loop {
         let now = files.borrow_and_update().clone();
         let moved = watch.follow(&now);
         // What changed in a directory before it was watched has told nobody: another look, after the same quiet.
         if !moved {
             tokio::select! {
-                change = watch.change(&mut changed) => if !change {
-                    return;
-                },
+                () = watch.change(&mut changed) => {},
+                () = other_than(seen, &now) => {},
                 // Somebody else has taken a config; the watch may have others to follow.
                 others = files.changed() => match others {
                     Ok(()) => continue,
@@ -54,7 +65,7 @@ pub(crate) async fn watch(source: Arc<Source>) {
                 },
             }
         }
-        watch.quiet(&mut changed).await;
+        seen = watch.settled(&mut changed, &now).await;
         // Without an attempt the contents are the same, but a link may lead to them by another way now.
         let _ = source.take_file(true).await;
         // Whatever became of it: what runs has certificates, too.
@@ -62,9 +73,30 @@ pub(crate) async fn watch(source: Arc<Source>) {
     }
 }
 
+/// What files look like; as nothing does, where that cannot be told in time.
+async fn look(files: &[PathBuf]) -> Fingerprint {
+    let files = files.to_vec();
+    let looking = tokio::task::spawn_blocking(move || Fingerprint::of(&files));
+    let looked = timeout_at(Instant::now() + LOOK_WITHIN, looking).await;
+    looked.ok().and_then(Result::ok).unwrap_or_default()
+}
+
+/// Waits until files look other than they did.
+async fn other_than(seen: Fingerprint, files: &[PathBuf]) {
+    let every = if seen.deaf { DEAF } else { NET };
+    loop {
+        tokio::time::sleep(every).await;
+        let now = look(files).await;
+        if now != seen && now != Fingerprint::default() {
+            return;
+        }
+    }
+}
+
 /// Directories to watch, and the names in them that matter.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Places {
+    files: BTreeSet<PathBuf>,
     directories: BTreeSet<PathBuf>,
     names: BTreeSet<OsString>,
 }
@@ -72,7 +104,10 @@ struct Places {
 impl Places {
     /// Everything on the way to `files`.
     fn of(files: &[PathBuf]) -> Self {
-        let mut places = Self::default();
+        let mut places = Self {
+            files: files.iter().cloned().collect(),
+            ..Self::default()
+        };
         let mut seen = BTreeSet::new();
         for file in files {
             places.add(file, &mut seen, MAX_LINKS);
@@ -125,7 +160,8 @@ impl Places {
 }
 
 struct Watch {
-    watcher: RecommendedWatcher,
+    /// `None` where the kernel has none left.
+    watcher: Option<RecommendedWatcher>,
     places: Places,
 }
 
@@ -133,40 +169,73 @@ impl Watch {
     /// Watches the directories of `files`, and no others any more. Returns whether there are new ones among them.
     fn follow(&mut self, files: &[PathBuf]) -> bool {
         let places = Places::of(files);
-        for gone in self.places.directories.difference(&places.directories) {
+        let Some(watcher) = &mut self.watcher else {
+            self.places = places;
+            return false;
+        };
+        let gone = self.places.directories.difference(&places.directories);
+        for gone in gone.chain(self.places.files.difference(&places.files)) {
             // It may have been removed, which ended its watch.
-            let _ = self.watcher.unwatch(gone);
+            let _ = watcher.unwatch(gone);
         }
         // All, not the new ones alone: one may have been removed and made again, which ended its watch.
         for directory in &places.directories {
-            if let Err(error) = self.watcher.watch(directory, RecursiveMode::NonRecursive) {
-                tracing::warn!(%error, directory = %directory.display(), "cannot watch; SIGHUP and `weir reload` still work");
+            if let Err(error) = watcher.watch(directory, RecursiveMode::NonRecursive) {
+                tracing::warn!(%error, directory = %directory.display(), "cannot watch; it is looked at now and then");
             }
+        }
+        for file in &places.files {
+            // One that is not there is seen when it comes.
+            let _ = watcher.watch(file, RecursiveMode::NonRecursive);
         }
         let more = !places.directories.is_subset(&self.places.directories);
         self.places = places;
         more
     }
 
-    /// Waits for a change; `false` if none can come any more.
-    async fn change(&self, events: &mut UnboundedReceiver<notify::Result<Event>>) -> bool {
+    /// Waits for a change.
+    async fn change(&self, events: &mut UnboundedReceiver<notify::Result<Event>>) {
         loop {
             match events.recv().await {
-                Some(Ok(event)) if self.places.concern(&event) => return true,
+                Some(Ok(event)) if self.places.concern(&event) => return,
                 Some(_) => {}
-                None => return false,
+                // There is nobody to tell.
+                None => std::future::pending().await,
             }
         }
     }
 
-    /// Waits until nothing has changed for a while: whoever writes a file is done. What goes on beside the files that
-    /// matter is none of it.
-    async fn quiet(&self, events: &mut UnboundedReceiver<notify::Result<Event>>) {
+    /// Waits until nothing has changed for a while: whoever writes a file is done. Returns what the files look like then.
+    async fn settled(
+        &self,
+        events: &mut UnboundedReceiver<notify::Result<Event>>,
+        files: &[PathBuf],
+    ) -> Fingerprint {
         let latest = Instant::now() + LATEST;
-        let mut until = Instant::now() + QUIET;
-        while let Ok(Some(event)) = timeout_at(until.min(latest), events.recv()).await {
-            if event.is_ok_and(|event| self.places.concern(&event)) {
-                until = Instant::now() + QUIET;
+        let mut seen = Fingerprint::default();
+        loop {
+            self.quiet(events, latest).await;
+            let now = look(files).await;
+            if !now.deaf || now == seen || Instant::now() >= latest {
+                return now;
+            }
+            seen = now;
+        }
+    }
+
+    /// The same as far as the kernel tells of it. What goes on beside the files that matter is none of it.
+    async fn quiet(&self, events: &mut UnboundedReceiver<notify::Result<Event>>, latest: Instant) {
+        let mut until = (Instant::now() + QUIET).min(latest);
+        loop {
+            match timeout_at(until, events.recv()).await {
+                Ok(Some(event)) => {
+                    if event.is_ok_and(|event| self.places.concern(&event)) {
+                        until = (Instant::now() + QUIET).min(latest);
+                    }
+                }
+                // There is nobody to tell.
+                Ok(None) => return tokio::time::sleep_until(until).await,
+                Err(_) => return,
             }
         }
     }

@@ -50,4 +50,5 @@ mod unix_sockets;
 mod upgrade;
 mod uploads;
 mod upstream_responses;
+mod watch;
 mod workers;
