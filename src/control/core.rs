@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::certificates::Refused;
 use super::kept::Kept;
 use super::names::{Asked, Key, Names};
+use super::outcome::{LastReload, Standing};
 use super::sockets::{BindError, Sockets, Step};
 use crate::config::{Concurrency, Config, LoadError, LogFormat};
 use crate::listen::tls;
@@ -47,14 +48,6 @@ pub enum ReloadError {
 /// What of a config is taken only by a restart, as its keys; everything else runs.
 pub(crate) type NeedsRestart = Vec<&'static str>;
 
-/// What became of a config that was taken.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Taken {
-    pub(crate) needs_restart: NeedsRestart,
-    /// What it changed, as people read it; not more than fits into a log.
-    pub(crate) changes: Vec<String>,
-}
-
 /// The control plane's view of the process.
 pub(crate) struct Control {
     pub(crate) published: Arc<Published>,
@@ -68,52 +61,11 @@ pub(crate) struct Control {
     sockets: Mutex<Sockets>,
     probers: Mutex<Probers>,
     pub(crate) names: Names,
-    last: Mutex<LastReload>,
+    pub(super) last: Mutex<LastReload>,
     kept: Mutex<Kept>,
-    standing: Mutex<Standing>,
+    pub(super) standing: Mutex<Standing>,
     refused: Mutex<Refused>,
     phase: AtomicU8,
-}
-
-/// The result of the last reload, or of the start.
-#[derive(Clone, Debug)]
-pub(crate) struct LastReload {
-    pub(crate) result: ReloadResult,
-    pub(crate) at: SystemTime,
-    /// Why it was refused, or what of it needs a restart.
-    pub(crate) message: String,
-    /// What it changed, line by line.
-    pub(crate) changes: Vec<String>,
-}
-
-/// By whose will a config is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum How {
-    Reload,
-    Rollback,
-}
-
-/// How the config that runs stands to the file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// It is the last good one that was read.
-    #[default]
-    File,
-    /// It is an earlier one, by an operator's will.
-    RolledBack,
-    /// It is the last good one of an earlier process: the file was bad at the start, and has been since.
-    LastGood,
-}
-
-impl Standing {
-    /// As `/api/status` tells it.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::File => "file",
-            Self::RolledBack => "rolled_back",
-            Self::LastGood => "last_good",
-        }
-    }
 }
 
 /// What the process is doing.
@@ -409,91 +361,6 @@ impl Control {
         }
     }
 
-    /// Notes how a reload went, for everyone who asks.
-    pub(crate) fn note(&self, how: How, result: &Result<Taken, ReloadError>) {
-        let noted = match result {
-            Ok(taken) => {
-                let state = self.published.state();
-                let hash = &state.config.hash;
-                match how {
-                    How::Reload => tracing::info!(%hash, "config taken"),
-                    How::Rollback => tracing::warn!(%hash, "config rolled back"),
-                }
-                for change in &taken.changes {
-                    tracing::info!("changed: {change}");
-                }
-                let message = self.message(taken);
-                if !message.is_empty() {
-                    tracing::warn!("{message}");
-                }
-                let result = match how {
-                    How::Reload => ReloadResult::Ok,
-                    How::Rollback => ReloadResult::RolledBack,
-                };
-                (result, message, taken.changes.clone())
-            }
-            Err(error) => {
-                let message = chain(error);
-                tracing::error!("config refused, the one before runs on: {message}");
-                (ReloadResult::Refused, message, Vec::new())
-            }
-        };
-        let (result, message, changes) = noted;
-        self.metrics.reloaded(result);
-        *lock(&self.last) = LastReload {
-            result,
-            at: SystemTime::now(),
-            message,
-            changes,
-        };
-    }
-
-    /// What an operator should know of a config that was taken; empty if there is nothing.
-    pub(crate) fn message(&self, taken: &Taken) -> String {
-        let restart = restart_message(&taken.needs_restart);
-        let file = match self.standing() {
-            Standing::File => String::new(),
-            Standing::RolledBack | Standing::LastGood => self.differs(),
-        };
-        let said = [restart, file].into_iter().filter(|part| !part.is_empty());
-        said.collect::<Vec<_>>().join("; ")
-    }
-
-    fn differs(&self) -> String {
-        let state = self.published.state();
-        format!(
-            "`{}` is not what runs; it is taken when it changes, on SIGHUP or by `weir reload`",
-            state.config.file.display()
-        )
-    }
-
-    /// From now on the config that runs stands so to the file.
-    pub(crate) fn stands(&self, standing: Standing) {
-        self.metrics.config_stands(
-            standing == Standing::RolledBack,
-            standing == Standing::LastGood,
-        );
-        *lock(&self.standing) = standing;
-    }
-
-    pub(crate) fn standing(&self) -> Standing {
-        *lock(&self.standing)
-    }
-
-    /// Notes that the file was bad at the start, and that the last good one runs in its place.
-    pub(crate) fn note_last_good(&self, message: String) {
-        let state = self.published.state();
-        let hash = &state.config.hash;
-        tracing::error!(%hash, "THE CONFIG IS BAD; the last good one runs in its place: {message}");
-        self.stands(Standing::LastGood);
-        *lock(&self.last) = LastReload {
-            result: ReloadResult::Refused,
-            at: SystemTime::now(),
-            message,
-            changes: Vec::new(),
-        };
-    }
-
     /// The certificates whose files were refused.
     pub(crate) fn refused(&self) -> MutexGuard<'_, Refused> {
         lock(&self.refused)
@@ -502,10 +369,6 @@ impl Control {
     /// The configs that ran.
     pub(crate) fn kept(&self) -> MutexGuard<'_, Kept> {
         lock(&self.kept)
-    }
-
-    pub(crate) fn last_reload(&self) -> LastReload {
-        lock(&self.last).clone()
     }
 
     pub(crate) fn addresses(&self, listen: &str) -> Vec<SocketAddr> {
@@ -559,18 +422,6 @@ pub(crate) fn worker_count(config: &Config) -> usize {
         .map_or_else(available, std::num::NonZero::get)
 }
 
-/// Empty if nothing needs a restart.
-fn restart_message(keys: &[&str]) -> String {
-    if keys.is_empty() {
-        return String::new();
-    }
-    let keys: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
-    format!(
-        "a restart is needed for {}; everything else is applied",
-        keys.join(" and ")
-    )
-}
-
 /// Lets those in again that were ejected under other TLS settings: what they failed by may be just what was mended.
 fn forgive(previous: &State, state: &State) {
     let members = |state: &State| -> HashMap<_, _> {
@@ -599,7 +450,7 @@ fn send(worker: &UnboundedSender<Command>, command: Command) {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Whoever panicked while holding it left a consistent value: each is replaced whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,6 +9,7 @@ mod drain;
 mod fingerprint;
 mod kept;
 pub(crate) mod names;
+mod outcome;
 mod purge;
 pub(crate) mod reload;
 mod sockets;

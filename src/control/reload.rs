@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 
 use super::admin::Admin;
-use super::core::{Control, How, ReloadError, Standing, Taken};
+use super::core::{Control, ReloadError};
 use super::kept::Good;
+use super::outcome::{How, Standing, Taken};
 use super::state_folder::{self, Found};
 use crate::config::{self, Comparison, Config, LoadError, Report};
 
