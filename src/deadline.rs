@@ -196,6 +196,19 @@ impl Deadline {
         }
     }
 
+    /// Fires `after` from now, unless it fires before that already.
+    pub(crate) fn arm_sooner(&self, after: Ticks) {
+        if self.0.wheel.now() + after.0 + 1 < self.0.at.get() {
+            self.arm(after);
+        }
+    }
+
+    /// Never fires, and holds on to no task: whoever has it next begins anew.
+    pub(crate) fn release(&self) {
+        self.disarm();
+        self.0.waker.take();
+    }
+
     /// Never fires, until armed again.
     pub(crate) fn disarm(&self) {
         self.0.at.set(NEVER);

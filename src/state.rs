@@ -46,6 +46,8 @@ pub(crate) struct State {
     pub(crate) caching: Option<Arc<Caching>>,
     /// Every way in which routes make keys, once.
     pub(crate) key_rules: Vec<Arc<config::Cache>>,
+    /// The place of each route.
+    numbers: Arc<HashMap<RouteName, usize>>,
     /// What it was built from.
     pub(crate) config: Arc<Config>,
     /// Since when it runs.
@@ -220,7 +222,10 @@ impl State {
             }
         }
         let listeners = Listener::build_all(&config, around);
+        let numbers = routes.iter().enumerate();
+        let numbers = numbers.map(|(number, route)| (route.name.clone(), number));
         Self {
+            numbers: Arc::new(numbers.collect()),
             listeners,
             routes,
             upstreams,
@@ -239,6 +244,7 @@ impl State {
             upstreams: Upstream::build_all(&self.config, around),
             caching: self.caching.clone(),
             key_rules: self.key_rules.clone(),
+            numbers: Arc::clone(&self.numbers),
             config: Arc::clone(&self.config),
             loaded_at: self.loaded_at,
         }
@@ -264,6 +270,7 @@ impl State {
             upstreams: self.upstreams.clone(),
             caching: self.caching.clone(),
             key_rules: self.key_rules.clone(),
+            numbers: Arc::clone(&self.numbers),
             config,
             loaded_at: self.loaded_at,
         }
@@ -272,6 +279,16 @@ impl State {
     /// The listener of that number, unless a reload has removed it.
     pub(crate) fn listener(&self, number: usize) -> Option<&Arc<Listener>> {
         self.listeners.get(number)?.as_ref()
+    }
+
+    /// Whether there is a route of that name on that listener.
+    pub(crate) fn stands(&self, route: &RouteName, listener: usize) -> bool {
+        let route = self.numbers.get(route);
+        let route = route.and_then(|&number| self.config.routes.get(number));
+        let listener = self.listener(listener);
+        route
+            .zip(listener)
+            .is_some_and(|(route, listener)| route.listen.contains(&listener.name))
     }
 
     /// The upstream at that place among those of a route; `None` where the route answers by itself.

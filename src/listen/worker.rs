@@ -462,6 +462,7 @@ impl Worker {
         for (_, accepting) in sockets {
             self.close(accepting);
         }
+        self.proxy.exchanges.stop(drain);
         let until = tokio::time::Instant::now() + drain;
         loop {
             // Again and again: another worker may still hand one over.

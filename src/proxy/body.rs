@@ -18,10 +18,11 @@ use super::encoded::{EncodedBody, Encoding, Source};
 use super::flight::Flight;
 use super::local::LocalServer;
 use super::record::{End, Record};
+use super::running::Running;
 use super::shared::SharedBody;
 use super::stream_clock;
 use crate::config::Compress;
-use crate::deadline::{Deadline, Ticks};
+use crate::deadline::Ticks;
 use crate::semantics::coding::Coding;
 use crate::semantics::trailers;
 use crate::telemetry::labels::Outcome;
@@ -111,7 +112,7 @@ impl Body {
 
     fn new(kind: Kind, mut record: Box<Record>) -> Self {
         if matches!(kind, Kind::Empty) {
-            record.end = End::Complete;
+            record.completed();
         }
         Self {
             kind,
@@ -246,8 +247,10 @@ impl Body {
     }
 
     fn ended(&mut self, end: End) {
-        if let Some(record) = &mut self.record {
-            record.end = end;
+        match (&mut self.record, end) {
+            (Some(record), End::Complete) => record.completed(),
+            (Some(record), end) => record.end = end,
+            (None, _) => {}
         }
     }
 }
@@ -330,6 +333,7 @@ impl http_body::Body for Body {
                         this.ended(end_of(error));
                         this.truncated(until_close);
                     }
+                    None if body.is_drained => this.ended(End::Drained),
                     None => this.ended(End::Complete),
                 }
                 frame
@@ -337,6 +341,7 @@ impl http_body::Body for Body {
             Kind::Encoded(body) => {
                 let frame = ready!(body.poll_next(context));
                 let (over, uploaded) = (body.is_over(), body.uploaded());
+                let is_drained = body.is_drained();
                 if let Some((record, uploaded)) = this.record.as_mut().zip(uploaded) {
                     record.bytes_in = uploaded;
                 }
@@ -347,6 +352,7 @@ impl http_body::Body for Body {
                 }
                 match &frame {
                     Some(Err(error)) => this.ended(end_of(error)),
+                    _ if over && is_drained => this.ended(End::Drained),
                     _ if over => this.ended(End::Complete),
                     _ => {}
                 }
@@ -392,6 +398,7 @@ fn end_of(error: &BodyError) -> End {
         BodyError::Framing(_) | BodyError::Connection(_) | BodyError::Fetch => End::ServerBroke,
         BodyError::Stalled => End::ServerStalled,
         BodyError::RouteTimeout => End::RouteTimeout,
+        BodyError::Drained => End::Drained,
         BodyError::Upload(_) => End::RequestBroke,
         BodyError::Encoding(_) => End::EncodingBroke,
     }
@@ -410,8 +417,11 @@ pub(crate) struct UpstreamBody {
     pub(crate) end: Option<io::Result<bool>>,
     /// Silence allowed between two pieces.
     pub(crate) stall: Ticks,
-    /// The end of the whole exchange, where the route sets one.
-    pub(crate) route_deadline: Option<Deadline>,
+    /// It may go on for ever.
+    pub(crate) is_stream: bool,
+    /// Weir ended it.
+    pub(crate) is_drained: bool,
+    pub(crate) running: Running,
     pub(crate) flight: Option<Flight>,
     pub(crate) record_client: Rc<super::client::Client>,
     pub(crate) proxy: Rc<super::Proxy>,
@@ -459,10 +469,8 @@ impl UpstreamBody {
                     .poll_upload(context, &mut self.upload)
                     .map_err(|error| BodyError::Upload(Box::new(error)))?;
             }
-            if let Some(deadline) = &self.route_deadline
-                && deadline.poll_over(context).is_ready()
-            {
-                return Poll::Ready(Err(BodyError::RouteTimeout));
+            if self.running.poll_over(context).is_ready() {
+                return Poll::Ready(self.time_is_over().map(|()| None));
             }
             match self.framing.decode(&mut connection.unread)? {
                 Decoded::Data(data) => {
@@ -544,6 +552,20 @@ impl UpstreamBody {
         }
     }
 
+    /// An event stream has no end of its own to be missed: what it has sent is whole. Everything else is broken off.
+    fn time_is_over(&mut self) -> Result<(), BodyError> {
+        if !self.running.is_leaving() {
+            return Err(BodyError::RouteTimeout);
+        }
+        if !self.is_stream || self.framing.remaining().is_some() {
+            return Err(BodyError::Drained);
+        }
+        self.is_drained = true;
+        self.keep_alive = false;
+        self.finish();
+        Ok(())
+    }
+
     fn fail(&mut self, error: &BodyError) {
         self.uploaded = self.uploaded();
         self.connection = None;
@@ -556,9 +578,10 @@ impl UpstreamBody {
                 BodyError::Stalled => (Outcome::Timeout, Some(Cause::TimedOut)),
                 // The client may have been the slow one.
                 BodyError::RouteTimeout => (Outcome::Timeout, None),
-                BodyError::Upload(_) | BodyError::Encoding(_) | BodyError::Fetch => {
-                    (Outcome::Canceled, None)
-                }
+                BodyError::Drained
+                | BodyError::Upload(_)
+                | BodyError::Encoding(_)
+                | BodyError::Fetch => (Outcome::Canceled, None),
             };
             flight.failed(outcome, cause);
         }

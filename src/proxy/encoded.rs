@@ -76,6 +76,13 @@ impl Source {
         }
     }
 
+    fn is_drained(&self) -> bool {
+        match self {
+            Self::Upstream(body) => body.is_drained,
+            Self::Shared(_) | Self::Pieces(_) => false,
+        }
+    }
+
     fn uploaded(&self) -> u64 {
         match self {
             Self::Upstream(body) => body.uploaded(),
@@ -154,6 +161,11 @@ impl EncodedBody {
 
     pub(super) fn is_over(&self) -> bool {
         matches!(self.then, Some(Then::Over))
+    }
+
+    /// Whether weir ended it.
+    pub(super) fn is_drained(&self) -> bool {
+        self.source.as_ref().is_some_and(Source::is_drained)
     }
 
     /// Bytes of the request that have been passed on.

@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 
+use super::running::Running;
 use crate::telemetry::labels::RefusedReason;
 use crate::units::{ServerAddr, UpstreamName};
 use crate::upstream::connect::ConnectError;
@@ -45,6 +46,8 @@ pub(crate) enum ProxyError {
     FetchTimedOut,
     #[error("the fetch that the request waited for was given up")]
     FetchEnded,
+    #[error("its route, its listener or its server is gone, and so is its time to finish")]
+    Drained,
     /// Before a server was chosen.
     #[error("the body of the request could not be read")]
     Body { source: ExchangeError },
@@ -82,6 +85,22 @@ impl ProxyError {
         )
     }
 
+    /// The same, unless what ended is not the time that the route allows, but that of a route or server that is gone.
+    pub(super) fn or_drained(self, running: &Running) -> Self {
+        let is_over = match &self {
+            Self::RouteTimeout { .. } => true,
+            Self::Body { source } | Self::Exchange { source, .. } => {
+                matches!(source, ExchangeError::RouteTimeout)
+            }
+            _ => false,
+        };
+        if is_over && running.is_leaving() {
+            Self::Drained
+        } else {
+            self
+        }
+    }
+
     /// The one place that decides what an error looks like from outside.
     pub(crate) fn told(&self) -> Told {
         match self {
@@ -116,6 +135,11 @@ impl ProxyError {
                 retry_after: Some(5),
                 word: "destination_unavailable",
                 ..refused(StatusCode::SERVICE_UNAVAILABLE, RefusedReason::Unavailable)
+            },
+            // Another attempt is served by the config that runs now.
+            Self::Drained => Told {
+                retry_after: Some(1),
+                ..failed(StatusCode::SERVICE_UNAVAILABLE, "destination_unavailable")
             },
             Self::QueueFull { .. } => crowded(RefusedReason::QueueFull),
             Self::Shed { .. } => crowded(RefusedReason::Shed),

@@ -23,6 +23,7 @@ use super::record::Record;
 use super::request_head::RequestHead;
 use super::respond;
 use super::retries::{Failure, Next, Retrying};
+use super::running::Running;
 use super::target::Target;
 use super::tunnel::Tunnel;
 use crate::balance::{self, Occasion};
@@ -68,16 +69,12 @@ impl Forward<'_> {
         let kept = (may_repeat && body.is_some()).then(Kept::default);
         let is_light = may_repeat && kept.is_none();
         let mut upload = body.map(|body| Upload::new(body, self.upload_limits(), kept.clone()));
-        let route_deadline = self.route.timeout.map(|timeout| {
-            let deadline = self.proxy.deadlines.deadline();
-            deadline.arm(timeout);
-            deadline
-        });
+        let running = self.begin(&record);
         if let (Some(size), Some(upload)) = (self.route.buffer_request, &mut upload)
-            && let Err(source) = Box::pin(upload.buffer(size, route_deadline.as_ref())).await
+            && let Err(source) = Box::pin(upload.buffer(size, Some(running.deadline()))).await
         {
             record.client.leave_unread();
-            return Err((record, ProxyError::Body { source }));
+            return Err((record, ProxyError::Body { source }.or_drained(&running)));
         }
         let now = self.proxy.deadlines.now();
         let occasion = self.occasion(&record, now);
@@ -95,20 +92,21 @@ impl Forward<'_> {
         let mut flight = match chosen {
             Chosen::Place(flight) => flight,
             chosen => {
-                let deadline = route_deadline.as_ref();
+                let deadline = running.deadline();
                 let anew = || {
                     let now = self.proxy.deadlines.now();
                     self.upstream.choose(now, is_light, occasion)
                 };
                 match Box::pin(self.place(chosen, &mut record, deadline, anew)).await {
                     Ok(flight) => flight,
-                    Err(error) => return Err((record, error)),
+                    Err(error) => return Err((record, error.or_drained(&running))),
                 }
             }
         };
         let mut retrying = Retrying::new(self.upstream, now, occasion, flight.way());
         loop {
             let server = Rc::clone(flight.server());
+            running.at(&server);
             record.server = Some(Rc::clone(&server));
             record.attempts += 1;
             let pooled = if retrying.may_reuse {
@@ -123,7 +121,7 @@ impl Forward<'_> {
                     &flight,
                     pooled,
                     &mut upload,
-                    route_deadline.as_ref(),
+                    running.deadline(),
                 )
                 .await;
             let replayable = may_repeat && kept.as_ref().is_none_or(Kept::is_whole);
@@ -132,7 +130,7 @@ impl Forward<'_> {
                     let head = &received.head;
                     flight.answered(head.status, head.event_stream || head.upgrade.is_some());
                     let next = retrying.after_answer(head.status, &head.headers, replayable);
-                    let deadline = route_deadline.as_ref();
+                    let deadline = running.deadline();
                     let again = match next {
                         // Nearly always, and so without the cost of waiting for nothing.
                         Next::Nothing => None,
@@ -142,14 +140,9 @@ impl Forward<'_> {
                         }
                     };
                     let Some(again) = again else {
-                        return Ok(self.answer(
-                            record,
-                            connection,
-                            received,
-                            upload,
-                            route_deadline,
-                            flight,
-                        ));
+                        return Ok(
+                            self.answer(record, connection, received, upload, running, flight)
+                        );
                     };
                     self.leave(connection, &received, &upload, &mut flight);
                     again
@@ -157,14 +150,14 @@ impl Forward<'_> {
                 Err(failure) => {
                     let reused = reused.then(|| record.age());
                     let next = retrying.after_failure(&failure, reused, replayable);
-                    let (outcome, cause) = failure.verdict();
+                    let (outcome, cause) = failure.verdict(&running);
                     // That an idle connection was closed does not speak against the server.
                     let cause = cause.filter(|_| !matches!(next, Next::Afresh));
                     if cause.is_some() {
                         self.observe(&server, deadline::now(), Duration::ZERO, true);
                     }
                     flight.failed(outcome, cause);
-                    let deadline = route_deadline.as_ref();
+                    let deadline = running.deadline();
                     let Some(again) = self
                         .again(next, &mut retrying, &mut flight, &mut record, deadline)
                         .await
@@ -175,7 +168,7 @@ impl Forward<'_> {
                         {
                             record.client.leave_unread();
                         }
-                        return Err((record, failure.told(&server)));
+                        return Err((record, failure.told(&server).or_drained(&running)));
                     };
                     again
                 }
@@ -187,6 +180,18 @@ impl Forward<'_> {
         }
     }
 
+    /// Limited by the route's timeout, and by a reload that leaves it without its route or server.
+    fn begin(&self, record: &Record) -> Running {
+        // A request without a route is not forwarded.
+        let route = record.route.unwrap_or(usize::MAX);
+        let exchanges = &self.proxy.exchanges;
+        let running = exchanges.begin(&record.local, route, record.client.listener);
+        if let Some(timeout) = self.route.timeout {
+            running.deadline().arm(timeout);
+        }
+        running
+    }
+
     /// The next attempt after that of `flight`, if there is to be one.
     async fn again(
         &self,
@@ -194,7 +199,7 @@ impl Forward<'_> {
         retrying: &mut Retrying<'_>,
         flight: &mut Flight,
         record: &mut Record,
-        route_deadline: Option<&Deadline>,
+        until: &Deadline,
     ) -> Option<Flight> {
         match next {
             Next::Nothing => None,
@@ -208,7 +213,7 @@ impl Forward<'_> {
                     chosen => {
                         flight.give_back();
                         let nobody = || Chosen::Nobody;
-                        Box::pin(self.place(chosen, record, route_deadline, nobody))
+                        Box::pin(self.place(chosen, record, until, nobody))
                             .await
                             .ok()
                     }
@@ -290,7 +295,7 @@ impl Forward<'_> {
         &self,
         mut chosen: Chosen,
         record: &mut Record,
-        route_deadline: Option<&Deadline>,
+        until: &Deadline,
         anew: impl Fn() -> Chosen,
     ) -> Result<Flight, ProxyError> {
         let upstream = &self.upstream.upstream;
@@ -309,7 +314,7 @@ impl Forward<'_> {
                 }
             };
             let is_bound = matches!(wants, Wants::Only(_));
-            let place = self.wait(wants, &deadline, route_deadline).await;
+            let place = self.wait(wants, &deadline, until).await;
             let waited = deadline::since(began);
             record.queued = Some(before + waited);
             match place {
@@ -330,7 +335,7 @@ impl Forward<'_> {
         &self,
         wants: Wants,
         deadline: &Deadline,
-        route_deadline: Option<&Deadline>,
+        until: &Deadline,
     ) -> Result<Option<Place>, ProxyError> {
         let upstream = &self.upstream.upstream;
         let name = || upstream.name.clone();
@@ -359,7 +364,7 @@ impl Forward<'_> {
             if let Poll::Ready(place) = waiting.poll_place(context) {
                 return Poll::Ready(Ok(place));
             }
-            if route_deadline.is_some_and(|deadline| deadline.poll_over(context).is_ready()) {
+            if until.poll_over(context).is_ready() {
                 return Poll::Ready(Err(ProxyError::RouteTimeout { upstream: name() }));
             }
             deadline
@@ -425,7 +430,7 @@ impl Forward<'_> {
         flight: &Flight,
         pooled: Option<Box<Connection>>,
         upload: &mut Option<Upload<Incoming>>,
-        route_deadline: Option<&Deadline>,
+        until: &Deadline,
     ) -> Result<(Box<Connection>, Received), Failure> {
         let server = flight.server();
         let reused = pooled.is_some();
@@ -443,9 +448,7 @@ impl Forward<'_> {
                     &self.proxy.deadlines,
                     limit,
                 ));
-                let mut connection = within(route_deadline, connecting)
-                    .await?
-                    .map_err(Failure::Connect)?;
+                let mut connection = within(until, connecting).await?.map_err(Failure::Connect)?;
                 connection.era = era;
                 record.connect = Some(deadline::since(began));
                 connection
@@ -496,7 +499,7 @@ impl Forward<'_> {
                 flight,
                 asked,
                 response_timeout,
-                route_deadline,
+                Some(until),
                 &self.proxy.workspace,
             )
             .await;
@@ -545,7 +548,7 @@ impl Forward<'_> {
         mut connection: Box<Connection>,
         received: Received,
         upload: Option<Upload<Incoming>>,
-        route_deadline: Option<Deadline>,
+        running: Running,
         mut flight: Flight,
     ) -> Answer {
         let whole = whole(&connection, &received);
@@ -564,7 +567,9 @@ impl Forward<'_> {
             record.status = Some(head.status);
             let client = Rc::clone(&record.client);
             let id = record.id.to_value();
-            let tunnel = Tunnel::new(connection, record, flight, upstream.stream_timeout);
+            running.endless();
+            let idle = upstream.stream_timeout;
+            let tunnel = Tunnel::new(connection, record, (flight, running), idle);
             client.switch_to(Box::new(tunnel));
             let response =
                 respond::switching(head.headers, protocol, id, self.listener, self.route);
@@ -584,6 +589,9 @@ impl Forward<'_> {
             );
             Content::Whole(bytes)
         } else {
+            if stream {
+                running.endless();
+            }
             Content::Upstream(Box::new(UpstreamBody {
                 framing: head.framing,
                 keep_alive: head.keep_alive,
@@ -595,7 +603,9 @@ impl Forward<'_> {
                 } else {
                     upstream.stall_timeout
                 },
-                route_deadline: route_deadline.filter(|_| !stream),
+                is_stream: stream,
+                is_drained: false,
+                running,
                 flight: Some(flight),
                 record_client: Rc::clone(&record.client),
                 proxy: Rc::clone(self.proxy),
@@ -619,7 +629,7 @@ impl Forward<'_> {
 
 impl Failure {
     /// How it is counted, and what it says of the server.
-    fn verdict(&self) -> (Outcome, Option<Cause>) {
+    fn verdict(&self, running: &Running) -> (Outcome, Option<Cause>) {
         match self {
             Self::Connect(ConnectError::Refused) => (Outcome::ConnectFailed, Some(Cause::Refused)),
             Self::Connect(ConnectError::TimedOut) => {
@@ -647,6 +657,7 @@ impl Failure {
                 ExchangeError::ResponseTimeout | ExchangeError::WriteTimeout => {
                     (Outcome::Timeout, Some(Cause::TimedOut))
                 }
+                ExchangeError::RouteTimeout if running.is_leaving() => (Outcome::Canceled, None),
                 ExchangeError::RouteTimeout => (Outcome::Timeout, None),
                 ExchangeError::ClientBody(_)
                 | ExchangeError::ClientStalled
@@ -678,21 +689,15 @@ fn whole(connection: &Connection, received: &Received) -> Option<usize> {
     }
 }
 
-/// What `future` makes, unless the time that the route allows is over first.
-async fn within<F: Future + Unpin>(
-    route_deadline: Option<&Deadline>,
-    mut future: F,
-) -> Result<F::Output, Failure> {
+/// What `future` makes, unless the time of the exchange is over first.
+async fn within<F: Future + Unpin>(until: &Deadline, mut future: F) -> Result<F::Output, Failure> {
     std::future::poll_fn(|context| {
         if let Poll::Ready(output) = Pin::new(&mut future).poll(context) {
             return Poll::Ready(Ok(output));
         }
-        match route_deadline {
-            Some(deadline) => deadline
-                .poll_over(context)
-                .map(|()| Err(Failure::Exchange(ExchangeError::RouteTimeout))),
-            None => Poll::Pending,
-        }
+        until
+            .poll_over(context)
+            .map(|()| Err(Failure::Exchange(ExchangeError::RouteTimeout)))
     })
     .await
 }

@@ -66,6 +66,8 @@ pub(crate) struct LocalServer {
     pub(crate) latency: Latency,
     weight: Cell<u32>,
     number: Cell<usize>,
+    /// A config was taken up that does not have it.
+    is_gone: Cell<bool>,
     /// How it is connected to; `None`: in cleartext.
     tls: RefCell<Option<Arc<ServerTls>>>,
 }
@@ -99,6 +101,12 @@ impl LocalServer {
         Arc::clone(&self.upstream.borrow())
     }
 
+    /// Whether a config was taken up that does not have it. That its name stands for other addresses now is no reason to
+    /// end what runs there.
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_gone.get()
+    }
+
     /// How it is connected to now.
     pub(super) fn tls(&self) -> Option<Arc<ServerTls>> {
         self.tls.borrow().clone()
@@ -123,6 +131,8 @@ impl Local {
         seed: u64,
     ) -> Self {
         let mut known: HashMap<(UpstreamName, ServerAddr), Rc<LocalServer>> = HashMap::new();
+        let is_other = |previous: &Self| !Arc::ptr_eq(&previous.state.config, &state.config);
+        let is_reload = previous.is_some_and(is_other);
         for upstream in previous
             .into_iter()
             .flat_map(|previous| &previous.upstreams)
@@ -130,6 +140,7 @@ impl Local {
             for server in &upstream.servers {
                 let address = server.server.address.clone();
                 known.insert((upstream.upstream.name.clone(), address), Rc::clone(server));
+                server.is_gone.set(is_reload);
             }
         }
         let upstreams = state
@@ -241,9 +252,11 @@ impl LocalUpstream {
                     latency: Latency::default(),
                     weight: Cell::new(*weight),
                     number: Cell::new(number),
+                    is_gone: Cell::new(false),
                     tls: RefCell::new(member.tls.clone()),
                 })
             });
+            local.is_gone.set(false);
             local.pool.set_limits(upstream.pool);
             local.upstream.replace(Arc::clone(upstream));
             local.slow_start.set(upstream.slow_start);

@@ -23,6 +23,7 @@ mod reply;
 pub(crate) mod request_head;
 pub(crate) mod respond;
 mod retries;
+pub(crate) mod running;
 mod search;
 mod shared;
 pub(crate) mod stream_clock;
@@ -47,6 +48,7 @@ use self::error::ProxyError;
 use self::forward::{Failed, Forward};
 use self::local::Local;
 use self::record::{Id, Record};
+use self::running::Exchanges;
 use self::target::Target;
 use crate::cache::Purge;
 use crate::compress::EncoderMemory;
@@ -71,6 +73,7 @@ pub(crate) struct Proxy {
     /// Listeners that a reload removed, each with the last state that had it: what its connections finish with.
     retired: RefCell<HashMap<usize, Rc<Local>>>,
     pub(crate) deadlines: Rc<Deadlines>,
+    pub(crate) exchanges: Rc<Exchanges>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) access: AccessSink,
     pub(crate) workspace: Workspace,
@@ -97,6 +100,7 @@ impl Proxy {
             local: RefCell::new(local),
             retired: RefCell::new(HashMap::new()),
             published,
+            exchanges: Exchanges::new(&deadlines),
             deadlines,
             metrics,
             access,
@@ -127,6 +131,8 @@ impl Proxy {
                         .insert(listener.number, Rc::clone(&previous));
                 }
             }
+            let drain = next.state.config.process.drain;
+            self.exchanges.leave(&next, drain);
             self.local.replace(Rc::new(next));
             self.generation.set(generation);
         }

@@ -101,7 +101,7 @@ pub(crate) enum End {
     EncodingBroke,
     /// A tunnel was silent for too long.
     Idle,
-    /// Weir is stopping, or its listener was removed.
+    /// Weir is stopping, or its listener, its route or its server was removed.
     Drained,
 }
 
@@ -177,6 +177,13 @@ impl Record {
             is_fetch: false,
             end: End::Open,
         })
+    }
+
+    /// The response went out whole. If it is weir's own, it may be known already why there is no other.
+    pub(super) fn completed(&mut self) {
+        if self.end == End::Open {
+            self.end = End::Complete;
+        }
     }
 
     /// Whether the client came by TLS, by what trusted proxies say.

@@ -8,7 +8,7 @@ use http::{Response, StatusCode};
 use super::body::Body;
 use super::cache_status::CACHE_STATUS;
 use super::error::ProxyError;
-use super::record::Record;
+use super::record::{End, Record};
 use super::target::Target;
 use crate::state::{Listener, Route};
 use crate::telemetry::labels::RefusedReason;
@@ -230,6 +230,9 @@ pub(super) fn error(
     );
     if let Some(reason) = told.refused {
         record.refused(reason);
+    }
+    if let ProxyError::Drained = error {
+        record.end = End::Drained;
     }
     record.status = Some(told.status);
     let (mut parts, ()) = Response::new(()).into_parts();

@@ -4,11 +4,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use super::flight::Flight;
 use super::record::{End, Record};
+use super::running::Running;
 use crate::deadline::Ticks;
 use crate::upstream::http1::Connection;
 
@@ -16,12 +17,17 @@ use crate::upstream::http1::Connection;
 const BUFFER: usize = 32 * 1024;
 /// How long one side may go on, silently, after the other has ended.
 const HALF_CLOSED: Ticks = Ticks(300);
+/// How long both sides may take to end, once weir has ended the tunnel.
+const PARTING: Ticks = Ticks(20);
+/// What one read takes of bytes that nobody wants.
+const SCRAP: usize = 8 * 1024;
 
 /// A connection to a server that has switched protocols, waiting for its client's side.
 pub(crate) struct Tunnel {
     connection: Box<Connection>,
     record: Box<Record>,
     idle: Ticks,
+    running: Running,
     /// Counted in until the tunnel ends.
     _flight: Flight,
 }
@@ -30,19 +36,20 @@ impl Tunnel {
     pub(super) fn new(
         connection: Box<Connection>,
         record: Box<Record>,
-        flight: Flight,
+        (flight, running): (Flight, Running),
         idle: Ticks,
     ) -> Self {
         Self {
             connection,
             record,
             idle,
+            running,
             _flight: flight,
         }
     }
 
-    /// Copies until both sides have ended, one of them fails, or both are silent for too long. `early` is what the client
-    /// sent behind its request.
+    /// Copies until both sides have ended, one of them fails, both are silent for too long, or weir has to end it. `early`
+    /// is what the client sent behind its request.
     pub(crate) async fn run<C: AsyncRead + AsyncWrite + Unpin>(
         mut self: Box<Self>,
         mut client: C,
@@ -53,6 +60,9 @@ impl Tunnel {
         let mut was = (0, 0, false);
         self.connection.deadline.arm(self.idle);
         let end = std::future::poll_fn(|context| {
+            if self.running.poll_over(context).is_ready() {
+                return Poll::Ready(End::Drained);
+            }
             let connection = &mut *self.connection;
             let sent = up.poll(context, &mut client, &mut connection.stream);
             let received = down.poll(context, &mut connection.stream, &mut client);
@@ -80,9 +90,55 @@ impl Tunnel {
             connection.deadline.poll_over(context).map(|()| End::Idle)
         })
         .await;
+        if end == End::Drained {
+            let connection = &mut *self.connection;
+            connection.deadline.arm(PARTING);
+            part(&mut up, &mut down, &mut client, connection).await;
+        }
         self.record.end = end;
         self.record.bytes_in = up.copied;
         self.record.bytes_out = down.copied;
+    }
+}
+
+/// Ends both sides so that neither takes it for a failure: what was read is passed on, each is told that nothing more
+/// comes, and what still comes from it is read for a while. A socket that is closed on unread bytes answers with a reset.
+async fn part<C: AsyncRead + AsyncWrite + Unpin>(
+    up: &mut Direction,
+    down: &mut Direction,
+    client: &mut C,
+    connection: &mut Connection,
+) {
+    let mut scrap = vec![0; SCRAP];
+    let (mut sent, mut received) = (false, false);
+    let (mut client_ended, mut server_ended) = (up.read_all, down.read_all);
+    (up.read_all, down.read_all) = (true, true);
+    std::future::poll_fn(|context| {
+        let server = &mut connection.stream;
+        sent = sent || up.poll(context, client, server).is_ready();
+        received = received || down.poll(context, server, client).is_ready();
+        client_ended = client_ended || poll_scrap(context, client, &mut scrap).is_ready();
+        server_ended = server_ended || poll_scrap(context, server, &mut scrap).is_ready();
+        if sent && received && client_ended && server_ended {
+            return Poll::Ready(());
+        }
+        connection.deadline.poll_over(context)
+    })
+    .await;
+}
+
+/// Reads what nobody wants; ready when nothing more comes.
+fn poll_scrap<S: AsyncRead + Unpin>(
+    context: &mut Context<'_>,
+    stream: &mut S,
+    scrap: &mut [u8],
+) -> Poll<()> {
+    loop {
+        let mut buffer = ReadBuf::new(scrap);
+        let read = ready!(Pin::new(&mut *stream).poll_read(context, &mut buffer));
+        if read.is_err() || buffer.filled().is_empty() {
+            return Poll::Ready(());
+        }
     }
 }
 

@@ -27,6 +27,7 @@ mod grpc_health;
 mod health;
 mod http1_clients;
 mod http2_clients;
+mod leaving;
 mod limits;
 mod malformed_requests;
 mod metrics;

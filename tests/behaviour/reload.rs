@@ -354,7 +354,8 @@ async fn listeners_come_and_go_and_their_connections_finish() {
 }
 
 #[tokio::test]
-async fn connections_of_a_removed_listener_are_cut_when_their_time_is_over() {
+async fn a_request_of_a_removed_listener_is_answered_and_its_connection_closed_when_its_time_is_over()
+ {
     let holding = Holding::start("held").await;
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("access.log");
@@ -374,6 +375,11 @@ async fn connections_of_a_removed_listener_are_cut_when_their_time_is_over() {
     )
     .await;
     weir.reload(&config("")).await.unwrap();
+    let response = busy.response().await;
+    assert_eq!(
+        (response.status, response.field("connection")),
+        (503, "close")
+    );
     assert!(busy.is_closed().await);
     let line = async || std::fs::read_to_string(&log).unwrap();
     let line = eventually(line, |text| text.ends_with('\n')).await;

@@ -389,6 +389,8 @@ pub(crate) enum BodyError {
     Stalled,
     #[error("the exchange took longer than the route allows")]
     RouteTimeout,
+    #[error("its route, its listener or its server is gone, and so is its time to finish")]
+    Drained,
     #[error("the request broke off while its response was sent")]
     Upload(#[source] Box<ExchangeError>),
     #[error("the response could not be encoded")]
