@@ -569,7 +569,8 @@ impl Forward<'_> {
             let id = record.id.to_value();
             running.endless();
             let idle = upstream.stream_timeout;
-            let tunnel = Tunnel::new(connection, record, (flight, running), idle);
+            let is_websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
+            let tunnel = Tunnel::new(connection, record, (flight, running), idle, is_websocket);
             client.switch_to(Box::new(tunnel));
             let response =
                 respond::switching(head.headers, protocol, id, self.listener, self.route);

@@ -11,6 +11,7 @@ use super::flight::Flight;
 use super::record::{End, Record};
 use super::running::Running;
 use crate::deadline::Ticks;
+use crate::semantics::websocket::{Frames, GOING_AWAY, GOING_AWAY_MASKED};
 use crate::upstream::http1::Connection;
 
 /// What one direction holds at most.
@@ -27,6 +28,7 @@ pub(crate) struct Tunnel {
     connection: Box<Connection>,
     record: Box<Record>,
     idle: Ticks,
+    is_websocket: bool,
     running: Running,
     /// Counted in until the tunnel ends.
     _flight: Flight,
@@ -38,11 +40,13 @@ impl Tunnel {
         record: Box<Record>,
         (flight, running): (Flight, Running),
         idle: Ticks,
+        is_websocket: bool,
     ) -> Self {
         Self {
             connection,
             record,
             idle,
+            is_websocket,
             running,
             _flight: flight,
         }
@@ -55,8 +59,9 @@ impl Tunnel {
         mut client: C,
         early: Bytes,
     ) {
-        let mut up = Direction::new(early);
-        let mut down = Direction::new(std::mem::take(&mut self.connection.unread));
+        let unread = std::mem::take(&mut self.connection.unread);
+        let mut up = Direction::new(early, self.is_websocket);
+        let mut down = Direction::new(unread, self.is_websocket);
         let mut was = (0, 0, false);
         self.connection.deadline.arm(self.idle);
         let end = std::future::poll_fn(|context| {
@@ -112,7 +117,8 @@ async fn part<C: AsyncRead + AsyncWrite + Unpin>(
     let mut scrap = vec![0; SCRAP];
     let (mut sent, mut received) = (false, false);
     let (mut client_ended, mut server_ended) = (up.read_all, down.read_all);
-    (up.read_all, down.read_all) = (true, true);
+    up.say_goodbye(&GOING_AWAY_MASKED);
+    down.say_goodbye(&GOING_AWAY);
     std::future::poll_fn(|context| {
         let server = &mut connection.stream;
         sent = sent || up.poll(context, client, server).is_ready();
@@ -151,19 +157,34 @@ enum Broken {
 /// One of the two ways.
 struct Direction {
     buffer: BytesMut,
+    /// Of a WebSocket.
+    frames: Option<Frames>,
     copied: u64,
     read_all: bool,
     shut: bool,
 }
 
 impl Direction {
-    fn new(early: Bytes) -> Self {
+    fn new(early: Bytes, is_websocket: bool) -> Self {
+        let mut frames = is_websocket.then(Frames::default);
+        if let Some(frames) = &mut frames {
+            frames.pass(&early);
+        }
         Self {
             buffer: BytesMut::from(&early[..]),
+            frames,
             copied: 0,
             read_all: false,
             shut: false,
         }
+    }
+
+    /// Nothing more is read. A WebSocket is told why, unless it is in the middle of a frame or knows it already.
+    fn say_goodbye(&mut self, frame: &[u8]) {
+        if !self.read_all && self.frames.as_ref().is_some_and(Frames::may_begin) {
+            self.buffer.extend_from_slice(frame);
+        }
+        self.read_all = true;
     }
 
     fn poll<R, W>(
@@ -198,7 +219,12 @@ impl Direction {
             self.buffer.reserve(BUFFER);
             match poll_read_buf(Pin::new(&mut *from), context, &mut self.buffer) {
                 Poll::Ready(Ok(0)) => self.read_all = true,
-                Poll::Ready(Ok(_)) => {}
+                // The buffer was empty before.
+                Poll::Ready(Ok(_)) => {
+                    if let Some(frames) = &mut self.frames {
+                        frames.pass(&self.buffer);
+                    }
+                }
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::From)),
                 Poll::Pending => {
                     // A silent tunnel keeps no buffer; a TLS writer may still hold a record back.

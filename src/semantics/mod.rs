@@ -17,6 +17,7 @@ pub(crate) mod range;
 pub(crate) mod structured;
 pub(crate) mod trailers;
 pub(crate) mod variables;
+pub(crate) mod websocket;
 
 /// `1*DIGIT`: no sign, no space, however many zeros in front. What does not fit is the largest number.
 pub(crate) fn digits(text: &[u8]) -> Option<u64> {

@@ -2,13 +2,16 @@
 //! way that its client does not take for a failure where there is one. Everything else goes on.
 
 use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
 use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_tungstenite::{accept_async, client_async};
 
 use crate::support::control::fixed;
 use crate::support::http2::{self, Http2};
 use crate::support::manual::{Manual, Server};
-use crate::support::{Connection, PATIENCE, Weir};
+use crate::support::{Connection, Origin, PATIENCE, Weir};
 
 const EVENTS: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -270,7 +273,7 @@ async fn what_is_done_in_time_ends_as_if_nothing_had_happened() {
 #[tokio::test]
 async fn streams_of_a_removed_server_end_and_those_of_the_others_go_on() {
     let (mut goes, mut stays) = (Manual::start().await, Manual::start().await);
-    let config = |origins: &[&crate::support::Origin]| {
+    let config = |origins: &[&Origin]| {
         format!(
             "[process]\ndrain = \"400ms\"\n{}",
             Weir::config(origins, "")
@@ -343,4 +346,58 @@ async fn streams_end_cleanly_when_weir_stops() {
         .await
         .expect("weir ends")
         .unwrap();
+}
+
+/// RFC 6455 §7.4.1: 1001 is "going away".
+#[tokio::test]
+async fn both_sides_of_a_websocket_are_told_that_weir_goes_away() {
+    use tokio_tungstenite::tungstenite::Message;
+    use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+    let (told, mut closed) = tokio::sync::mpsc::unbounded_channel();
+    let origin = Origin::raw(move |stream, _| {
+        let told = told.clone();
+        async move {
+            let mut socket = accept_async(stream).await.unwrap();
+            while let Some(Ok(message)) = socket.next().await {
+                let _ = told.send(message.clone());
+                if message.is_text() {
+                    socket.send(message).await.unwrap();
+                }
+            }
+        }
+    })
+    .await;
+    let site = Weir::config(&[&origin], "");
+    let config = |site: &str| format!("[process]\ndrain = \"400ms\"\n{site}");
+    let weir = Weir::start(&config(&site)).await;
+    let stream = TcpStream::connect(weir.address()).await.unwrap();
+    let (mut socket, _) = client_async("ws://test/chat", stream).await.unwrap();
+    socket.send(Message::text("hello")).await.unwrap();
+    assert_eq!(
+        socket.next().await.unwrap().unwrap(),
+        Message::text("hello")
+    );
+    assert_eq!(closed.recv().await.unwrap(), Message::text("hello"));
+    weir.reload(&config(&site.replace("[route.site]", "[route.other]")))
+        .await
+        .unwrap();
+    let is_away = |message: &Message| matches!(message, Message::Close(Some(close)) if close.code == CloseCode::Away);
+    let message = timeout(PATIENCE, socket.next()).await.unwrap().unwrap();
+    assert!(is_away(&message.unwrap()));
+    assert!(socket.next().await.is_none(), "and that is a clean end");
+    let message = timeout(PATIENCE, closed.recv()).await.unwrap().unwrap();
+    assert!(is_away(&message));
+}
+
+#[tokio::test]
+async fn in_the_middle_of_a_message_a_websocket_is_told_nothing() {
+    let (mut two, weir) = Two::start("400ms").await;
+    let upgrade = UPGRADE.replace("echo", "websocket");
+    let request = format!("GET /goes HTTP/1.1\r\n{upgrade}");
+    let switching = SWITCHING.replace("echo", "websocket");
+    let (mut client, mut server) = begin(&weir, &mut two.goes, &request, &switching).await;
+    let part = "\u{2}\u{5}abc";
+    goes_on(&mut client, &mut server, part).await;
+    weir.reload(&two.without("")).await.unwrap();
+    assert_eq!(end(&mut client).await, part.as_bytes());
 }
