@@ -4,8 +4,8 @@
 //! survives a reload is carried over by identity: servers by upstream and address, listeners by name.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -382,13 +382,8 @@ impl State {
         for upstream in &self.upstreams {
             names.upstream(&upstream.name);
         }
-        for upstream in &self.config.upstreams {
-            let is_name = |server: &config::ServerConfig| {
-                matches!(server.place, config::ServerPlace::Name(_))
-            };
-            if upstream.servers.iter().any(is_name) {
-                names.resolving(&upstream.name);
-            }
+        for upstream in self.config.upstreams.iter().filter(|it| has_names(it)) {
+            names.resolving(&upstream.name);
         }
         for (upstream, server) in self.servers() {
             names.server(&upstream.name, &server.address);
@@ -556,17 +551,22 @@ fn scope(route: &config::Route) -> Box<[u8]> {
 
 impl Upstream {
     fn build_all(config: &Config, around: &Surroundings<'_>) -> Vec<Arc<Self>> {
-        let known: HashMap<_, _> = around
-            .previous
-            .into_iter()
-            .flat_map(|previous| &previous.upstreams)
-            .map(|upstream| (&upstream.name, upstream))
+        let previous = around.previous.into_iter();
+        let known: HashMap<_, _> = previous
+            .flat_map(|previous| previous.config.upstreams.iter().zip(&previous.upstreams))
+            .map(|(config, upstream)| (&upstream.name, (config, upstream)))
             .collect();
         let upstreams = config.upstreams.iter();
         upstreams
-            .map(|upstream| {
-                let before = known.get(&upstream.name).copied();
-                Arc::new(Self::build(upstream, before, around))
+            .map(|upstream| match known.get(&upstream.name) {
+                // What workers know of it needs not be made anew either.
+                Some((was, before)) if *was == upstream && !has_names(upstream) => {
+                    Arc::clone(before)
+                }
+                before => {
+                    let before = before.map(|(_, before)| *before);
+                    Arc::new(Self::build(upstream, before, around))
+                }
             })
             .collect()
     }
@@ -694,6 +694,12 @@ impl Upstream {
     }
 }
 
+/// Whether it depends on DNS which servers it has.
+fn has_names(upstream: &config::Upstream) -> bool {
+    let mut servers = upstream.servers.iter();
+    servers.any(|server| matches!(server.place, config::ServerPlace::Name(_)))
+}
+
 /// Where the keys of requests belong; that of before while the servers are the same.
 fn table_of_keys(
     upstream: &config::Upstream,
@@ -725,6 +731,9 @@ fn table_of_keys(
 /// take the `State` itself only when that has changed.
 pub(crate) struct Published {
     state: ArcSwap<State>,
+    /// Those before that a request may still live with. To take one apart that has thousands of routes takes milliseconds,
+    /// which no worker has: whoever publishes does it.
+    replaced: Mutex<Vec<Arc<State>>>,
     generation: AtomicU64,
     pub(crate) clock: Clock,
 }
@@ -734,14 +743,33 @@ impl Published {
         Self {
             clock,
             state: ArcSwap::new(state),
+            replaced: Mutex::default(),
             generation: AtomicU64::new(1),
         }
     }
 
     /// From here on every new request sees `state`.
     pub(crate) fn publish(&self, state: Arc<State>) {
-        self.state.store(state);
+        let before = self.state.swap(state);
+        self.lock_replaced().push(before);
         self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Lets go of what nobody lives with any more; whether there is anything left. Not for a worker's thread.
+    pub(crate) fn let_go(&self) -> bool {
+        let mut replaced = self.lock_replaced();
+        let (in_use, over): (Vec<_>, Vec<_>) = std::mem::take(&mut *replaced)
+            .into_iter()
+            .partition(|state| Arc::strong_count(state) > 1);
+        *replaced = in_use;
+        let is_left = !replaced.is_empty();
+        drop(replaced);
+        drop(over);
+        is_left
+    }
+
+    fn lock_replaced(&self) -> MutexGuard<'_, Vec<Arc<State>>> {
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Grows with every publication.

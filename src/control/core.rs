@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -31,6 +31,8 @@ use crate::upstream::server::HealthState;
 
 /// How long `/readyz` waits for the first results of health checks and the first answers of DNS.
 const FIRST_RESULTS: Duration = Duration::from_secs(10);
+/// How often it is looked whether a state that was replaced can be let go of.
+const LET_GO: Duration = Duration::from_secs(1);
 
 /// Why a config was not taken. The one before runs on.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +68,8 @@ pub(crate) struct Control {
     pub(super) standing: Mutex<Standing>,
     refused: Mutex<Refused>,
     phase: AtomicU8,
+    /// Whether somebody waits for states that were replaced.
+    letting_go: AtomicBool,
 }
 
 /// What the process is doing.
@@ -110,6 +114,7 @@ impl Control {
             standing: Mutex::default(),
             refused: Mutex::default(),
             phase: AtomicU8::new(Phase::Starting as u8),
+            letting_go: AtomicBool::new(false),
         }
     }
 
@@ -126,7 +131,27 @@ impl Control {
             // A worker that is gone has nothing to take up.
             let _ = worker.await;
         }
+        self.let_go();
         Ok(needs_restart)
+    }
+
+    /// Lets go of the states before, as soon as no request lives with them any more.
+    fn let_go(self: &Arc<Self>) {
+        if self.letting_go.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let control = Arc::downgrade(self);
+        tokio::spawn(async move {
+            while let Some(control) = control.upgrade() {
+                // Before looking: whoever replaces one after that begins anew.
+                control.letting_go.store(false, Ordering::Release);
+                if !control.published.let_go() || control.letting_go.swap(true, Ordering::AcqRel) {
+                    return;
+                }
+                drop(control);
+                tokio::time::sleep(LET_GO).await;
+            }
+        });
     }
 
     fn take_up(
@@ -164,7 +189,7 @@ impl Control {
     /// Takes what `dns` said of a name. Where that changes servers, the config runs on with others: no reload, and nothing
     /// but its upstreams is made anew. Returns when to ask again; `None`: never.
     pub(crate) fn answered(
-        &self,
+        self: &Arc<Self>,
         dns: &Arc<Dns>,
         key: &Key,
         outcome: Result<Answer, Unresolved>,
@@ -181,6 +206,7 @@ impl Control {
             self.publish(&Arc::new(state));
             // Nobody waits for it.
             drop(self.tell_to_take_up());
+            self.let_go();
         }
         Some(wait)
     }

@@ -13,7 +13,7 @@ use crate::state::{Action, NO_ROUTE, State, Upstream};
 use crate::telemetry::worker::{
     CacheShard, CompressShard, ListenShard, RouteShard, ServerShard, UpstreamShard, WorkerMetrics,
 };
-use crate::units::{RouteName, ServerAddr, Share, UpstreamName};
+use crate::units::{RouteName, Share, UpstreamName};
 use crate::upstream::group::Serving;
 use crate::upstream::pool::Pool;
 use crate::upstream::server::Server;
@@ -22,11 +22,11 @@ use crate::upstream::tls::ServerTls;
 /// A `State` as one worker uses it. A request holds on to one from its beginning to its end.
 pub(crate) struct Local {
     pub(crate) state: Arc<State>,
-    pub(crate) upstreams: Vec<LocalUpstream>,
-    /// By number of the route; `None` where it has no cache.
-    caches: Vec<Option<Arc<CacheShard>>>,
-    /// By number of the route; `None` where it encodes nothing.
-    compressions: Vec<Option<Arc<CompressShard>>>,
+    pub(crate) upstreams: Vec<Rc<LocalUpstream>>,
+    /// By number of the route, as those of listeners; filled at first use: a route is seldom one of thousands that are asked
+    /// for before the next reload.
+    caches: Vec<OnceCell<Arc<CacheShard>>>,
+    compressions: Vec<OnceCell<Arc<CompressShard>>>,
     listeners: Vec<Option<LocalListener>>,
     metrics: Arc<WorkerMetrics>,
 }
@@ -38,7 +38,7 @@ struct LocalListener {
     routes: Vec<OnceCell<Box<[Arc<RouteShard>]>>>,
 }
 
-/// An upstream with this worker's balancer.
+/// An upstream with this worker's balancer. Survives a reload that leaves it as it is.
 pub(crate) struct LocalUpstream {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) servers: Vec<Rc<LocalServer>>,
@@ -130,7 +130,7 @@ impl Local {
         metrics: &Arc<WorkerMetrics>,
         seed: u64,
     ) -> Self {
-        let mut known: HashMap<(UpstreamName, ServerAddr), Rc<LocalServer>> = HashMap::new();
+        let mut known: HashMap<&UpstreamName, &Rc<LocalUpstream>> = HashMap::new();
         let is_other = |previous: &Self| !Arc::ptr_eq(&previous.state.config, &state.config);
         let is_reload = previous.is_some_and(is_other);
         for upstream in previous
@@ -138,35 +138,33 @@ impl Local {
             .flat_map(|previous| &previous.upstreams)
         {
             for server in &upstream.servers {
-                let address = server.server.address.clone();
-                known.insert((upstream.upstream.name.clone(), address), Rc::clone(server));
                 server.is_gone.set(is_reload);
             }
+            known.insert(&upstream.upstream.name, upstream);
         }
         let upstreams = state
             .upstreams
             .iter()
-            .map(|upstream| LocalUpstream::new(upstream, &known, metrics, seed))
+            .map(|upstream| {
+                let before = known.get(&upstream.name).copied();
+                match before.filter(|before| Arc::ptr_eq(&before.upstream, upstream)) {
+                    Some(same) => same.stay(),
+                    None => Rc::new(LocalUpstream::new(upstream, before, metrics, seed)),
+                }
+            })
             .collect();
         let listeners = state.listeners.iter().map(|listener| {
             listener.as_ref().map(|listener| LocalListener {
                 shard: metrics.listener(&listener.name),
                 no_route: OnceCell::new(),
-                routes: state.routes.iter().map(|_| OnceCell::new()).collect(),
+                routes: empty(state.routes.len()),
             })
         });
-        let caches = state.routes.iter().map(|route| {
-            let caches = route.cache.is_some();
-            caches.then(|| metrics.cache(&route.name))
-        });
-        let compressions = state.routes.iter().map(|route| {
-            let compresses = route.compress.is_some();
-            compresses.then(|| metrics.compress(&route.name))
-        });
+        let routes = state.routes.len();
         Self {
             listeners: listeners.collect(),
-            caches: caches.collect(),
-            compressions: compressions.collect(),
+            caches: empty(routes),
+            compressions: empty(routes),
             upstreams,
             state,
             metrics: Arc::clone(metrics),
@@ -178,14 +176,20 @@ impl Local {
         Some(&self.listeners.get(listener)?.as_ref()?.shard)
     }
 
-    /// The counters of what a route's cache does.
+    /// The counters of what a route's cache does; `None` if it has none.
     pub(super) fn cache_shard(&self, route: usize) -> Option<&Arc<CacheShard>> {
-        self.caches.get(route)?.as_ref()
+        let compiled = self.state.routes.get(route)?;
+        compiled.cache.as_ref()?;
+        let shard = self.caches.get(route)?;
+        Some(shard.get_or_init(|| self.metrics.cache(&compiled.name)))
     }
 
-    /// The counters of what a route encodes.
+    /// The counters of what a route encodes; `None` if it encodes nothing.
     pub(super) fn compress_shard(&self, route: usize) -> Option<&Arc<CompressShard>> {
-        self.compressions.get(route)?.as_ref()
+        let compiled = self.state.routes.get(route)?;
+        compiled.compress.as_ref()?;
+        let shard = self.compressions.get(route)?;
+        Some(shard.get_or_init(|| self.metrics.compress(&compiled.name)))
     }
 
     /// The counters of requests of a route on a listener; `choice` is the place of the upstream among those of the route.
@@ -228,20 +232,34 @@ impl Local {
     }
 }
 
+fn empty<T>(count: usize) -> Vec<OnceCell<T>> {
+    std::iter::repeat_with(OnceCell::new).take(count).collect()
+}
+
 impl LocalUpstream {
+    /// The state that is taken up has it as it is.
+    fn stay(self: &Rc<Self>) -> Rc<Self> {
+        for server in &self.servers {
+            server.is_gone.set(false);
+        }
+        Rc::clone(self)
+    }
+
+    /// Made anew, with the servers that stay of `before`.
     fn new(
         upstream: &Arc<Upstream>,
-        known: &HashMap<(UpstreamName, ServerAddr), Rc<LocalServer>>,
+        before: Option<&Rc<Self>>,
         metrics: &Arc<WorkerMetrics>,
         seed: u64,
     ) -> Self {
+        let known: HashMap<*const Server, &Rc<LocalServer>> = before
+            .into_iter()
+            .flat_map(|before| &before.servers)
+            .map(|local| (Arc::as_ptr(&local.server), local))
+            .collect();
         let servers = upstream.servers.iter().enumerate().map(|(number, member)| {
             let (server, weight) = (&member.server, &member.weight);
-            let identity = (upstream.name.clone(), server.address.clone());
-            let local = known
-                .get(&identity)
-                .filter(|local| Arc::ptr_eq(&local.server, server))
-                .cloned();
+            let local = known.get(&Arc::as_ptr(server)).copied().cloned();
             let local = local.unwrap_or_else(|| {
                 Rc::new(LocalServer {
                     server: Arc::clone(server),

@@ -287,7 +287,16 @@ impl<K: Clone + Eq + Hash, S> Shards<K, S> {
     }
 
     fn retain(&self, keep: impl Fn(&K) -> bool) {
-        self.lock().retain(|key, _| keep(key));
+        // A worker that makes a shard is not to wait until thousands of names are looked up.
+        let mut keys: Vec<K> = self.lock().keys().cloned().collect();
+        keys.retain(|key| !keep(key));
+        if keys.is_empty() {
+            return;
+        }
+        let mut shards = self.lock();
+        for key in &keys {
+            shards.remove(key);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<K, Arc<S>>> {
