@@ -100,10 +100,10 @@ def need_node_modules():
 
 
 @functools.cache
-def certificate():
-    """A self-signed certificate for localhost: the paths of certificate and key."""
+def certificate(name="site"):
+    """A self-signed certificate for localhost, another for each name: the paths of certificate and key."""
     need("openssl")
-    cert, key = work_dir() / "site.pem", work_dir() / "site.key"
+    cert, key = work_dir() / f"{name}.pem", work_dir() / f"{name}.key"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
          "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",

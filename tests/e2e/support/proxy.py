@@ -35,18 +35,23 @@ class Proxy:
     def write(self, config, in_place=False):
         """Writes the configuration: as a new file moved over the old one, or over the old one's bytes."""
         self.config = config
-        text = stand_in.render(config, self.file.parent) if KIND == "nginx" else toml(self._with_admin(config))
         if in_place:
             with self.file.open("r+") as file:
-                file.write(text)
+                file.write(self.text(config))
                 file.truncate()
         else:
-            fresh = self.file.with_suffix(".new")
-            fresh.write_text(text)
-            fresh.replace(self.file)
+            self.put(self.text(config))
 
-    def _with_admin(self, config):
-        return {"admin": {"address": f"127.0.0.1:{self.admin_port}"}, **config}
+    def put(self, text):
+        """Moves a file with that text over the configuration."""
+        fresh = self.file.with_suffix(".new")
+        fresh.write_text(text)
+        fresh.replace(self.file)
+
+    def text(self, config):
+        if KIND == "nginx":
+            return stand_in.render(config, self.file.parent)
+        return toml({"admin": {"address": f"127.0.0.1:{self.admin_port}"}, **config})
 
     def taken_by_itself(self):
         """weir watches its file; nginx must be told."""
@@ -75,11 +80,11 @@ class Proxy:
         """Where HTTP/2 with prior knowledge is spoken in cleartext: for weir the same port as HTTP/1.1."""
         return f"http://localhost:{stand_in.h2c_port(self.port())}{path}" if KIND == "nginx" else self.url(path)
 
-    def admin(self, path):
-        """Status and body of a GET at weir's admin address."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=5)
+    def admin(self, path, method="GET"):
+        """Status and body of a request to weir's admin address."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=10)
         try:
-            connection.request("GET", path)
+            connection.request(method, path)
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
         finally:
