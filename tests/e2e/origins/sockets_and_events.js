@@ -1,19 +1,31 @@
 // An origin of streams: `node sockets_and_events.js PORT`.
 // WebSockets at /socket echo what they get. GET /events?count=N&every=MS sends server-sent events, each with the time
-// of its sending. GET /closed tells which streams ended and when, by the `id` of their query (milliseconds since 1970).
+// of its sending. Whatever is sent to /upload is counted. Other requests are told which streams ended and when, by the `id`
+// of their query (milliseconds since 1970), which are open, and how many bytes of each upload have come.
 'use strict'
 const http = require('node:http')
 const { WebSocketServer } = require('ws')
 
 const closed = {}
 const open = new Set()
+const uploaded = {}
 
 const server = http.createServer((request, response) => {
   const url = new URL(request.url, 'http://origin')
   if (url.pathname === '/events') return events(url.searchParams, response)
+  if (url.pathname === '/upload') return upload(url.searchParams.get('id'), request, response)
   response.setHeader('Content-Type', 'application/json')
-  response.end(JSON.stringify({ closed, open: [...open] }))
+  response.end(JSON.stringify({ closed, open: [...open], uploaded }))
 })
+
+function upload(id, request, response) {
+  uploaded[id] = 0
+  open.add(id)
+  request.on('data', (piece) => (uploaded[id] += piece.length))
+  request.on('end', () => response.end(`${uploaded[id]}\n`))
+  request.on('error', () => {})
+  response.on('close', () => ended(id))
+}
 
 function events(query, response) {
   const id = query.get('id')
