@@ -6,7 +6,7 @@
 //!
 //! | coding | window | state at the default level | at the highest level allowed | plain bytes per second |
 //! |--------|--------|----------------------------|------------------------------|------------------------|
-//! | br     | 128 KiB | 1.9 MiB (4)               | 3.4 MiB (6)                  | 67 MB (4), 35 MB (6)   |
+//! | br     | 64 KiB | 1.9 MiB (4)                | 3.4 MiB (6)                  | 67 MB (4), 35 MB (6)   |
 //! | zstd   | 512 KiB | 1.5 MiB (3)               | 5.2 MiB (8)                  | 190 MB (3), 55 MB (8)  |
 //! | gzip   | 32 KiB  | 0.4 MiB (5)               | 0.4 MiB (9)                  | 90 MB (5), 30 MB (9)   |
 //!
@@ -31,9 +31,9 @@ pub(crate) const SLICE: usize = 32 * 1024;
 const PIECE: usize = 16 * 1024;
 /// So many plain bytes are in the encoder at most before all of what it makes of them comes out. What br keeps of bytes that
 /// it has not written yet would double its memory; the flush costs a thousandth of the size.
-const FLUSH_EVERY: usize = 128 * 1024;
+const FLUSH_EVERY: usize = 64 * 1024;
 
-const BR_WINDOW: i32 = 17;
+const BR_WINDOW: i32 = 16;
 /// What is said to be larger gets tables of 4 MiB at level 4.
 const BR_LARGEST_HINT: usize = (1 << 20) - 1;
 const ZSTD_WINDOW: u32 = 19;
