@@ -280,6 +280,45 @@ mod tests {
         );
     }
 
+    /// After how many milliseconds a change is taken if `writes` follow it, each so many after the one before.
+    async fn taken_after(pause: u64, writes: u32) -> u128 {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("weir.toml");
+        let watch = Watch {
+            watcher: None,
+            places: Places::of(std::slice::from_ref(&file)),
+        };
+        let (events, mut changed) = unbounded_channel();
+        let begin = Instant::now();
+        let writing = async {
+            for _ in 0..writes {
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+                let beside = place.path().join("other");
+                for path in [&file, &beside] {
+                    let event = Event::new(EventKind::Any).add_path(path.clone());
+                    events.send(Ok(event)).unwrap();
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = watch.quiet(&mut changed, begin + LATEST) => begin.elapsed().as_millis(),
+            () = writing => unreachable!(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_is_taken_when_its_writer_has_been_quiet() {
+        assert_eq!(taken_after(0, 0).await, 300);
+        assert_eq!(taken_after(250, 5).await, 5 * 250 + 300);
+        assert_eq!(taken_after(350, 5).await, 300);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_written_to_all_the_time_is_taken_all_the_same() {
+        assert_eq!(taken_after(250, 100).await, 2000);
+    }
+
     #[test]
     fn a_loop_of_links_ends() {
         let place = tempfile::tempdir().unwrap();

@@ -1,11 +1,9 @@
 //! Returning to a config that ran before.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::support::client::Response;
-use super::support::control::{Followed, WEB, fixed};
+use super::support::control::{Followed, WEB, fixed, secure};
 use super::support::tls::{Authority, connect};
 use super::support::{Connection, eventually};
 
@@ -130,12 +128,15 @@ async fn without_one_before_there_is_nothing_to_return_to() {
 
 #[tokio::test]
 async fn after_a_rollback_the_file_is_taken_when_it_changes_or_on_request() {
+    let authority = Authority::new();
+    authority.sign("test", &["test"]);
+    let site = |body: &str| format!("{}{}", site(body), secure(&authority));
     let followed = Followed::start(&site("one")).await;
     take(&followed, &site("two")).await;
     assert_eq!(rollback(&followed, "").await.status, 200);
     // The watch hears of this, and of the write before.
     followed.write(&site("two"));
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    followed.until_watched(&authority).await;
     assert_eq!(followed.weir.get("/").await.text(), "one");
     take(&followed, &site("two")).await;
     assert_eq!(source(&followed).await, ("file".into(), 0.0));

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::client::{Connection, Response};
 use super::origin::{Origin, ok};
+use super::tls::Authority;
 use super::{Weir, eventually};
 
 /// The tables that a test does not care for: an admin address on a free port, no access log.
@@ -106,6 +107,19 @@ impl Followed {
         (of("ok").await, of("refused").await)
     }
 
+    /// Waits until the watch has looked at all that was written so far. The last that it does is to take the certificate
+    /// that is renewed here, of [`secure`].
+    pub async fn until_watched(&self, authority: &Authority) {
+        let renewals = async || {
+            self.weir
+                .metric("weir_certificate_renewals_total{result=\"ok\"}")
+                .await
+        };
+        let before = renewals().await;
+        authority.sign("test", &["test"]);
+        eventually(renewals, |renewals| *renewals > before).await;
+    }
+
     /// Waits for that many reloads taken and refused.
     pub async fn until_reloads(&self, taken: u32, refused: u32) {
         let wanted = (f64::from(taken), f64::from(refused));
@@ -120,6 +134,14 @@ pub async fn run(file: &std::path::Path) -> Weir {
     let mut running = Daemon::start(config).await.unwrap();
     running.follow_file();
     Weir { running }
+}
+
+/// A listener with the certificate of `test`.
+pub fn secure(authority: &Authority) -> String {
+    let tls = authority
+        .table(&["test"], "")
+        .replace("[listen.web.", "[listen.secure.");
+    format!("[listen.secure]\naddress = \"127.0.0.1:0\"\n{tls}")
 }
 
 /// A route that answers by itself.
