@@ -37,7 +37,11 @@ fn add(digest: &mut Xxh3, file: &Path, is_deaf: bool) {
     // Not one beside the other: times may be coarse where a file is, and contents are enough.
     if is_deaf {
         match read_up_to(file, LARGEST) {
-            Ok(content) => digest.update(&content),
+            // The length goes first, so that bytes that move from one file to the next make a difference.
+            Ok(content) => {
+                digest.update(&content.len().to_ne_bytes());
+                digest.update(&content);
+            }
             Err(_) => digest.update(&[0]),
         }
         return;
@@ -117,6 +121,9 @@ mod tests {
                 is_deaf,
                 "contents alone count where times are coarse"
             );
+            std::fs::write(&files[0], "onet").unwrap();
+            std::fs::write(&files[1], "hree").unwrap();
+            assert_ne!(other, of(is_deaf), "the same bytes, cut elsewhere");
             std::fs::remove_file(&files[1]).unwrap();
         }
     }
