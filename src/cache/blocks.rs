@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 /// Of a block, in bytes. What is left of a body beyond whole ones lies by itself.
 pub(crate) const BLOCK: usize = 16 * 1024;
@@ -22,16 +22,6 @@ pub(crate) struct Blocks {
 }
 
 impl Blocks {
-    /// A copy of `bytes`, which must not be more than a [`BLOCK`].
-    pub(crate) fn copy(self: &Arc<Self>, bytes: &[u8]) -> Bytes {
-        if bytes.len() < BLOCK {
-            return Bytes::copy_from_slice(bytes);
-        }
-        let mut block = self.take();
-        block.bytes.extend_from_slice(bytes);
-        Bytes::from_owner(block)
-    }
-
     fn take(self: &Arc<Self>) -> Block {
         self.used.fetch_add(1, Ordering::Relaxed);
         let free = lock(&self.free).pop();
@@ -76,8 +66,8 @@ impl Drop for Block {
 pub(crate) struct Packing {
     blocks: Arc<Blocks>,
     packed: Vec<Bytes>,
-    /// Less than a block.
-    rest: BytesMut,
+    /// One that is not full.
+    rest: Option<Block>,
 }
 
 impl Packing {
@@ -85,26 +75,22 @@ impl Packing {
         Self {
             blocks: Arc::clone(blocks),
             packed: Vec::new(),
-            rest: BytesMut::new(),
+            rest: None,
         }
     }
 
     pub(crate) fn push(&mut self, mut bytes: &[u8]) {
-        if !self.rest.is_empty() {
-            let (first, others) = bytes.split_at(bytes.len().min(BLOCK - self.rest.len()));
-            self.rest.extend_from_slice(first);
+        while !bytes.is_empty() {
+            let mut block = self.rest.take().unwrap_or_else(|| self.blocks.take());
+            let (first, others) = bytes.split_at(bytes.len().min(BLOCK - block.bytes.len()));
+            block.bytes.extend_from_slice(first);
             bytes = others;
-            if self.rest.len() < BLOCK {
-                return;
+            if block.bytes.len() < BLOCK {
+                self.rest = Some(block);
+            } else {
+                self.packed.push(Bytes::from_owner(block));
             }
-            self.packed.push(self.blocks.copy(&self.rest));
-            self.rest.clear();
         }
-        let (whole, rest) = bytes.as_chunks::<BLOCK>();
-        for block in whole {
-            self.packed.push(self.blocks.copy(block));
-        }
-        self.rest.extend_from_slice(rest);
     }
 
     /// The blocks that have become whole.
@@ -112,14 +98,13 @@ impl Packing {
         std::mem::take(&mut self.packed)
     }
 
-    /// What is in none of them yet.
+    /// What is in none of them yet, with no more memory than its bytes need.
     pub(crate) fn rest(&mut self) -> Option<Bytes> {
-        let rest = (!self.rest.is_empty()).then(|| self.blocks.copy(&self.rest));
-        self.rest.clear();
-        rest
+        let rest = self.rest.take()?;
+        Some(Bytes::copy_from_slice(&rest.bytes))
     }
 
-    /// All of them, none with more memory than its bytes need.
+    /// All of them.
     pub(crate) fn end(mut self) -> Vec<Bytes> {
         let rest = self.rest();
         self.packed.extend(rest);
@@ -162,11 +147,14 @@ mod tests {
 
     #[test]
     fn a_block_is_used_again() {
-        let (blocks, mut pieces) = packed(&[vec![1; BLOCK]]);
+        let (blocks, pieces) = packed(&[vec![1; BLOCK]]);
         let place = pieces[0].as_ptr();
-        drop(pieces.remove(0));
-        let again = blocks.copy(&[2; BLOCK]);
-        assert_eq!((again.as_ptr(), &again[..]), (place, &[2; BLOCK][..]));
+        drop(pieces);
+        let mut again = Packing::new(&blocks);
+        again.push(&[2; BLOCK]);
+        let again = again.end();
+        assert_eq!(again, [vec![2; BLOCK]]);
+        assert_eq!(again[0].as_ptr(), place);
     }
 
     #[test]
