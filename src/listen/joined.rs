@@ -29,15 +29,9 @@ impl http_body::Body for Joined {
     ) -> Poll<Option<Result<Frame<Piece>, BodyError>>> {
         let body = &mut self.0;
         let frame = ready!(Pin::new(&mut *body).poll_frame(context));
-        let frame = frame.map(|frame| frame.map(|frame| frame.map_data(Piece::One)));
-        if !body.is_in_pieces() {
-            return Poll::Ready(frame);
-        }
-        Poll::Ready(
-            frame.map(|frame| {
-                frame.map(|frame| frame.map_data(|piece| piece.joined(body, context)))
-            }),
-        )
+        Poll::Ready(frame.map(|frame| {
+            frame.map(|frame| frame.map_data(|first| Piece::of(first, body, context)))
+        }))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -59,9 +53,11 @@ pub(super) enum Piece {
 }
 
 impl Piece {
-    /// With those that follow it in `body`.
-    fn joined(self, body: &mut Body, context: &mut Context<'_>) -> Self {
-        let Self::One(first) = self else { return self };
+    /// `first`, with those that follow it in `body`.
+    fn of(first: Bytes, body: &mut Body, context: &mut Context<'_>) -> Self {
+        if !body.is_in_pieces() {
+            return Self::One(first);
+        }
         let mut left = first.len();
         let mut pieces = VecDeque::from([first]);
         while left < AT_ONCE
