@@ -166,12 +166,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // What it holds is let go of only when the slab is free again: a state may go with it.
         let over = self.exchanges.running.borrow_mut().try_remove(self.key);
+        // What else it held is let go of while nothing is borrowed: a state may go with it.
+        let deadline = over.map(|exchange| exchange.deadline);
         self.deadline.release();
         let mut spare = self.exchanges.spare.borrow_mut();
         if spare.len() < SPARE {
-            spare.extend(over.map(|exchange| exchange.deadline));
+            spare.extend(deadline);
         }
     }
 }
