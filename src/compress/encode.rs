@@ -2,7 +2,7 @@
 //!
 //! Built on the blocking writers of the codec crates over a `Vec`, which never block: an asynchronous wrapper around them
 //! would add a buffer and hide the settings by which their memory is bounded. For each response, beside the pieces on
-//! their way (measured with bodies of 1.7 MB; smaller ones whose length is known need less):
+//! their way (measured with bodies of 1.7 MB, br with twice its window; smaller ones whose length is known need less):
 //!
 //! | coding | window | state at the default level | at the highest level allowed | plain bytes per second |
 //! |--------|--------|----------------------------|------------------------------|------------------------|
