@@ -136,13 +136,7 @@ fn admin_of(file: &Path) -> anyhow::Result<Admin> {
         Err(LoadError::Invalid(report)) => report,
         Err(error) => return Err(error.into()),
     };
-    let said = match toml::from_str::<toml::Table>(invalid.source()) {
-        Ok(mut table) => {
-            table.retain(|key, _| key == "admin");
-            table.to_string()
-        }
-        Err(_) => admin_lines(invalid.source()),
-    };
+    let said: String = invalid.sources().map(about_admin).collect();
     let alone = config::parse(&format!("{ENOUGH}{said}"), file).ok();
     let hint = || {
         format!(
@@ -151,6 +145,17 @@ fn admin_of(file: &Path) -> anyhow::Result<Admin> {
         )
     };
     Ok(alone.with_context(hint)?.admin)
+}
+
+/// What one of its files says of it.
+fn about_admin(text: &str) -> String {
+    match toml::from_str::<toml::Table>(text) {
+        Ok(mut table) => {
+            table.retain(|key, _| key == "admin");
+            table.to_string()
+        }
+        Err(_) => admin_lines(text),
+    }
 }
 
 /// The lines that are about `admin`: all that can be relied on where the syntax of others is wrong.

@@ -1,5 +1,6 @@
 //! What was read for a config, kept so that it can be checked again when its files are gone.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf, absolute};
 use std::sync::Arc;
@@ -28,6 +29,15 @@ impl Contents {
         let path = in_full(path);
         let found = self.0.iter().find(|(known, _)| *known == path);
         found.map(|(_, content)| content)
+    }
+
+    /// The names of all that is in a directory.
+    pub(super) fn names_in(&self, directory: &Path) -> Vec<OsString> {
+        let directory = in_full(directory);
+        let inside = self.0.iter().map(|(path, _)| path);
+        let inside = inside.filter(|path| path.parent() == Some(&directory));
+        let names = inside.filter_map(|path| path.file_name());
+        names.map(OsStr::to_owned).collect()
     }
 
     /// Puts other contents in the place of those of a file.
@@ -98,6 +108,8 @@ mod tests {
         let whole = absolute("weir.toml").unwrap();
         assert_eq!(kept.of(&whole).unwrap().as_ref(), b"a");
         assert!(kept.of(Path::new("other.toml")).is_none());
+        assert_eq!(kept.names_in(Path::new(".")), ["weir.toml"]);
+        assert_eq!(kept.names_in(Path::new("conf.d")), [""; 0]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What is wrong with a configuration: where, what, and what to do.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -147,27 +148,33 @@ pub struct Report {
     pub hash: String,
     /// As [`Config::seen`](super::Config::seen).
     pub seen: u64,
-    pub(super) source: String,
+    /// Each file of the configuration with its text, which the spans of its problems point into. The main file first.
+    pub(super) sources: Vec<(PathBuf, String)>,
 }
 
 impl Report {
-    /// The text of the main file, which the spans point into.
-    pub fn source(&self) -> &str {
-        &self.source
+    /// The texts of the main file and of those that it includes.
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().map(|(_, text)| text.as_str())
     }
 
     /// A block for each problem, headed `file:line:column`, with the line and a mark under the bytes.
     pub fn render(&self, colours: bool) -> String {
-        let index = LineIndex::new(&self.source);
+        let sources: HashMap<_, _> = self
+            .sources
+            .iter()
+            .map(|(file, text)| (file.as_path(), (text.as_str(), LineIndex::new(text))))
+            .collect();
+        let nothing = ("", LineIndex::new(""));
         let renderer = if colours {
             Renderer::styled()
         } else {
             Renderer::plain()
         };
-        let blocks = self
-            .problems
-            .iter()
-            .map(|problem| problem.render(&self.source, &index, &renderer));
+        let blocks = self.problems.iter().map(|problem| {
+            let (text, index) = sources.get(problem.file.as_path()).unwrap_or(&nothing);
+            problem.render(text, index, &renderer)
+        });
         blocks
             .map(|block| block + "\n")
             .collect::<Vec<_>>()
@@ -219,7 +226,7 @@ mod tests {
             files: Vec::new(),
             hash: String::new(),
             seen: 0,
-            source: source.into(),
+            sources: vec![("weir.toml".into(), source.into())],
         }
     }
 

@@ -9,8 +9,9 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::check::check;
-use super::error::{LoadError, Report};
+use super::error::{LoadError, Problem, Report};
 use super::files::{Files, read_up_to};
+use super::include;
 use super::problems::Problems;
 use super::syntax;
 use super::{Config, Contents};
@@ -48,9 +49,21 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, Report> {
 /// Checks again what was taken as the file at `path` before, by the contents of then.
 pub(crate) fn again(kept: &Contents, path: &Path) -> Result<Config, Report> {
     match std::str::from_utf8(kept.main()) {
-        Ok(text) => parse_with(text, path, Some(kept)),
+        Ok(text) => parse_with(text, path, Some(kept)).and_then(|config| whole(config, kept)),
         Err(_) => Err(not_utf8(kept.main(), path)),
     }
+}
+
+/// Refuses a config that does not name all that was kept for it: it would run without a part of what ran then.
+fn whole(config: Config, kept: &Contents) -> Result<Config, Report> {
+    let named = |path: &PathBuf| config.contents.of(path).is_some();
+    let mut paths = kept.files().iter().map(|(path, _)| path);
+    let Some(left) = paths.find(|path| !named(path)) else {
+        return Ok(config);
+    };
+    let message = format!("`{}`, which it was read from, is not named", left.display());
+    let text = String::from_utf8_lossy(kept.main());
+    Err(report_of(&text, &config.file, 0, message))
 }
 
 fn parse_with(text: &str, path: &Path, kept: Option<&Contents>) -> Result<Config, Report> {
@@ -81,20 +94,23 @@ impl Config {
 }
 
 impl Report {
-    /// The same, as far as the text of `file`, the main file, lets itself be understood.
+    /// The same, as far as the texts of `file`, the main file, and of those that it includes let themselves be understood.
     pub(crate) fn state(&self, file: &Path) -> Option<PathBuf> {
-        let state = deep(|| {
-            let problems = Problems::new(self.source(), file);
-            let mut blanked = String::new();
-            let tree = syntax::parse(self.source(), &mut blanked, &problems).into_inner();
-            let state = tree.get("process")?.get_ref().get("state")?;
-            let state = state.get_ref().as_str()?.to_owned();
-            // Of what the environment holds nothing is known here.
-            (!["", "off"].contains(&&*state) && !state.contains("${")).then_some(state)
-        });
-        let state = PathBuf::from(state.ok()??);
-        Some(beside(file, &state))
+        let state = deep(|| self.sources().find_map(|text| state_in(text, file)));
+        Some(beside(file, &state.ok()??))
     }
+}
+
+/// What the text of one file says.
+fn state_in(text: &str, file: &Path) -> Option<PathBuf> {
+    let problems = Problems::new(text, file);
+    let mut blanked = String::new();
+    let tree = syntax::parse(text, 0, &mut blanked, &problems);
+    let state = tree.get("process")?.get_ref().get("state")?;
+    let state = state.get_ref().as_str()?;
+    // Of what the environment holds nothing is known here.
+    let is_path = !["", "off"].contains(&state) && !state.contains("${");
+    is_path.then(|| PathBuf::from(state))
 }
 
 /// A path as it is meant in the file `main`.
@@ -103,49 +119,59 @@ fn beside(main: &Path, path: &Path) -> PathBuf {
 }
 
 fn parse_here(text: &str, path: &Path, kept: Option<&Contents>) -> Result<Config, Report> {
-    let problems = Problems::new(text, path);
+    let mut problems = Problems::new(text, path);
     let files = Files::new(path, text, kept);
     let mut blanked = String::new();
-    let tree = syntax::parse(text, &mut blanked, &problems).into_inner();
-    let root = Spanned::new(0..0, DeValue::Table(tree));
+    let tree = syntax::parse(text, 0, &mut blanked, &problems);
+    let main = Spanned::new(0..0, DeValue::Table(tree));
+    let included = include::read(&main, path, &files, &problems);
+    let mut blanked_of_included = vec![String::new(); included.len()];
+    // It borrows from these, so it goes before them.
+    let mut root = main;
+    for (file, blanked) in included.iter().zip(&mut blanked_of_included) {
+        let base = problems.add_source(&file.text, &file.path);
+        if let Some(at) = file.bad {
+            problems.set_incomplete();
+            problems.add_syntax(base + at..base + at, NOT_UTF8.into(), None);
+            continue;
+        }
+        let tree = syntax::parse(&file.text, base, blanked, &problems);
+        if let DeValue::Table(root) = root.get_mut() {
+            include::merge(root, tree, &problems);
+        }
+    }
     let config = check(&root, path, &files, &problems);
     let found = problems.sorted();
     match config {
         Some(config) if found.is_empty() => Ok(config),
-        _ => Err(Report {
-            problems: found,
-            files: files.paths(),
-            hash: files.hash(),
-            seen: files.seen(),
-            source: text.to_owned(),
-        }),
+        _ => Err(report(found, &problems, &files)),
+    }
+}
+
+fn report(found: Vec<Problem>, problems: &Problems<'_>, files: &Files) -> Report {
+    Report {
+        problems: found,
+        files: files.paths(),
+        hash: files.hash(),
+        seen: files.seen(),
+        sources: problems.texts(),
     }
 }
 
 fn not_utf8(bytes: &[u8], path: &Path) -> Report {
     let at = std::str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), |_| 0);
     // What is valid keeps its offsets.
-    report_of(
-        &String::from_utf8_lossy(bytes),
-        path,
-        at,
-        "the file is not UTF-8".into(),
-    )
+    report_of(&String::from_utf8_lossy(bytes), path, at, NOT_UTF8.into())
 }
 
 fn report_of(text: &str, path: &Path, at: usize, message: String) -> Report {
     let problems = Problems::new(text, path);
     problems.add_syntax(at..at, message, None);
     let files = Files::new(path, text, None);
-    Report {
-        problems: problems.sorted(),
-        files: files.paths(),
-        hash: files.hash(),
-        seen: files.seen(),
-        source: text.to_owned(),
-    }
+    report(problems.sorted(), &problems, &files)
 }
 
+const NOT_UTF8: &str = "the file is not UTF-8";
 const USUAL_PLACES: [&str; 2] = ["weir.toml", "/etc/weir/weir.toml"];
 /// Ten thousand routes take about 1 MiB; the parser takes some fifty times as much memory as it is given.
 const LARGEST_FILE: u64 = 8 << 20;

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -14,13 +15,21 @@ use super::Contents;
 /// What is in a file, or why that is not known.
 pub(super) type Content = Result<Arc<[u8]>, String>;
 
+/// What tells one included file from another, whatever they are called.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) enum Itself {
+    Place(PathBuf),
+    /// Of what was kept there is no place any more. Two files of the same contents would have defined everything twice.
+    Content(Arc<[u8]>),
+}
+
 /// Reads files relative to the directory of the main file.
 pub(super) struct Files {
     directory: PathBuf,
     text: Arc<[u8]>,
     /// Read from in place of the disk.
     kept: Option<Contents>,
-    /// Also those that could not be read: the watch waits for them.
+    /// Also those that could not be read, and patterns of names: the watch waits for them.
     paths: RefCell<Vec<PathBuf>>,
     contents: RefCell<HashMap<PathBuf, Content>>,
     /// Those that are in `hash`.
@@ -48,12 +57,7 @@ impl Files {
     }
 
     pub(super) fn read(&self, written: &str) -> Content {
-        let content = self.read_apart(written);
-        if self.counted.borrow_mut().insert(self.at(written)) {
-            let content = content.as_deref().unwrap_or_default();
-            self.hash.borrow_mut().add(content);
-        }
-        content
+        self.read_at(&self.at(written), LARGEST)
     }
 
     /// Where a file is that is written like that.
@@ -63,25 +67,77 @@ impl Files {
 
     /// The same for what is no part of the config's hash, since it changes by itself.
     pub(super) fn read_apart(&self, written: &str) -> Content {
-        let path = self.at(written);
-        if let Some(known) = self.contents.borrow().get(&path) {
+        self.look_at(&self.at(written), LARGEST)
+    }
+
+    /// The same for a path as it is.
+    pub(super) fn read_at(&self, path: &Path, limit: u64) -> Content {
+        let content = self.look_at(path, limit);
+        if self.counted.borrow_mut().insert(path.to_owned()) {
+            let content = content.as_deref().unwrap_or_default();
+            self.hash.borrow_mut().add(content);
+        }
+        content
+    }
+
+    fn look_at(&self, path: &Path, limit: u64) -> Content {
+        if let Some(known) = self.contents.borrow().get(path) {
             return known.clone();
         }
         let content = match &self.kept {
             Some(kept) => kept
-                .of(&path)
+                .of(path)
                 .cloned()
                 .ok_or_else(|| "it is not among what was kept".to_owned()),
-            None => read_up_to(&path, LARGEST)
+            None => read_up_to(path, limit)
                 .map(Arc::from)
                 .map_err(|error| error.to_string()),
         };
         self.seen
             .borrow_mut()
             .add(content.as_deref().unwrap_or_default());
-        self.paths.borrow_mut().push(path.clone());
-        self.contents.borrow_mut().insert(path, content.clone());
+        self.paths.borrow_mut().push(path.to_owned());
+        let mut contents = self.contents.borrow_mut();
+        contents.insert(path.to_owned(), content.clone());
         content
+    }
+
+    /// Tells the watch of files that may appear.
+    pub(super) fn expect(&self, pattern: PathBuf) {
+        self.paths.borrow_mut().push(pattern);
+    }
+
+    /// The names of what is in a directory, `most` at most; none where there is no such directory.
+    pub(super) fn names_in(&self, directory: &Path, most: usize) -> Vec<OsString> {
+        match &self.kept {
+            Some(kept) => kept.names_in(directory),
+            None => {
+                let entries = std::fs::read_dir(directory).into_iter().flatten();
+                let names = entries.flatten().map(|entry| entry.file_name());
+                names.take(most).collect()
+            }
+        }
+    }
+
+    /// Whether there is such a file; `false` for a directory.
+    pub(super) fn has(&self, path: &Path) -> bool {
+        match &self.kept {
+            Some(kept) => kept.of(path).is_some(),
+            None => path.is_file(),
+        }
+    }
+
+    /// Which file that is.
+    pub(super) fn itself(&self, path: &Path, content: &Arc<[u8]>) -> Itself {
+        match &self.kept {
+            Some(_) => Itself::Content(Arc::clone(content)),
+            None => Itself::Place(path.canonicalize().unwrap_or_else(|_| path.to_owned())),
+        }
+    }
+
+    /// What is in the main file.
+    pub(super) fn main(&self) -> &Arc<[u8]> {
+        &self.text
     }
 
     pub(super) fn paths(&self) -> Vec<PathBuf> {

@@ -15,6 +15,7 @@ mod error;
 mod fields;
 mod file;
 mod files;
+mod include;
 mod listeners;
 mod position;
 mod problems;
@@ -58,6 +59,7 @@ pub use error::{LoadError, Problem, Report, Severity};
 pub(crate) use file::again;
 pub use file::{find, load, parse};
 pub(crate) use files::read_up_to;
+pub(crate) use include::matches;
 pub(crate) use renewal::Look;
 
 /// A whole configuration, checked. Names are unique, references resolve, certificates are loaded.
@@ -65,7 +67,8 @@ pub(crate) use renewal::Look;
 pub struct Config {
     /// The main file, as it was named on the command line.
     pub file: PathBuf,
-    /// Every file that was read for it: the main file, certificates and keys. The watch follows these.
+    /// Every file that was read for it: the main file, those that it includes, certificates and keys; and each pattern of
+    /// `include`, for files that may appear. The watch follows these.
     pub files: Vec<PathBuf>,
     /// 16 hexadecimal digits of a hash over the contents of all `files` but the certificates of listeners and their keys: these
     /// are renewed while the config stays the same.

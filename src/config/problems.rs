@@ -3,38 +3,65 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::{Problem, Severity};
 use super::position::LineIndex;
 use super::value::plain;
 
-/// The problems of one file so far. Filled through a shared reference: every value being read holds one.
+/// The problems of a configuration so far. Filled through a shared reference: every value being read holds one.
+///
+/// Its files stand one behind the other in one space of offsets, so that a span also tells which file it is in.
 pub(super) struct Problems<'t> {
-    text: &'t str,
-    file: &'t Path,
-    index: LineIndex,
-    found: RefCell<Vec<Problem>>,
-    /// Lines whose syntax is wrong: what was understood of them is a guess, of which no more is said.
-    broken: RefCell<HashSet<usize>>,
+    /// The main file first, then those that it includes.
+    sources: Vec<Source<'t>>,
+    /// With where they stand among all files.
+    found: RefCell<Vec<(usize, Problem)>>,
+    /// What was told of which span: a default that is wrong is wrong in each table that takes it.
+    told: RefCell<HashSet<(usize, usize, String)>>,
+    /// Lines, by file, whose syntax is wrong: what was understood of them is a guess, of which no more is said.
+    broken: RefCell<HashSet<(usize, usize)>>,
     /// Where values begin that are refused whole, whatever they hold.
     refused: RefCell<HashSet<usize>>,
     incomplete: Cell<bool>,
     mistakes: Cell<usize>,
 }
 
+struct Source<'t> {
+    text: &'t str,
+    file: &'t Path,
+    index: LineIndex,
+    /// Where it begins among all files.
+    base: usize,
+}
+
 impl<'t> Problems<'t> {
     pub(super) fn new(text: &'t str, file: &'t Path) -> Self {
-        Self {
-            text,
-            file,
-            index: LineIndex::new(text),
+        let mut problems = Self {
+            sources: Vec::new(),
             found: RefCell::default(),
+            told: RefCell::default(),
             broken: RefCell::default(),
             refused: RefCell::default(),
             incomplete: Cell::new(false),
             mistakes: Cell::new(0),
-        }
+        };
+        problems.add_source(text, file);
+        problems
+    }
+
+    /// Another file. Returns what is to be added to its offsets.
+    pub(super) fn add_source(&mut self, text: &'t str, file: &'t Path) -> usize {
+        // One more than it has bytes, so that the end of a file is not the beginning of the next.
+        let end = |source: &Source<'_>| source.base + source.text.len() + 1;
+        let base = self.sources.last().map_or(0, end);
+        self.sources.push(Source {
+            text,
+            file,
+            index: LineIndex::new(text),
+            base,
+        });
+        base
     }
 
     /// Tells that tables may have been lost to bad syntax.
@@ -44,9 +71,8 @@ impl<'t> Problems<'t> {
 
     /// Adds what the TOML itself has wrong. Before all others.
     pub(super) fn add_syntax(&self, span: Range<usize>, message: String, help: Option<String>) {
-        let first = self.index.line(span.start);
-        let last = self.index.line(span.end);
-        self.broken.borrow_mut().extend([first, last]);
+        let lines = [span.start, span.end].map(|offset| self.line(offset));
+        self.broken.borrow_mut().extend(lines);
         self.push(span, String::new(), "syntax", message, help);
     }
 
@@ -60,9 +86,11 @@ impl<'t> Problems<'t> {
     ) {
         self.mistakes.set(self.mistakes.get() + 1);
         let known = self.refused.borrow().contains(&span.start)
-            || self.broken.borrow().contains(&self.index.line(span.start));
-        if !known {
-            self.push(span, key, id, message, help);
+            || self.broken.borrow().contains(&self.line(span.start));
+        let told = (span.start, span.end, message);
+        if !known && !self.told.borrow().contains(&told) {
+            self.push(span, key, id, told.2.clone(), help);
+            self.told.borrow_mut().insert(told);
         }
     }
 
@@ -89,25 +117,48 @@ impl<'t> Problems<'t> {
 
     /// Whether `${` can be in a value, literally or escaped, so that it is worth looking through them all.
     pub(super) fn may_have_variables(&self) -> bool {
-        self.text.contains(['$', '\\'])
+        self.text_has("$") || self.text_has("\\")
     }
 
-    /// Whether `part` stands anywhere in the file.
+    /// Whether `part` stands anywhere in the files.
     pub(super) fn text_has(&self, part: &str) -> bool {
-        self.text.contains(part)
+        self.sources.iter().any(|source| source.text.contains(part))
     }
 
     /// `weir.toml:12:1`
     pub(super) fn place(&self, span: &Range<usize>) -> String {
-        let (line, column) = self.index.position(self.text, span.start);
-        format!("{}:{line}:{column}", self.file.display())
+        let (_, source) = self.source(span.start);
+        let at = span.start - source.base;
+        let (line, column) = source.index.position(source.text, at);
+        format!("{}:{line}:{column}", source.file.display())
     }
 
-    /// All problems, by position.
+    /// All problems, by file and position.
     pub(super) fn sorted(&self) -> Vec<Problem> {
         let mut found = self.found.take();
-        found.sort_by_key(|problem| problem.span.start);
-        found
+        found.sort_by_key(|(start, _)| *start);
+        found.into_iter().map(|(_, problem)| problem).collect()
+    }
+
+    /// What the problems point into.
+    pub(super) fn texts(&self) -> Vec<(PathBuf, String)> {
+        let texts = self.sources.iter();
+        texts
+            .map(|source| (source.file.to_owned(), source.text.to_owned()))
+            .collect()
+    }
+
+    /// The file that an offset is in, and its number.
+    fn source(&self, offset: usize) -> (usize, &Source<'t>) {
+        let after = self.sources.partition_point(|source| source.base <= offset);
+        let number = after.saturating_sub(1);
+        (number, &self.sources[number])
+    }
+
+    /// The number of the file that an offset is in, and the line there.
+    fn line(&self, offset: usize) -> (usize, usize) {
+        let (number, source) = self.source(offset);
+        (number, source.index.line(offset - source.base))
     }
 
     fn push(
@@ -118,18 +169,21 @@ impl<'t> Problems<'t> {
         message: String,
         help: Option<String>,
     ) {
-        let (line, column) = self.index.position(self.text, span.start);
-        self.found.borrow_mut().push(Problem {
-            file: self.file.to_owned(),
+        let (_, source) = self.source(span.start);
+        let start = span.start - source.base;
+        let (line, column) = source.index.position(source.text, start);
+        let problem = Problem {
+            file: source.file.to_owned(),
             line,
             column,
-            span,
+            span: start..span.end - source.base,
             key,
             message,
             help,
             id,
             severity: Severity::Error,
-        });
+        };
+        self.found.borrow_mut().push((span.start, problem));
     }
 }
 

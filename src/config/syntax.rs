@@ -4,15 +4,54 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use toml::Spanned;
-use toml::de::{DeTable, Error};
+use toml::de::{DeTable, DeValue, Error};
 
 use super::problems::Problems;
 use super::unclosed::{self, Kind, Unclosed};
 use super::value::plain;
 
-/// Parses as much as can be understood. Needs a deep stack: dotted keys inside nested tables make trees some 6,400 levels deep.
+/// Parses as much as can be understood. `base` is where the file stands among all files. Needs a deep stack: dotted keys
+/// inside nested tables make trees some 6,400 levels deep.
 pub(super) fn parse<'t>(
     text: &'t str,
+    base: usize,
+    blanked: &'t mut String,
+    problems: &Problems<'_>,
+) -> DeTable<'t> {
+    let tree = parse_here(text, base, blanked, problems).into_inner();
+    if base == 0 { tree } else { moved(tree, base) }
+}
+
+/// The same table, `base` bytes further on.
+fn moved(table: DeTable<'_>, base: usize) -> DeTable<'_> {
+    let mut out = DeTable::new();
+    for (key, value) in table {
+        let key = Spanned::new(shifted(key.span(), base), key.into_inner());
+        out.insert(key, moved_value(value, base));
+    }
+    out
+}
+
+fn moved_value(value: Spanned<DeValue<'_>>, base: usize) -> Spanned<DeValue<'_>> {
+    let span = shifted(value.span(), base);
+    let inner = match value.into_inner() {
+        DeValue::Table(table) => DeValue::Table(moved(table, base)),
+        DeValue::Array(items) => {
+            let items = items.into_iter();
+            DeValue::Array(items.map(|item| moved_value(item, base)).collect())
+        }
+        leaf => leaf,
+    };
+    Spanned::new(span, inner)
+}
+
+fn shifted(span: Range<usize>, base: usize) -> Range<usize> {
+    span.start + base..span.end + base
+}
+
+fn parse_here<'t>(
+    text: &'t str,
+    base: usize,
     blanked: &'t mut String,
     problems: &Problems<'_>,
 ) -> Spanned<DeTable<'t>> {
@@ -41,7 +80,7 @@ pub(super) fn parse<'t>(
         .flat_map(|closed| &closed.unclosed)
         .take(MOST_ERRORS)
     {
-        not_closed(unclosed, problems);
+        not_closed(unclosed, base, problems);
     }
     let firsts = FirstPlaces::new(text);
     let mut errors: Vec<_> = given_up.into_iter().chain(errors).collect();
@@ -49,18 +88,19 @@ pub(super) fn parse<'t>(
     let rest = errors.len().saturating_sub(MOST_ERRORS);
     for error in errors.iter().take(MOST_ERRORS) {
         let span = within(text, error.span().unwrap_or_default());
-        let (message, help) = words(error, text, &span, &firsts, problems);
+        let first = |span: Range<usize>| problems.place(&shifted(span, base));
+        let (message, help) = words(error, text, &span, firsts.before(span.start).map(first));
         if !HARMLESS
             .iter()
             .any(|start| error.message().starts_with(start))
         {
             problems.set_incomplete();
         }
-        problems.add_syntax(span, message, help);
+        problems.add_syntax(shifted(span, base), message, help);
     }
     if rest > 0 {
         problems.set_incomplete();
-        let end = text.len()..text.len();
+        let end = shifted(text.len()..text.len(), base);
         problems.add_syntax(
             end,
             format!("{rest} more syntax errors are not shown"),
@@ -77,7 +117,7 @@ fn is_in_brackets(error: &Error) -> bool {
         .any(|place| error.message().contains(place))
 }
 
-fn not_closed(unclosed: &Unclosed, problems: &Problems<'_>) {
+fn not_closed(unclosed: &Unclosed, base: usize, problems: &Problems<'_>) {
     let (what, with) = match unclosed.kind {
         Kind::List => ("list", ']'),
         Kind::Table => ("table", '}'),
@@ -88,7 +128,7 @@ fn not_closed(unclosed: &Unclosed, problems: &Problems<'_>) {
     }
     let help = format!("close it with `{with}`");
     problems.add_syntax(
-        unclosed.span.clone(),
+        shifted(unclosed.span.clone(), base),
         format!("this {what} is not closed"),
         Some(help),
     );
@@ -106,14 +146,10 @@ fn words(
     error: &Error,
     text: &str,
     span: &Range<usize>,
-    firsts: &FirstPlaces,
-    problems: &Problems<'_>,
+    first: Option<String>,
 ) -> (String, Option<String>) {
     let named = text.get(span.clone()).unwrap_or_default();
     if error.message() == "duplicate key" {
-        let first = firsts
-            .before(span.start)
-            .map(|first| problems.place(&first));
         let help = first.map(|place| format!("the first is at {place}"));
         return (
             format!("`{}` is defined twice", plain(named.trim_matches('"'))),

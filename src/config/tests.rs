@@ -1153,7 +1153,6 @@ fn keys_of_later_versions_are_refused_by_name_unless_they_are_off() {
     let in_route = "[route.site]\nupstream = \"app\"\n";
     let in_upstream = "servers = [\"127.0.0.1:3000\"]\n";
     let cases = [
-        ("", "include", "[\"x.toml\"]", Some("[]")),
         ("[process]\n", "user", "\"weir\"", Some("\"off\"")),
         ("", "notify", "{ webhook = \"off\" }", Some("{}")),
         (

@@ -1,12 +1,14 @@
 //! What files look like, for a comparison with what they looked like before: where the kernel tells nobody of a change.
 
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::statfs;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::config::read_up_to;
+use crate::config::{matches, read_up_to};
 
 /// What files looked like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,9 +24,13 @@ impl Fingerprint {
         let mut digest = Xxh3::new();
         let mut deaf = false;
         for file in files {
-            let is_deaf = is_deaf(file);
-            deaf |= is_deaf;
+            let mut is_deaf = is_deaf(file);
             add(&mut digest, file, is_deaf);
+            if let Some((directory, pattern)) = as_pattern(file) {
+                is_deaf |= self::is_deaf(directory);
+                add_names(&mut digest, directory, pattern);
+            }
+            deaf |= is_deaf;
         }
         Self {
             digest: digest.digest(),
@@ -62,6 +68,28 @@ fn add(digest: &mut Xxh3, file: &Path, is_deaf: bool) {
     }
 }
 
+/// The directory and the names of files that may appear.
+fn as_pattern(file: &Path) -> Option<(&Path, &[u8])> {
+    let name = file.file_name()?.as_bytes();
+    let directory = match file.parent()? {
+        here if here.as_os_str().is_empty() => Path::new("."),
+        directory => directory,
+    };
+    name.contains(&b'*').then_some((directory, name))
+}
+
+/// What is in those that are there counts where they are named themselves.
+fn add_names(digest: &mut Xxh3, directory: &Path, pattern: &[u8]) {
+    let entries = std::fs::read_dir(directory).into_iter().flatten();
+    let names = entries.flatten().map(|entry| entry.file_name());
+    let matching = names.filter(|name| matches(pattern, name.as_bytes()));
+    let names: BTreeSet<_> = matching.take(MOST_NAMES).collect();
+    for name in names {
+        digest.update(name.as_bytes());
+        digest.update(b"/");
+    }
+}
+
 /// Whether a file may change without inotify: by another machine, the host of this one, or a layer below.
 fn is_deaf(file: &Path) -> bool {
     statfs(file).is_ok_and(|about| {
@@ -85,10 +113,28 @@ const DEAF: [u64; 10] = [
 ];
 /// As the largest file of a config.
 const LARGEST: u64 = 8 << 20;
+/// More are in no directory that a config may name.
+const MOST_NAMES: usize = 20_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_appears_among_those_that_are_waited_for_is_seen() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("conf.d");
+        let pattern = [directory.join("*.toml")];
+        let none = Fingerprint::of(&pattern);
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::write(directory.join("a.toml~"), "").unwrap();
+        assert_eq!(Fingerprint::of(&pattern), none);
+        std::fs::write(directory.join("a.toml"), "").unwrap();
+        let one = Fingerprint::of(&pattern);
+        assert_ne!(one.digest, none.digest);
+        std::fs::rename(directory.join("a.toml"), directory.join("b.toml")).unwrap();
+        assert_ne!(Fingerprint::of(&pattern).digest, one.digest);
+    }
 
     #[test]
     fn a_change_of_any_file_is_seen_whether_or_not_its_times_tell() {

@@ -170,6 +170,9 @@ impl Source {
             },
         };
         if unless_tried && tried.is(&now) {
+            // An included file may have another name now.
+            tried.files = now.files;
+            self.watch(&tried);
             return None;
         }
         *tried = now;

@@ -4,7 +4,8 @@
 //! another machine) is found by looking now and then.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::fingerprint::Fingerprint;
 use super::reload::Source;
+use crate::config::matches;
 
 /// A change is taken after this much quiet,
 const QUIET: Duration = Duration::from_millis(300);
@@ -93,7 +95,7 @@ async fn other_than(seen: Fingerprint, files: &[PathBuf]) {
     }
 }
 
-/// Directories to watch, and the names in them that matter.
+/// Directories to watch, and the names in them that matter; those with `*` are patterns of names that may appear.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Places {
     files: BTreeSet<PathBuf>,
@@ -125,8 +127,12 @@ impl Places {
             _ => Path::new("."),
         };
         self.names.insert(name.to_owned());
-        if let Ok(real) = parent.canonicalize() {
-            self.directories.insert(real);
+        match parent.canonicalize() {
+            Ok(real) => {
+                self.directories.insert(real);
+            }
+            // It may be made later, as may the directory that it is in.
+            Err(_) => self.add(parent, seen, links),
         }
         if links == 0 {
             return;
@@ -143,13 +149,20 @@ impl Places {
         }
     }
 
+    fn patterns_match(&self, name: &OsStr) -> bool {
+        let names = self.names.iter().map(|pattern| pattern.as_bytes());
+        names
+            .filter(|pattern| pattern.contains(&b'*'))
+            .any(|pattern| matches(pattern, name.as_bytes()))
+    }
+
     fn concern(&self, event: &Event) -> bool {
         let reading_only = matches!(event.kind, EventKind::Access(_));
         let named = event
             .paths
             .iter()
             .filter_map(|path| path.file_name())
-            .any(|name| self.names.contains(name));
+            .any(|name| self.names.contains(name) || self.patterns_match(name));
         // A directory that was removed may come back as another one of the same name.
         let of_a_directory = event
             .paths
@@ -317,6 +330,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_file_that_is_written_to_all_the_time_is_taken_all_the_same() {
         assert_eq!(taken_after(250, 100).await, 2000);
+    }
+
+    #[test]
+    fn files_that_may_appear_are_waited_for_and_so_is_their_directory() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().canonicalize().unwrap();
+        let pattern = root.join("conf.d/*.toml");
+        let places = Places::of(std::slice::from_ref(&pattern));
+        assert_eq!(places.directories, BTreeSet::from([root.clone()]));
+        assert!(places.names.contains(&OsString::from("conf.d")));
+        std::fs::create_dir(root.join("conf.d")).unwrap();
+        let places = Places::of(&[pattern]);
+        assert_eq!(places.directories, BTreeSet::from([root.join("conf.d")]));
+        let event = |name: &str| {
+            let event = Event::new(EventKind::Create(notify::event::CreateKind::File));
+            event.add_path(root.join("conf.d").join(name))
+        };
+        assert!(places.concern(&event("a.toml")));
+        assert!(!places.concern(&event("a.toml~")) && !places.concern(&event(".a.toml")));
     }
 
     #[test]

@@ -58,6 +58,27 @@ async fn a_file_that_is_removed_and_written_anew_is_taken() {
     until_answer(&followed.weir, "two").await;
 }
 
+#[tokio::test]
+async fn an_included_file_that_appears_changes_or_goes_is_taken() {
+    let followed = Followed::start(&site("main")).await;
+    let main = format!("include = [\"conf.d/*.toml\"]\n{QUIET}{}", site("main"));
+    std::fs::write(&followed.file, main).unwrap();
+    followed.until_reloads(1, 0).await;
+    let folder = followed.folder.path().join("conf.d");
+    std::fs::create_dir(&folder).unwrap();
+    let more = |body| fixed("more", "path = \"/more\"", body);
+    let until = async |body: &str| {
+        let weir = &followed.weir;
+        eventually(async || weir.get("/more").await.text(), |text| text == body).await;
+    };
+    std::fs::write(folder.join("more.toml"), more("one")).unwrap();
+    until("one").await;
+    std::fs::write(folder.join("more.toml"), more("two")).unwrap();
+    until("two").await;
+    std::fs::remove_file(folder.join("more.toml")).unwrap();
+    until("main").await;
+}
+
 /// As Kubernetes updates a ConfigMap: `weir.toml` -> `..data/weir.toml`, `..data` -> a folder that is replaced.
 #[tokio::test]
 async fn a_swapped_link_is_taken_and_the_new_place_watched() {

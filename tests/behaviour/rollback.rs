@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::support::client::Response;
-use super::support::control::{Followed, WEB, fixed, secure};
+use super::support::control::{Followed, QUIET, WEB, fixed, secure};
 use super::support::tls::{Authority, connect};
 use super::support::{Connection, eventually};
 
@@ -169,6 +169,33 @@ async fn a_rollback_needs_no_file() {
     assert_eq!(rollback(&followed, "").await.status, 200);
     let mut client = connect(authority.client(&[]), followed.weir.address(), "test").await;
     assert_eq!(client.get("/").await.text(), "one");
+}
+
+/// The directory may hold other files by then.
+#[tokio::test]
+async fn a_rollback_takes_the_included_files_of_then() {
+    let followed = Followed::start(&site("main")).await;
+    let folder = followed.folder.path().join("conf.d");
+    std::fs::create_dir(&folder).unwrap();
+    let more = |name, body| fixed(name, &format!("path = \"/{name}\""), body);
+    let get = async |path| followed.weir.get(path).await.text();
+    std::fs::write(folder.join("a.toml"), more("a", "one")).unwrap();
+    let main = format!("include = [\"conf.d/*.toml\"]\n{QUIET}{}", site("main"));
+    std::fs::write(&followed.file, main).unwrap();
+    eventually(async || get("/a").await, |text| text == "one").await;
+    std::fs::write(folder.join("b.toml"), more("b", "new")).unwrap();
+    std::fs::write(folder.join("a.toml"), more("a", "two")).unwrap();
+    eventually(
+        async || (get("/a").await, get("/b").await),
+        |texts| *texts == ("two".into(), "new".into()),
+    )
+    .await;
+    let answer = rollback(&followed, "").await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(
+        (get("/a").await, get("/b").await),
+        ("one".into(), "main".into())
+    );
 }
 
 /// A rollback is checked and bound as any other config.
