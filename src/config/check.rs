@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::cache;
+use super::defaults;
 use super::files::Files;
 use super::listeners::listener;
 use super::problems::{Problems, did_you_mean};
@@ -107,6 +108,8 @@ pub(super) fn check<'t>(
             bound: RefCell::default(),
             system_roots: OnceCell::new(),
         };
+        // First: what is wrong with a default is told there and not in the tables that take it.
+        defaults::check(table, &context);
         let process = table.or("process", Process::default(), process);
         let admin = table.or("admin", Admin::default(), |value| admin(value, &context));
         let log = table.or("log", Log::default(), log);
@@ -154,14 +157,6 @@ fn not_yet(table: &Table<'_>) {
     // Read before the tree was whole.
     table.get("include");
     table.not_yet("notify", off::empty_table);
-    if let Some(defaults) = table.get("defaults") {
-        defaults.table(|table| {
-            for kind in ["listen", "route", "upstream"] {
-                table.not_yet(kind, off::empty_table);
-            }
-            Some(())
-        });
-    }
 }
 
 /// The tables of one kind by their names. `missing` is what a file without any needs.

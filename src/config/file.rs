@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::check::check;
+use super::defaults;
 use super::error::{LoadError, Problem, Report};
 use super::files::{Files, read_up_to};
 use super::include;
@@ -139,6 +140,9 @@ fn parse_here(text: &str, path: &Path, kept: Option<&Contents>) -> Result<Config
         if let DeValue::Table(root) = root.get_mut() {
             include::merge(root, tree, &problems);
         }
+    }
+    if let DeValue::Table(root) = root.get_mut() {
+        defaults::apply(root, &problems);
     }
     let config = check(&root, path, &files, &problems);
     let found = problems.sorted();

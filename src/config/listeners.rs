@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use toml::de::DeValue;
+
 use super::addresses;
 use super::certificates::certificate;
 use super::check::Context;
@@ -44,7 +46,10 @@ pub(super) fn listener<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<L
                 or_off(value, redirect_to_https)
             }),
             limits: limits(table),
-            tls: table.get("tls").and_then(|value| tls(&value, context)),
+            tls: table.or("tls", None, |value| match value.inner {
+                DeValue::Boolean(false) => Some(None),
+                _ => or_off(value, |value| tls(value, context)),
+            }),
             addresses: addresses?,
         })
     })

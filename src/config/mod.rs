@@ -11,6 +11,7 @@ mod check;
 mod compare;
 mod compress;
 mod contents;
+mod defaults;
 mod error;
 mod fields;
 mod file;

@@ -24,6 +24,7 @@ pub(super) struct Problems<'t> {
     /// Where values begin that are refused whole, whatever they hold.
     refused: RefCell<HashSet<usize>>,
     incomplete: Cell<bool>,
+    in_part: Cell<bool>,
     mistakes: Cell<usize>,
 }
 
@@ -44,6 +45,7 @@ impl<'t> Problems<'t> {
             broken: RefCell::default(),
             refused: RefCell::default(),
             incomplete: Cell::new(false),
+            in_part: Cell::new(false),
             mistakes: Cell::new(0),
         };
         problems.add_source(text, file);
@@ -108,6 +110,18 @@ impl<'t> Problems<'t> {
     /// Whether parts of the file may have been lost to its syntax, so that what is missing may be there.
     pub(super) fn incomplete(&self) -> bool {
         self.incomplete.get()
+    }
+
+    /// Reads tables that need not be whole.
+    pub(super) fn in_part(&self, read: impl FnOnce()) {
+        self.in_part.set(true);
+        read();
+        self.in_part.set(false);
+    }
+
+    /// Whether what is missing from a table may be elsewhere.
+    pub(super) fn is_part(&self) -> bool {
+        self.incomplete.get() || self.in_part.get()
     }
 
     /// Whether a near miss is still worth looking for, which takes time for each name there is.

@@ -199,7 +199,7 @@ fn action<'t>(table: &Table<'t>, context: &Context<'t>) -> Option<Action> {
             );
             other.problem("conflict", message, None);
         }
-    } else if !table.value.problems.incomplete() {
+    } else if !table.value.problems.is_part() {
         let message = "a route needs one of `upstream`, `redirect` and `respond`";
         table.value.problem(
             "missing-key",

@@ -10,6 +10,7 @@ use toml::de::DeValue;
 
 use super::addresses;
 use super::check::Context;
+use super::defaults::PROBES_OF_HTTP;
 use super::fields::values as field_values;
 use super::retries::{ejection, retry};
 use super::servers_tls::{Read, name_probes, servers_tls};
@@ -115,6 +116,7 @@ fn balance(table: &Table<'_>) -> Balance {
         return Balance::Hash(hash_key);
     }
     if let Some(name) = table.key("hash_key")
+        && !(table.value.problems.is_part() && table.key("balance").is_none())
         && let Some((word, _)) = balances.iter().find(|(_, other)| *other == balance)
     {
         name.problem(
@@ -364,7 +366,7 @@ fn kind(table: &Table<'_>) -> HealthCheckKind {
         .get("type")
         .and_then(|value| choice(&value, &names, &[]));
     let (kind, without): (_, &[&str]) = match named {
-        Some("tcp") => (HealthCheckKind::Tcp, &HTTP_KEYS),
+        Some("tcp") => (HealthCheckKind::Tcp, &PROBES_OF_HTTP),
         Some("grpc") => {
             let service = path.trim_start_matches('/').to_owned();
             let check = GrpcCheck {
@@ -396,9 +398,6 @@ fn kind(table: &Table<'_>) -> HealthCheckKind {
     }
     kind
 }
-
-/// What only a probe over HTTP has.
-const HTTP_KEYS: [&str; 6] = ["path", "method", "host", "headers", "status", "body"];
 
 /// A path, perhaps with a query. Sent as written.
 fn probe_path(value: &Value<'_>) -> Option<String> {

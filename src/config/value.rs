@@ -201,7 +201,7 @@ impl<'t> Table<'t> {
     /// The value of a key that must be there.
     pub(super) fn required(&self, key: &'static str, example: &str) -> Option<Value<'t>> {
         let value = self.get(key);
-        if value.is_none() && !self.value.problems.incomplete() {
+        if value.is_none() && !self.value.problems.is_part() {
             let help = format!("for example `{key} = {example}`");
             self.value
                 .problem("missing-key", format!("`{key}` is missing"), Some(help));
