@@ -16,6 +16,7 @@ use super::process::{admin, log, process};
 use super::routes::route;
 use super::upstreams::upstream;
 use super::value::{Entry, Name, Table, Value, off, plain};
+use super::variables::paths_of_replaced;
 use super::{
     Admin, AdminAddress, CacheStore, Config, ListenAddress, Listener, Log, Process, Roots,
     Upstream, ambiguity,
@@ -93,9 +94,6 @@ pub(super) fn check<'t>(
     files: &'t Files,
     problems: &'t Problems<'t>,
 ) -> Option<Config> {
-    if problems.may_have_variables() {
-        refuse_variables(root, problems, "");
-    }
     Value::new(root, String::new(), problems).table(|table| {
         not_yet(table);
         let listen = named(table, "listen", "a listener, for example `[listen.web]`");
@@ -142,6 +140,7 @@ pub(super) fn check<'t>(
             hash: files.hash(),
             seen: files.seen(),
             contents: files.contents(),
+            masked: paths_of_replaced(root.get_ref(), problems),
             process,
             admin,
             log,
@@ -246,34 +245,6 @@ fn clash(value: &Value<'_>, first: &Value<'_>) {
         first.path
     );
     value.problem("duplicate", message, None);
-}
-
-/// `${NAME}` would be taken literally, which nobody who writes it means.
-fn refuse_variables<'t>(value: &'t Spanned<DeValue<'t>>, problems: &'t Problems<'t>, path: &str) {
-    match value.get_ref() {
-        DeValue::String(text) if text.contains("${") => {
-            let message = "`${NAME}` in values is not supported yet".to_owned();
-            problems.add(
-                value.span(),
-                path.to_owned(),
-                "not-supported-yet",
-                message,
-                None,
-            );
-            problems.refuse(&value.span());
-        }
-        DeValue::Array(items) => {
-            for (number, item) in items.iter().enumerate() {
-                refuse_variables(item, problems, &format!("{path}[{number}]"));
-            }
-        }
-        DeValue::Table(entries) => {
-            for (key, value) in entries {
-                refuse_variables(value, problems, &super::value::join(path, key.get_ref()));
-            }
-        }
-        _ => {}
-    }
 }
 
 /// Names go into paths of the admin API, labels of metrics and names of cookies.

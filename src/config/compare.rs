@@ -150,9 +150,12 @@ impl Comparison {
         }
     }
 
-    /// Compares servers by their addresses. `false` if they are the same in another order.
+    /// Compares servers by their addresses. `false` if they are the same in another order, or addresses do not tell them
+    /// apart.
     fn servers(&mut self, what: &str, before: Option<&Value>, after: Option<&Value>) -> bool {
-        let (before, after) = (by_address(before), by_address(after));
+        let (Some(before), Some(after)) = (by_address(before), by_address(after)) else {
+            return false;
+        };
         let known = self.changes.len();
         let addresses: BTreeSet<_> = before.keys().chain(after.keys()).copied().collect();
         for address in addresses {
@@ -313,10 +316,18 @@ fn different(path: String, before: Option<&Value>, after: Option<&Value>, keys: 
     }
 }
 
-fn by_address(servers: Option<&Value>) -> HashMap<&str, &Value> {
+/// `None` where two have the same: several that are masked.
+fn by_address(servers: Option<&Value>) -> Option<HashMap<&str, &Value>> {
     let servers = servers.and_then(Value::as_array).into_iter().flatten();
-    let named = servers.filter_map(|server| Some((server.get("address")?.as_str()?, server)));
-    named.collect()
+    let mut known = HashMap::new();
+    for server in servers {
+        // One that is masked whole is a mask alone.
+        let address = server.get("address").unwrap_or(server).as_str()?;
+        if known.insert(address, server).is_some() {
+            return None;
+        }
+    }
+    Some(known)
 }
 
 /// A value as TOML writes it, cut where it is long.
@@ -367,7 +378,7 @@ const LONGEST_VALUE: usize = 120;
 mod tests {
     use std::path::Path;
 
-    use super::super::parse;
+    use super::super::{Outside, parse, parse_with};
     use super::*;
 
     const SITE: &str = "[listen.web]\naddress = \":8080\"\n[route.site]\nupstream = \"app\"\n\
@@ -488,6 +499,45 @@ mod tests {
         let on = Comparison::of(&config(SITE), &with("hunter2"));
         assert_eq!(on.lines(), ["~ admin.token: \"off\" -> \"***\""]);
         assert!(!serde_json::to_string(&on).unwrap().contains("hunter2"));
+    }
+
+    #[test]
+    fn servers_from_the_environment_are_not_shown_and_yet_not_missed() {
+        let with = |servers: &str| {
+            let text = SITE.replace("\"10.0.0.1:80\", \"10.0.0.2:80\"", servers);
+            let variable = |name: &str| Some(format!("10.9.9.{}", name.len()).into());
+            let outside = Outside {
+                variable: &variable,
+                now: std::time::SystemTime::UNIX_EPOCH,
+            };
+            parse_with(&text, Path::new("weir.toml"), &outside).unwrap()
+        };
+        let lines = |before: &str, after: &str| {
+            let (before, after) = (with(before), with(after));
+            let shown = Comparison::between(&before.tree(), &after.tree());
+            let lines = [Comparison::of(&before, &after), shown].map(|both| both.lines());
+            assert!(!format!("{lines:?}").contains("9.9"), "{lines:?}");
+            lines
+        };
+        let [all, shown] = lines("\"${A}:80\"", "\"${AA}:80\"");
+        assert_eq!(
+            all,
+            ["~ upstream.app: a secret, the contents of a file, or an order"]
+        );
+        assert!(shown.is_empty());
+        let [all, shown] = lines("\"${A}:80\"", "\"${A}:80\", \"10.0.0.1:80\"");
+        assert_eq!(all, shown);
+        assert!(
+            all.len() == 1 && all[0].starts_with("+ upstream.app.servers.\"10.0.0.1:80\""),
+            "{all:?}"
+        );
+        // Two of them look the same.
+        let [all, shown] = lines("\"${A}:80\"", "\"${A}:80\", \"${AA}:80\"");
+        assert_eq!(all, shown);
+        assert_eq!(
+            all,
+            ["~ upstream.app.servers: [\"***\"] -> [\"***\", \"***\"]"]
+        );
     }
 
     #[test]

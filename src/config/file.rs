@@ -15,6 +15,7 @@ use super::files::{Files, read_up_to};
 use super::include;
 use super::problems::Problems;
 use super::syntax;
+use super::variables::{self, Outside};
 use super::{Config, Contents};
 
 /// The file to read: the one that was named, else `weir.toml` in the working directory, else `/etc/weir/weir.toml`.
@@ -31,28 +32,39 @@ pub fn find(explicit: Option<PathBuf>) -> Result<PathBuf, LoadError> {
 
 /// Reads and checks a file.
 pub fn load(path: &Path) -> Result<Config, LoadError> {
+    load_with(path, &Outside::of_process())
+}
+
+/// The same by another environment.
+pub fn load_with(path: &Path, outside: &Outside<'_>) -> Result<Config, LoadError> {
     let read = |source: io::Error| LoadError::Read {
         path: path.to_owned(),
         source,
     };
     let bytes = read_up_to(path, LARGEST_FILE).map_err(read)?;
     match String::from_utf8(bytes) {
-        Ok(text) => parse(&text, path).map_err(LoadError::Invalid),
+        Ok(text) => parse_with(&text, path, outside).map_err(LoadError::Invalid),
         Err(error) => Err(LoadError::Invalid(not_utf8(error.as_bytes(), path))),
     }
 }
 
 /// Checks a text as if it were the contents of the file at `path`, in whose directory certificates are looked for.
 pub fn parse(text: &str, path: &Path) -> Result<Config, Report> {
-    parse_with(text, path, None)
+    parse_with(text, path, &Outside::of_process())
 }
 
-/// Checks again what was taken as the file at `path` before, by the contents of then.
+/// The same by another environment.
+pub fn parse_with(text: &str, path: &Path, outside: &Outside<'_>) -> Result<Config, Report> {
+    parsed(text, path, None, outside)
+}
+
+/// Checks again what was taken as the file at `path` before, by the contents of then and the environment of now.
 pub(crate) fn again(kept: &Contents, path: &Path) -> Result<Config, Report> {
-    match std::str::from_utf8(kept.main()) {
-        Ok(text) => parse_with(text, path, Some(kept)).and_then(|config| whole(config, kept)),
-        Err(_) => Err(not_utf8(kept.main(), path)),
-    }
+    let Ok(text) = std::str::from_utf8(kept.main()) else {
+        return Err(not_utf8(kept.main(), path));
+    };
+    let config = parsed(text, path, Some(kept), &Outside::of_process())?;
+    whole(config, kept)
 }
 
 /// Refuses a config that does not name all that was kept for it: it would run without a part of what ran then.
@@ -67,8 +79,13 @@ fn whole(config: Config, kept: &Contents) -> Result<Config, Report> {
     Err(report_of(&text, &config.file, 0, message))
 }
 
-fn parse_with(text: &str, path: &Path, kept: Option<&Contents>) -> Result<Config, Report> {
-    deep(|| parse_here(text, path, kept)).unwrap_or_else(|error| {
+fn parsed(
+    text: &str,
+    path: &Path,
+    kept: Option<&Contents>,
+    outside: &Outside<'_>,
+) -> Result<Config, Report> {
+    deep(|| parse_here(text, path, kept, outside)).unwrap_or_else(|error| {
         let message = format!("cannot start a thread to read it: {error}");
         Err(report_of(text, path, 0, message))
     })
@@ -109,8 +126,8 @@ fn state_in(text: &str, file: &Path) -> Option<PathBuf> {
     let tree = syntax::parse(text, 0, &mut blanked, &problems);
     let state = tree.get("process")?.get_ref().get("state")?;
     let state = state.get_ref().as_str()?;
-    // Of what the environment holds nothing is known here.
-    let is_path = !["", "off"].contains(&state) && !state.contains("${");
+    let state = variables::filled_in(state, &Outside::of_process())?;
+    let is_path = !["", "off"].contains(&state.as_str());
     is_path.then(|| PathBuf::from(state))
 }
 
@@ -119,11 +136,17 @@ fn beside(main: &Path, path: &Path) -> PathBuf {
     main.parent().unwrap_or(Path::new("")).join(path)
 }
 
-fn parse_here(text: &str, path: &Path, kept: Option<&Contents>) -> Result<Config, Report> {
+fn parse_here(
+    text: &str,
+    path: &Path,
+    kept: Option<&Contents>,
+    outside: &Outside<'_>,
+) -> Result<Config, Report> {
     let mut problems = Problems::new(text, path);
     let files = Files::new(path, text, kept);
     let mut blanked = String::new();
-    let tree = syntax::parse(text, 0, &mut blanked, &problems);
+    let mut tree = syntax::parse(text, 0, &mut blanked, &problems);
+    variables::replace(&mut tree, outside, &problems);
     let main = Spanned::new(0..0, DeValue::Table(tree));
     let included = include::read(&main, path, &files, &problems);
     let mut blanked_of_included = vec![String::new(); included.len()];
@@ -136,7 +159,8 @@ fn parse_here(text: &str, path: &Path, kept: Option<&Contents>) -> Result<Config
             problems.add_syntax(base + at..base + at, NOT_UTF8.into(), None);
             continue;
         }
-        let tree = syntax::parse(&file.text, base, blanked, &problems);
+        let mut tree = syntax::parse(&file.text, base, blanked, &problems);
+        variables::replace(&mut tree, outside, &problems);
         if let DeValue::Table(root) = root.get_mut() {
             include::merge(root, tree, &problems);
         }

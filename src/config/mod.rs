@@ -18,12 +18,14 @@ mod file;
 mod files;
 mod include;
 mod listeners;
+mod mask;
 mod position;
 mod problems;
 mod process;
 mod renewal;
 mod retries;
 mod routes;
+mod secrets;
 mod servers_tls;
 mod show;
 mod sticky;
@@ -35,6 +37,7 @@ mod upstreams;
 mod validity;
 mod value;
 mod values;
+mod variables;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -58,10 +61,11 @@ pub use compare::{Change, Comparison};
 pub use contents::Contents;
 pub use error::{LoadError, Problem, Report, Severity};
 pub(crate) use file::again;
-pub use file::{find, load, parse};
+pub use file::{find, load, load_with, parse, parse_with};
 pub(crate) use files::read_up_to;
 pub(crate) use include::matches;
 pub(crate) use renewal::Look;
+pub use variables::Outside;
 
 /// A whole configuration, checked. Names are unique, references resolve, certificates are loaded.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,6 +82,9 @@ pub struct Config {
     pub seen: u64,
     /// What was in `files`.
     pub contents: Contents,
+    /// The keys whose values came from the environment, in whole or in part, as in `upstream.api.servers[1]`. They are not
+    /// to be shown.
+    pub masked: Vec<String>,
     pub process: Process,
     pub admin: Admin,
     pub log: Log,

@@ -1,11 +1,12 @@
 //! Where the walk over the text puts what it finds, so that one run shows every mistake.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::error::{Problem, Severity};
+use super::mask::{Origin, hide_words};
 use super::position::LineIndex;
 use super::value::plain;
 
@@ -25,6 +26,10 @@ pub(super) struct Problems<'t> {
     refused: RefCell<HashSet<usize>>,
     incomplete: Cell<bool>,
     in_part: Cell<bool>,
+    /// By where values begin: what of them came from the environment.
+    replaced: RefCell<HashMap<usize, Origin>>,
+    /// Bytes that may still be put in place of variables.
+    room: Cell<usize>,
     mistakes: Cell<usize>,
 }
 
@@ -46,6 +51,8 @@ impl<'t> Problems<'t> {
             refused: RefCell::default(),
             incomplete: Cell::new(false),
             in_part: Cell::new(false),
+            replaced: RefCell::default(),
+            room: Cell::new(MOST_REPLACED),
             mistakes: Cell::new(0),
         };
         problems.add_source(text, file);
@@ -89,8 +96,12 @@ impl<'t> Problems<'t> {
         self.mistakes.set(self.mistakes.get() + 1);
         let known = self.refused.borrow().contains(&span.start)
             || self.broken.borrow().contains(&self.line(span.start));
+        if known {
+            return;
+        }
+        let (message, help) = self.hide(span.start, message, help);
         let told = (span.start, span.end, message);
-        if !known && !self.told.borrow().contains(&told) {
+        if !self.told.borrow().contains(&told) {
             self.push(span, key, id, told.2.clone(), help);
             self.told.borrow_mut().insert(told);
         }
@@ -110,6 +121,52 @@ impl<'t> Problems<'t> {
     /// Whether parts of the file may have been lost to its syntax, so that what is missing may be there.
     pub(super) fn incomplete(&self) -> bool {
         self.incomplete.get()
+    }
+
+    /// Notes what came from the environment.
+    pub(super) fn replaced(&self, span: &Range<usize>, origin: Origin) {
+        if !origin.is_empty() {
+            self.replaced.borrow_mut().insert(span.start, origin);
+        }
+    }
+
+    pub(super) fn has_replaced(&self) -> bool {
+        !self.replaced.borrow().is_empty()
+    }
+
+    /// Whether a part of the value at `span` came from the environment.
+    pub(super) fn is_replaced(&self, span: &Range<usize>) -> bool {
+        self.replaced.borrow().contains_key(&span.start)
+    }
+
+    /// Whether values may grow by so much more.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        let room = self.room.get().checked_sub(bytes);
+        self.room.set(room.unwrap_or(0));
+        room.is_some()
+    }
+
+    /// What stands at `span`.
+    pub(super) fn written(&self, span: &Range<usize>) -> &str {
+        let (_, source) = self.source(span.start);
+        let span = span.start - source.base..span.end - source.base;
+        source.text.get(span).unwrap_or_default()
+    }
+
+    /// The same without anything that came from the environment.
+    fn hide(&self, at: usize, message: String, help: Option<String>) -> (String, Option<String>) {
+        let replaced = self.replaced.borrow();
+        if replaced.is_empty() {
+            return (message, help);
+        }
+        if let Some(origin) = replaced.get(&at) {
+            let help = help.and_then(|help| origin.hide_help(help));
+            return (origin.hide(&message), help);
+        }
+        let origins = replaced.values();
+        let secrets = origins.flat_map(|origin| origin.variables().map(|(_, value)| value));
+        let hide = |text: &str| hide_words(text, secrets.clone());
+        (hide(&message), help.as_deref().map(hide))
     }
 
     /// Reads tables that need not be whole.
@@ -218,6 +275,8 @@ pub(super) fn did_you_mean<'a>(
 }
 
 const MOST_SUGGESTIONS: usize = 200;
+/// As much as all files may have.
+const MOST_REPLACED: usize = 8 << 20;
 const LONGEST_GUESS: usize = 100;
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::addresses;
 use super::check::Context;
 use super::is_loopback;
+use super::secrets::secret;
 use super::value::{Value, off};
 use super::values::{choice, duration, duration_or_off, integer, or_auto, or_off, string};
 use super::{
@@ -144,29 +145,15 @@ fn admin_address(value: &Value<'_>) -> Option<AdminAddress> {
     Some(AdminAddress::Unix(PathBuf::from(path)))
 }
 
-/// The token itself, or `file:PATH`. No message repeats it.
+/// No message repeats it.
 fn token<'t>(value: &Value<'t>, context: &Context<'t>) -> Option<String> {
-    let Some(text) = value.inner.as_str() else {
-        value.problem("wrong-type", "expected a string or `\"off\"`", None);
+    let token = or_off(value, |value| secret(value, context)).flatten()?;
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let message = "a token is one or more visible ASCII characters without spaces";
+        value.invalid(message);
         return None;
-    };
-    let token = match text
-        .strip_prefix("file:")
-        .map(|path| context.files.read(path))
-    {
-        None if text == "off" => return None,
-        None => Ok(text.to_owned()),
-        Some(Ok(content)) => Ok(String::from_utf8_lossy(&content).trim_end().to_owned()),
-        Some(Err(error)) => Err(error),
-    };
-    match token {
-        Err(error) => value.invalid(format!("cannot read the token: {error}")),
-        Ok(token) if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            value.invalid("a token is one or more visible ASCII characters without spaces");
-        }
-        Ok(token) => return Some(token),
     }
-    None
+    Some(token)
 }
 
 pub(super) fn log(value: &Value<'_>) -> Option<Log> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use rustls::pki_types::ServerName;
 
+use super::mask::MASK;
 use super::servers_tls::LOCALHOST;
 use super::value::join;
 use super::values::show_size;
@@ -26,7 +27,11 @@ impl Config {
 
     /// The same without those listeners, routes and upstreams that are not `wanted`, by kind and name.
     pub(super) fn show_if(&self, wanted: impl Fn(&str, &str) -> bool) -> String {
-        let mut out = Toml(String::new());
+        let mut out = Toml {
+            text: String::new(),
+            table: String::new(),
+            masked: &self.masked,
+        };
         process(&mut out, &self.process);
         admin(&mut out, &self.admin);
         log(&mut out, &self.log);
@@ -43,11 +48,11 @@ impl Config {
         for each in self.upstreams.iter().filter(is_wanted) {
             upstream(&mut out, each);
         }
-        out.0
+        out.text
     }
 }
 
-fn process(out: &mut Toml, process: &Process) {
+fn process(out: &mut Toml<'_>, process: &Process) {
     out.header("process");
     out.key("workers", or("auto", process.workers));
     out.key("drain", duration(process.drain));
@@ -60,7 +65,7 @@ fn process(out: &mut Toml, process: &Process) {
     out.key("resolver", or("system", process.resolver.map(text)));
 }
 
-fn admin(out: &mut Toml, admin: &Admin) {
+fn admin(out: &mut Toml<'_>, admin: &Admin) {
     out.header("admin");
     let address = admin.address.as_ref().map(|address| match address {
         AdminAddress::Tcp(address) => listen_address(address),
@@ -71,13 +76,10 @@ fn admin(out: &mut Toml, admin: &Admin) {
         "probes",
         or("off", admin.probes.as_ref().map(listen_address)),
     );
-    out.key(
-        "token",
-        or("off", admin.token.as_ref().map(|_| text("***"))),
-    );
+    out.key("token", or("off", admin.token.as_ref().map(|_| text(MASK))));
 }
 
-fn log(out: &mut Toml, log: &Log) {
+fn log(out: &mut Toml<'_>, log: &Log) {
     out.header("log");
     let level = match log.level {
         LogLevel::Error => "error",
@@ -110,13 +112,13 @@ fn log(out: &mut Toml, log: &Log) {
     out.key("access_format", text(access_format));
 }
 
-fn cache_store(out: &mut Toml, store: CacheStore) {
+fn cache_store(out: &mut Toml<'_>, store: CacheStore) {
     out.header("cache");
     out.key("max_size", or("auto", store.max_size.map(size)));
     out.key("max_object_size", size(store.max_object_size));
 }
 
-fn listener(out: &mut Toml, listener: &Listener) {
+fn listener(out: &mut Toml<'_>, listener: &Listener) {
     let path = join("listen", listener.name.as_str());
     out.header(&path);
     out.key(
@@ -150,7 +152,7 @@ fn listener(out: &mut Toml, listener: &Listener) {
     }
 }
 
-fn tls(out: &mut Toml, path: &str, tls: &Tls) {
+fn tls(out: &mut Toml<'_>, path: &str, tls: &Tls) {
     out.header(path);
     let certificates = tls.certificates.iter().map(|certificate| {
         let (cert, key) = (
@@ -173,7 +175,7 @@ fn tls(out: &mut Toml, path: &str, tls: &Tls) {
     out.key("hsts", or("off", tls.hsts.map(duration)));
 }
 
-fn route(out: &mut Toml, route: &Route) {
+fn route(out: &mut Toml<'_>, route: &Route) {
     let path = join("route", route.name.as_str());
     out.header(&path);
     out.key("listen", list(route.listen.iter().map(text)));
@@ -235,7 +237,7 @@ fn route(out: &mut Toml, route: &Route) {
     }
 }
 
-fn cache(out: &mut Toml, path: &str, cache: &Cache) {
+fn cache(out: &mut Toml<'_>, path: &str, cache: &Cache) {
     out.header(path);
     out.key("enabled", true);
     out.key("heuristic", cache.heuristic);
@@ -261,7 +263,7 @@ fn cache(out: &mut Toml, path: &str, cache: &Cache) {
     out.key("cache_status", cache.cache_status);
 }
 
-fn compress(out: &mut Toml, path: &str, compress: &Compress) {
+fn compress(out: &mut Toml<'_>, path: &str, compress: &Compress) {
     out.header(path);
     out.key("enabled", true);
     let codings = compress.codings.iter();
@@ -278,7 +280,7 @@ fn compress(out: &mut Toml, path: &str, compress: &Compress) {
     out.key("types", list(types.map(|pattern| text(pattern.as_str()))));
 }
 
-fn action(out: &mut Toml, action: &Action) {
+fn action(out: &mut Toml<'_>, action: &Action) {
     match action {
         Action::Forward(shares) => {
             let weighted = shares
@@ -319,7 +321,7 @@ fn edits(edits: &FieldEdits) -> String {
     )
 }
 
-fn upstream(out: &mut Toml, upstream: &Upstream) {
+fn upstream(out: &mut Toml<'_>, upstream: &Upstream) {
     let path = join("upstream", upstream.name.as_str());
     out.header(&path);
     let server = |server: &ServerConfig| {
@@ -437,7 +439,7 @@ fn written(server: &ServerConfig, upstream: &Upstream) -> String {
     }
 }
 
-fn servers_tls(out: &mut Toml, path: &str, tls: &ServersTls) {
+fn servers_tls(out: &mut Toml<'_>, path: &str, tls: &ServersTls) {
     out.header(path);
     let file = |file: &std::path::PathBuf| text(file.display());
     out.key("ca", or("system", tls.roots.file.as_ref().map(file)));
@@ -451,7 +453,7 @@ fn servers_tls(out: &mut Toml, path: &str, tls: &ServersTls) {
     out.key("client_key", or("off", client.map(|pair| file(&pair.key))));
 }
 
-fn sticky(out: &mut Toml, path: &str, sticky: &Sticky) {
+fn sticky(out: &mut Toml<'_>, path: &str, sticky: &Sticky) {
     out.header(path);
     out.key("cookie", text(&sticky.cookie));
     out.key("ttl", or("session", sticky.ttl.map(duration)));
@@ -478,7 +480,7 @@ fn hash_key(key: &HashKey) -> String {
     }
 }
 
-fn health_check(out: &mut Toml, path: &str, check: &HealthCheck) {
+fn health_check(out: &mut Toml<'_>, path: &str, check: &HealthCheck) {
     out.header(path);
     match &check.kind {
         HealthCheckKind::Tcp => out.key("type", text("tcp")),
@@ -512,21 +514,90 @@ fn health_check(out: &mut Toml, path: &str, check: &HealthCheck) {
 }
 
 /// The text so far.
-struct Toml(String);
+struct Toml<'c> {
+    text: String,
+    /// The path of the table that keys go into.
+    table: String,
+    /// The paths of what is not to be shown.
+    masked: &'c [String],
+}
 
-impl Toml {
+impl Toml<'_> {
     fn header(&mut self, path: &str) {
-        let gap = if self.0.is_empty() { "" } else { "\n" };
+        path.clone_into(&mut self.table);
+        let gap = if self.text.is_empty() { "" } else { "\n" };
         self.write(format_args!("{gap}[{path}]\n"));
     }
 
     fn key(&mut self, key: &str, value: impl Display) {
+        if self.masked.is_empty() {
+            return self.write(format_args!("{key} = {value}\n"));
+        }
+        let path = join(&self.table, key);
+        let value = masked(value.to_string(), &path, self.masked);
         self.write(format_args!("{key} = {value}\n"));
     }
 
     fn write(&mut self, text: fmt::Arguments<'_>) {
-        self.0.write_fmt(text).expect("a String takes every write");
+        self.text
+            .write_fmt(text)
+            .expect("a String takes every write");
     }
+}
+
+/// The value of a key without what is masked in it; all of it where that cannot be told from the rest.
+fn masked(value: String, path: &str, masked: &[String]) -> String {
+    let below = |whole: &str, part: &str| {
+        let rest = part.strip_prefix(whole);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    if masked.iter().any(|masked| below(masked, path)) {
+        return text(MASK);
+    }
+    let mut parts = masked
+        .iter()
+        .filter(|masked| below(path, masked))
+        .map(|masked| &masked[path.len()..])
+        .peekable();
+    if parts.peek().is_none() {
+        return value;
+    }
+    let Ok(mut parsed) = toml::from_str::<toml::Table>(&format!("v = {value}")) else {
+        return text(MASK);
+    };
+    let Some(tree) = parsed.get_mut("v") else {
+        return text(MASK);
+    };
+    for part in parts {
+        match within(tree, part) {
+            Some(inner) => *inner = toml::Value::String(MASK.into()),
+            None => return text(MASK),
+        }
+    }
+    tree.to_string()
+}
+
+/// What is at `[0].address`. Names of fields are shown in lower case.
+fn within<'v>(value: &'v mut toml::Value, path: &str) -> Option<&'v mut toml::Value> {
+    if path.is_empty() {
+        return Some(value);
+    }
+    if let Some(rest) = path.strip_prefix('[') {
+        let (number, rest) = rest.split_once(']')?;
+        // A server is shown as a table, however it is written.
+        return within(
+            value
+                .as_array_mut()?
+                .get_mut(number.parse::<usize>().ok()?)?,
+            rest,
+        );
+    }
+    let rest = path.strip_prefix('.')?;
+    let end = rest.find(['.', '[']).unwrap_or(rest.len());
+    let (key, rest) = rest.split_at(end);
+    let mut entries = value.as_table_mut()?.iter_mut();
+    let entry = entries.find(|(name, _)| name.eq_ignore_ascii_case(key))?;
+    within(entry.1, rest)
 }
 
 /// A TOML basic string.

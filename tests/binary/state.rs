@@ -5,7 +5,7 @@ use std::path::Path;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::support::{HELLO, Program, folder, get, output, stderr, stdout, until};
+use super::support::{HELLO, Program, folder, get, output, stderr, stdout, until, weir};
 
 /// `HELLO` that keeps its last good configs in the folder `state` beside it.
 fn keeping() -> String {
@@ -151,4 +151,60 @@ fn certificates_are_kept_with_the_config() {
         (listeners.as_array().unwrap().len() == 2).then_some(())
     };
     until(listeners, || program.printed());
+}
+
+/// Variables, and files that are included, count as those that stand in the main file itself.
+#[test]
+fn the_last_good_one_has_its_included_files_and_nothing_of_the_environment_is_kept_or_told() {
+    let main =
+        format!("include = [\"conf.d/*.toml\"]\n[process]\nstate = \"${{TEST_STATE}}\"\n{HELLO}");
+    let (folder, file) = folder(&main);
+    let included = folder.path().join("conf.d/more.toml");
+    std::fs::create_dir(folder.path().join("conf.d")).unwrap();
+    let more = "[route.more]\npath = \"/more\"\nrespond = { body = \"${TEST_BODY}\" }\n";
+    std::fs::write(&included, more).unwrap();
+    let command = |arguments: &[&str], body: &str| {
+        let mut command = weir(folder.path(), arguments);
+        command.env("TEST_STATE", "state").env("TEST_BODY", body);
+        command
+    };
+    let mut program = Program::start(command(&["run"], "sesame"));
+    program.logged("weir runs");
+    assert!(get(program.address("web"), "/more").ends_with("sesame"));
+    let url = program.admin_url();
+    let shown = get(program.admin(), "/api/config");
+    let diff = command(&["diff", "--admin", &url], "hunter2").output();
+    let diff = diff.unwrap();
+    assert_eq!(diff.status.code(), Some(0), "{}", stderr(&diff));
+    program.signal(Signal::TERM);
+    program.wait();
+    let told = [shown, stdout(&diff), stderr(&diff), program.printed()].concat();
+    assert!(told.contains("\"body\":\"***\""), "{told}");
+    assert!(
+        !told.contains("sesame") && !told.contains("hunter2"),
+        "{told}"
+    );
+    let kept = std::fs::read_dir(folder.path().join("state")).unwrap();
+    for kept in kept.flatten() {
+        let kept = std::fs::read(kept.path()).unwrap();
+        let kept = String::from_utf8(kept).unwrap();
+        assert!(kept.contains(more) && !kept.contains("sesame"), "{kept}");
+    }
+    std::fs::write(&file, main.replace("respond", "resond")).unwrap();
+    std::fs::remove_file(&included).unwrap();
+    let program = Program::start(command(&["run"], "another"));
+    program.logged("weir runs");
+    assert!(get(program.address("web"), "/more").ends_with("another"));
+    drop(program);
+    let without = command(&["run"], "")
+        .env_remove("TEST_BODY")
+        .output()
+        .unwrap();
+    assert_eq!(without.status.code(), Some(1));
+    let told = stderr(&without);
+    assert!(
+        told.contains("is not good any more: ")
+            && told.contains("the variable `TEST_BODY` is not set"),
+        "{told}"
+    );
 }
