@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
+use http::Method;
+
 use super::routes::RouteRead;
 use super::value::{Name, plain};
 use super::{HostPattern, Route};
@@ -17,24 +19,153 @@ pub(super) fn check(routes: &[RouteRead<'_>]) {
         let mut rival = None;
         for place in places_of(route) {
             if let Some(group) = places.get_mut(&place) {
-                rival =
-                    rival.or_else(|| group.rival(route).map(|rival| (rival, place.to_string())));
+                rival = rival.or_else(|| {
+                    let (other, first) = group.rival(route)?;
+                    let request = request(other, route, &place);
+                    Some(((other, first), place.to_string(), request))
+                });
                 group.add(route, name);
             } else {
                 places.entry(place).or_default().add(route, name);
             }
         }
-        if let Some(((other, first), place)) = rival {
+        if let Some(((other, first), place, request)) = rival {
             let first = name.problems.place(&first.span);
             let message = format!(
                 "`{}` matches the same requests as `{}` at {first} ({place}) with the same precedence",
                 plain(route.name.as_str()),
                 plain(other.name.as_str())
             );
-            let help = "give one of them a higher `priority` or another condition";
-            name.problem("ambiguous-routes", message, Some(help.into()));
+            let help = format!(
+                "both would take {request}; give one of them a higher `priority` or another condition"
+            );
+            name.problem("ambiguous-routes", message, Some(help));
         }
     }
+}
+
+/// Warns of each route that no request ever takes, since others with the same hosts, paths and conditions come first by
+/// their `priority`.
+pub(super) fn warn_of_shadows(routes: &[RouteRead<'_>]) {
+    let mut places: HashMap<Spot<'_>, Vec<Known<'_>>> = HashMap::new();
+    for RouteRead { route, name, .. } in routes {
+        for spot in spots_of(route) {
+            places.entry(spot).or_default().push((route, name));
+        }
+    }
+    for RouteRead { route, name, .. } in routes {
+        let spots = spots_of(route);
+        let shadows = spots.iter().map_while(|spot| {
+            let there = places.get(spot)?;
+            let mut few = there.iter().take(MOST_COMPARED);
+            few.find(|(other, _)| takes_first(other, route))
+        });
+        let shadows: Vec<_> = shadows.collect();
+        if let Some((other, first)) = shadows.first()
+            && shadows.len() == spots.len()
+        {
+            let others = shadows.iter().any(|(one, _)| one.name != other.name);
+            let message = format!(
+                "no request ever takes this route: `{}` at {}{} a higher `priority` and takes all of its requests",
+                plain(other.name.as_str()),
+                name.problems.place(&first.span),
+                if others { ", with others, has" } else { " has" },
+            );
+            let help = "give it another condition or a higher `priority`, or leave it out";
+            name.warn("shadowed-route", message, Some(help.into()));
+        }
+    }
+}
+
+/// A listener, a host, and a path there.
+#[derive(PartialEq, Eq, Hash)]
+struct Spot<'r> {
+    listen: &'r str,
+    host: Option<&'r HostPattern>,
+    exact: bool,
+    path: &'r str,
+    conditions: usize,
+}
+
+fn spots_of(route: &Route) -> Vec<Spot<'_>> {
+    let mut spots = Vec::new();
+    for place in places_of(route) {
+        spots.extend(route.listen.iter().map(|name| Spot {
+            listen: name.as_str(),
+            host: place.host,
+            exact: place.exact,
+            path: place.path,
+            conditions: place.conditions,
+        }));
+    }
+    spots
+}
+
+/// Whether `first`, with as many conditions at the same spot, gets every request that `route` would.
+fn takes_first(first: &Route, route: &Route) -> bool {
+    let methods = first.methods.is_empty()
+        || !route.methods.is_empty()
+            && route
+                .methods
+                .iter()
+                .all(|method| first.methods.contains(method));
+    let met = |wanted: Option<&str>, given: Option<&str>| wanted.is_none() || wanted == given;
+    let fields = first.headers.iter().all(|wanted| {
+        let mut given = route.headers.iter();
+        given.any(|given| {
+            given.name == wanted.name && met(wanted.value.as_deref(), given.value.as_deref())
+        })
+    });
+    let query = first.query.iter().all(|wanted| {
+        let mut given = route.query.iter();
+        given.any(|given| {
+            given.name == wanted.name && met(wanted.value.as_deref(), given.value.as_deref())
+        })
+    });
+    first.priority > route.priority && methods && fields && query
+}
+
+/// One that satisfies both, in words.
+fn request(one: &Route, other: &Route, place: &Place<'_>) -> String {
+    let allows =
+        |route: &Route, method: &Method| route.methods.is_empty() || route.methods.contains(method);
+    let methods = [&one.methods, &other.methods];
+    let mut methods = methods.into_iter().flatten();
+    let method = methods.find(|&method| allows(one, method) && allows(other, method));
+    let host = match place.host {
+        None => "example.com".to_owned(),
+        Some(HostPattern::Exact(host)) => host.clone(),
+        Some(HostPattern::Suffix(parent)) => format!("www.{parent}"),
+    };
+    let path = if place.path.is_empty() {
+        "/"
+    } else {
+        place.path
+    };
+    // The value that one of them asks for, where the other takes any.
+    let mut query = BTreeMap::new();
+    for condition in one.query.iter().chain(&other.query) {
+        let value = query.entry(condition.name.as_str()).or_insert("1");
+        *value = condition.value.as_deref().unwrap_or(*value);
+    }
+    let query: Vec<_> = query
+        .into_iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    let mark = if query.is_empty() { "" } else { "?" };
+    let mut fields = BTreeMap::new();
+    for condition in one.headers.iter().chain(&other.headers) {
+        let value = fields.entry(condition.name.as_str()).or_insert("1");
+        *value = condition.value.as_deref().unwrap_or(*value);
+    }
+    let fields: Vec<_> = fields
+        .into_iter()
+        .map(|(name, value)| format!("`{name}: {}`", plain(value)))
+        .collect();
+    let with = if fields.is_empty() { "" } else { " with " };
+    let method = method.map_or("GET", |method| method.as_str());
+    let target = plain(&format!("{host}{path}{mark}{}", query.join("&")));
+    format!("`{method} {target}`{with}{}", fields.join(" and "))
 }
 
 /// What two routes must share to be ambiguous, besides a listener.
@@ -166,3 +297,6 @@ fn meet(one: &Route, other: &Route) -> bool {
 fn agree(one: Option<&str>, other: Option<&str>) -> bool {
     one.is_none() || other.is_none() || one == other
 }
+
+/// Of the routes at one spot; where there are thousands, told apart by a field, the first will do.
+const MOST_COMPARED: usize = 200;

@@ -14,6 +14,7 @@ use super::check::Context;
 use super::files::{Content, Files};
 use super::value::{Value, plain};
 use super::values::string;
+use super::warnings;
 
 /// `{ cert = "site.pem", key = "site.key" }`
 pub(super) fn certificate<'t>(value: &Value<'t>, context: &Context<'t>) -> Option<Certificate> {
@@ -49,13 +50,15 @@ fn pair_by<'t>(
     let names = told(cert, names_of(&chain))?;
     let (cert_written, key_written) = (cert.inner.as_str()?, key.inner.as_str()?);
     let fitting = fitting(chain, private, &plain(cert_written), &plain(key_written));
-    Some(Certificate {
+    let certificate = Certificate {
         cert: cert_written.into(),
         key: key_written.into(),
         files: [cert_written, key_written].map(|written| context.files.at(written)),
         names,
         loaded: told(key, fitting)?,
-    })
+    };
+    warnings::expiry(cert, certificate.expires(), context.now);
+    Some(certificate)
 }
 
 /// The one provider of cryptography.

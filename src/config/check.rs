@@ -3,6 +3,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::time::SystemTime;
 
 use toml::Spanned;
 use toml::de::DeValue;
@@ -18,9 +19,10 @@ use super::upstreams::upstream;
 use super::value::{Entry, Name, Table, Value, off, plain};
 use super::variables::paths_of_replaced;
 use super::{
-    Admin, AdminAddress, CacheStore, Config, ListenAddress, Listener, Log, Process, Roots,
-    Upstream, ambiguity,
+    Admin, AdminAddress, CacheStore, Config, ListenAddress, Listener, Log, Process, Report, Roots,
+    Upstream, ambiguity, warnings,
 };
+use crate::units::ServerName;
 
 /// What reading a section needs to know of the others.
 pub(super) struct Context<'t> {
@@ -29,7 +31,19 @@ pub(super) struct Context<'t> {
     pub(super) upstreams: Names<'t>,
     /// Every address that would be listened on, and where it is written.
     pub(super) bound: RefCell<Vec<(ListenAddress, Value<'t>)>>,
+    /// Every certificate of a listener, by the listener's name: where it is written, and what it is for.
+    pub(super) certificates: RefCell<Vec<(&'t str, Value<'t>, Vec<String>)>>,
+    /// Every name of a server, and where it is written.
+    pub(super) server_names: RefCell<Vec<(ServerName, Value<'t>)>>,
+    pub(super) now: SystemTime,
     system_roots: OnceCell<Roots>,
+}
+
+/// What a tree comes to.
+pub(super) struct Checked<'t> {
+    pub(super) config: Config,
+    /// What only DNS can tell whether it is right.
+    pub(super) server_names: Vec<(ServerName, Value<'t>)>,
 }
 
 impl Context<'_> {
@@ -93,7 +107,8 @@ pub(super) fn check<'t>(
     file: &Path,
     files: &'t Files,
     problems: &'t Problems<'t>,
-) -> Option<Config> {
+    now: SystemTime,
+) -> Option<Checked<'t>> {
     Value::new(root, String::new(), problems).table(|table| {
         not_yet(table);
         let listen = named(table, "listen", "a listener, for example `[listen.web]`");
@@ -104,10 +119,15 @@ pub(super) fn check<'t>(
             listeners: Names::of("listener", &listen),
             upstreams: Names::of("upstream", &upstreams),
             bound: RefCell::default(),
+            certificates: RefCell::default(),
+            server_names: RefCell::default(),
+            now,
             system_roots: OnceCell::new(),
         };
         // First: what is wrong with a default is told there and not in the tables that take it.
         defaults::check(table, &context);
+        context.certificates.take();
+        context.server_names.take();
         let process = table.or("process", Process::default(), process);
         let admin = table.or("admin", Admin::default(), |value| admin(value, &context));
         let log = table.or("log", Log::default(), log);
@@ -116,7 +136,7 @@ pub(super) fn check<'t>(
             .iter()
             .filter_map(|entry| listener(entry, &context))
             .collect();
-        let upstreams: Vec<Upstream> = upstreams
+        let read: Vec<Upstream> = upstreams
             .iter()
             .filter_map(|entry| upstream(entry, &context))
             .collect();
@@ -134,12 +154,16 @@ pub(super) fn check<'t>(
         {
             clashes_with_default(&bound, &admin);
         }
-        Some(Config {
+        if problems.is_clean() {
+            warnings::check(&routes, &upstreams, &context);
+        }
+        let config = Config {
             file: file.to_owned(),
             files: files.paths(),
             hash: files.hash(),
             seen: files.seen(),
             contents: files.contents(),
+            warnings: Report::default(),
             masked: paths_of_replaced(root.get_ref(), problems),
             process,
             admin,
@@ -147,7 +171,11 @@ pub(super) fn check<'t>(
             cache,
             listeners,
             routes: routes.into_iter().map(|read| read.route).collect(),
-            upstreams,
+            upstreams: read,
+        };
+        Some(Checked {
+            config,
+            server_names: context.server_names.take(),
         })
     })
 }

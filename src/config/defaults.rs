@@ -312,6 +312,8 @@ mod tests {
         config.hash.clear();
         config.seen = 0;
         config.contents = Contents::default();
+        // What is held against each other has the same, at other places.
+        config.warnings = Report::default();
         config
     }
 

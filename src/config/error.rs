@@ -137,10 +137,10 @@ fn window(source: &str, line: Range<usize>, marked: Range<usize>) -> Range<usize
     start.max(line.start)..end.min(line.end)
 }
 
-/// Everything that is wrong with a configuration, by position.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What is wrong with a configuration, or only surely not meant, by position.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// At least one.
+    /// Of a configuration that is refused, one at least is an error.
     pub problems: Vec<Problem>,
     /// Every file that was, or should have been, read. A change of one may mend the configuration.
     pub files: Vec<PathBuf>,
@@ -181,16 +181,28 @@ impl Report {
             .join("\n")
     }
 
+    /// Adds what is wrong besides, by position.
+    pub(crate) fn add(&mut self, more: Vec<Problem>) {
+        self.problems.extend(more);
+        let place = |problem: &Problem| {
+            let mut files = self.sources.iter();
+            let file = files.position(|(file, _)| *file == problem.file);
+            (file, problem.span.start)
+        };
+        self.problems.sort_by_cached_key(place);
+    }
+
     /// `{"problems": [{"file", "line", "column", "span", "key", "message", "help", "id", "severity"}]}`
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::json!({ "problems": self.problems })
     }
 }
 
-/// A line for each problem, as for logs and the admin API.
+/// A line for each error, as for logs and the admin API.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, problem) in self.problems.iter().enumerate() {
+        let is_error = |problem: &&Problem| problem.severity == Severity::Error;
+        for (number, problem) in self.problems.iter().filter(is_error).enumerate() {
             let separator = if number == 0 { "" } else { "\n" };
             write!(f, "{separator}{problem}")?;
         }

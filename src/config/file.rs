@@ -10,13 +10,15 @@ use toml::de::DeValue;
 
 use super::check::check;
 use super::defaults;
-use super::error::{LoadError, Problem, Report};
+use super::error::{LoadError, Problem, Report, Severity};
 use super::files::{Files, read_up_to};
 use super::include;
 use super::problems::Problems;
 use super::syntax;
+use super::value::Value;
 use super::variables::{self, Outside};
 use super::{Config, Contents};
+use crate::units::ServerName;
 
 /// The file to read: the one that was named, else `weir.toml` in the working directory, else `/etc/weir/weir.toml`.
 pub fn find(explicit: Option<PathBuf>) -> Result<PathBuf, LoadError> {
@@ -37,13 +39,17 @@ pub fn load(path: &Path) -> Result<Config, LoadError> {
 
 /// The same by another environment.
 pub fn load_with(path: &Path, outside: &Outside<'_>) -> Result<Config, LoadError> {
+    loaded(path, outside).map(|loaded| loaded.config)
+}
+
+fn loaded(path: &Path, outside: &Outside<'_>) -> Result<Loaded, LoadError> {
     let read = |source: io::Error| LoadError::Read {
         path: path.to_owned(),
         source,
     };
     let bytes = read_up_to(path, LARGEST_FILE).map_err(read)?;
     match String::from_utf8(bytes) {
-        Ok(text) => parse_with(&text, path, outside).map_err(LoadError::Invalid),
+        Ok(text) => parsed(&text, path, None, outside).map_err(LoadError::Invalid),
         Err(error) => Err(LoadError::Invalid(not_utf8(error.as_bytes(), path))),
     }
 }
@@ -53,9 +59,21 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, Report> {
     parse_with(text, path, &Outside::of_process())
 }
 
+/// A configuration, and what is not known to be right before DNS was asked.
+pub(crate) struct Loaded {
+    pub(crate) config: Config,
+    /// The names of servers, each with what to say if there is none such.
+    pub(crate) server_names: Vec<(ServerName, Problem)>,
+}
+
+/// As [`load`], for whoever asks DNS.
+pub(crate) fn load_with_names(path: &Path) -> Result<Loaded, LoadError> {
+    loaded(path, &Outside::of_process())
+}
+
 /// The same by another environment.
 pub fn parse_with(text: &str, path: &Path, outside: &Outside<'_>) -> Result<Config, Report> {
-    parsed(text, path, None, outside)
+    parsed(text, path, None, outside).map(|loaded| loaded.config)
 }
 
 /// Checks again what was taken as the file at `path` before, by the contents of then and the environment of now.
@@ -63,8 +81,8 @@ pub(crate) fn again(kept: &Contents, path: &Path) -> Result<Config, Report> {
     let Ok(text) = std::str::from_utf8(kept.main()) else {
         return Err(not_utf8(kept.main(), path));
     };
-    let config = parsed(text, path, Some(kept), &Outside::of_process())?;
-    whole(config, kept)
+    let loaded = parsed(text, path, Some(kept), &Outside::of_process())?;
+    whole(loaded.config, kept)
 }
 
 /// Refuses a config that does not name all that was kept for it: it would run without a part of what ran then.
@@ -84,7 +102,7 @@ fn parsed(
     path: &Path,
     kept: Option<&Contents>,
     outside: &Outside<'_>,
-) -> Result<Config, Report> {
+) -> Result<Loaded, Report> {
     deep(|| parse_here(text, path, kept, outside)).unwrap_or_else(|error| {
         let message = format!("cannot start a thread to read it: {error}");
         Err(report_of(text, path, 0, message))
@@ -141,7 +159,7 @@ fn parse_here(
     path: &Path,
     kept: Option<&Contents>,
     outside: &Outside<'_>,
-) -> Result<Config, Report> {
+) -> Result<Loaded, Report> {
     let mut problems = Problems::new(text, path);
     let files = Files::new(path, text, kept);
     let mut blanked = String::new();
@@ -168,12 +186,34 @@ fn parse_here(
     if let DeValue::Table(root) = root.get_mut() {
         defaults::apply(root, &problems);
     }
-    let config = check(&root, path, &files, &problems);
+    let checked = check(&root, path, &files, &problems, outside.now);
     let found = problems.sorted();
-    match config {
-        Some(config) if found.is_empty() => Ok(config),
-        _ => Err(report(found, &problems, &files)),
+    let errors = found.iter().any(|found| found.severity == Severity::Error);
+    let mut report = report(found, &problems, &files);
+    let Some(checked) = checked.filter(|_| !errors) else {
+        return Err(report);
+    };
+    let unresolved = |(name, value): (ServerName, Value<'_>)| {
+        let message = "this name cannot be resolved".to_owned();
+        let (id, warning) = ("unresolved-name", Severity::Warning);
+        let problem = problems.problem(value.span, value.path, id, message, None, warning);
+        (name, problem)
+    };
+    let names = checked.server_names.into_iter();
+    let server_names: Vec<_> = names.map(unresolved).collect();
+    if report.problems.is_empty() && server_names.is_empty() {
+        report.sources.clear(); // nobody will be shown a line of them
     }
+    // The config has both itself.
+    report.files.clear();
+    report.hash.clear();
+    report.seen = 0;
+    let mut config = checked.config;
+    config.warnings = report;
+    Ok(Loaded {
+        config,
+        server_names,
+    })
 }
 
 fn report(found: Vec<Problem>, problems: &Problems<'_>, files: &Files) -> Report {

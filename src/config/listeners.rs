@@ -48,7 +48,7 @@ pub(super) fn listener<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<L
             limits: limits(table),
             tls: table.or("tls", None, |value| match value.inner {
                 DeValue::Boolean(false) => Some(None),
-                _ => or_off(value, |value| tls(value, context)),
+                _ => or_off(value, |value| tls(value, entry.name.text, context)),
             }),
             addresses: addresses?,
         })
@@ -108,7 +108,7 @@ fn limits(table: &Table<'_>) -> ListenLimits {
     }
 }
 
-fn tls<'t>(value: &Value<'t>, context: &Context<'t>) -> Option<Tls> {
+fn tls<'t>(value: &Value<'t>, listener: &'t str, context: &Context<'t>) -> Option<Tls> {
     let versions = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
     let unknown_sni = [
         ("default", UnknownSni::Default),
@@ -127,10 +127,14 @@ fn tls<'t>(value: &Value<'t>, context: &Context<'t>) -> Option<Tls> {
             }
             let items = value
                 .items("a list of tables such as `{ cert = \"site.pem\", key = \"site.key\" }`");
-            items
-                .iter()
-                .filter_map(|item| certificate(item, context))
-                .collect()
+            let read = |item: &Value<'t>| {
+                let certificate = certificate(item, context)?;
+                let names = certificate.names.clone();
+                let mut known = context.certificates.borrow_mut();
+                known.push((listener, item.clone(), names));
+                Some(certificate)
+            };
+            items.iter().filter_map(read).collect()
         });
         Some(Tls {
             unknown_sni: table.or("unknown_sni", UnknownSni::Default, |value| {

@@ -38,6 +38,7 @@ mod validity;
 mod value;
 mod values;
 mod variables;
+mod warnings;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -60,7 +61,7 @@ pub(crate) use certificates::provider;
 pub use compare::{Change, Comparison};
 pub use contents::Contents;
 pub use error::{LoadError, Problem, Report, Severity};
-pub(crate) use file::again;
+pub(crate) use file::{again, load_with_names};
 pub use file::{find, load, load_with, parse, parse_with};
 pub(crate) use files::read_up_to;
 pub(crate) use include::matches;
@@ -82,6 +83,8 @@ pub struct Config {
     pub seen: u64,
     /// What was in `files`.
     pub contents: Contents,
+    /// What is legal, but surely not meant.
+    pub warnings: Report,
     /// The keys whose values came from the environment, in whole or in part, as in `upstream.api.servers[1]`. They are not
     /// to be shown.
     pub masked: Vec<String>,

@@ -82,7 +82,10 @@ impl<'t> Problems<'t> {
     pub(super) fn add_syntax(&self, span: Range<usize>, message: String, help: Option<String>) {
         let lines = [span.start, span.end].map(|offset| self.line(offset));
         self.broken.borrow_mut().extend(lines);
-        self.push(span, String::new(), "syntax", message, help);
+        let start = span.start;
+        let error = Severity::Error;
+        let problem = self.problem(span, String::new(), "syntax", message, help, error);
+        self.found.borrow_mut().push((start, problem));
     }
 
     pub(super) fn add(
@@ -94,6 +97,32 @@ impl<'t> Problems<'t> {
         help: Option<String>,
     ) {
         self.mistakes.set(self.mistakes.get() + 1);
+        self.tell(span, key, id, message, help, Severity::Error);
+    }
+
+    /// Adds what does not refuse the configuration.
+    pub(super) fn warn(
+        &self,
+        span: Range<usize>,
+        key: String,
+        id: &'static str,
+        message: String,
+        help: Option<String>,
+    ) {
+        if !self.is_part() {
+            self.tell(span, key, id, message, help, Severity::Warning);
+        }
+    }
+
+    fn tell(
+        &self,
+        span: Range<usize>,
+        key: String,
+        id: &'static str,
+        message: String,
+        help: Option<String>,
+        severity: Severity,
+    ) {
         let known = self.refused.borrow().contains(&span.start)
             || self.broken.borrow().contains(&self.line(span.start));
         if known {
@@ -102,9 +131,17 @@ impl<'t> Problems<'t> {
         let (message, help) = self.hide(span.start, message, help);
         let told = (span.start, span.end, message);
         if !self.told.borrow().contains(&told) {
-            self.push(span, key, id, told.2.clone(), help);
+            let problem = self.problem(span, key, id, told.2.clone(), help, severity);
+            self.found.borrow_mut().push((told.0, problem));
             self.told.borrow_mut().insert(told);
         }
+    }
+
+    /// Whether nothing is wrong so far.
+    pub(super) fn is_clean(&self) -> bool {
+        let found = self.found.borrow();
+        let is_error = |problem: &Problem| problem.severity == Severity::Error;
+        !found.iter().any(|(_, problem)| is_error(problem))
     }
 
     /// How many mistakes there were so far, those included of which nothing was said: a measure of whether something went
@@ -153,8 +190,13 @@ impl<'t> Problems<'t> {
         source.text.get(span).unwrap_or_default()
     }
 
-    /// The same without anything that came from the environment.
-    fn hide(&self, at: usize, message: String, help: Option<String>) -> (String, Option<String>) {
+    /// A message without anything that came from the environment.
+    pub(super) fn hide(
+        &self,
+        at: usize,
+        message: String,
+        help: Option<String>,
+    ) -> (String, Option<String>) {
         let replaced = self.replaced.borrow();
         if replaced.is_empty() {
             return (message, help);
@@ -232,18 +274,20 @@ impl<'t> Problems<'t> {
         (number, source.index.line(offset - source.base))
     }
 
-    fn push(
+    /// A problem at its place, not told yet.
+    pub(super) fn problem(
         &self,
         span: Range<usize>,
         key: String,
         id: &'static str,
         message: String,
         help: Option<String>,
-    ) {
+        severity: Severity,
+    ) -> Problem {
         let (_, source) = self.source(span.start);
         let start = span.start - source.base;
         let (line, column) = source.index.position(source.text, start);
-        let problem = Problem {
+        Problem {
             file: source.file.to_owned(),
             line,
             column,
@@ -252,9 +296,8 @@ impl<'t> Problems<'t> {
             message,
             help,
             id,
-            severity: Severity::Error,
-        };
-        self.found.borrow_mut().push((span.start, problem));
+            severity,
+        }
     }
 }
 

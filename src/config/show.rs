@@ -9,7 +9,7 @@ use rustls::pki_types::ServerName;
 use super::mask::MASK;
 use super::servers_tls::LOCALHOST;
 use super::value::join;
-use super::values::show_size;
+use super::values::{show_duration, show_size};
 use super::{
     AccessFilter, AccessFormat, AccessLog, Action, Admin, AdminAddress, Balance, Cache, CacheStore,
     Coding, Compress, Concurrency, Config, FieldEdits, HashKey, HealthCheck, HealthCheckKind,
@@ -562,7 +562,7 @@ fn masked(value: String, path: &str, masked: &[String]) -> String {
     if parts.peek().is_none() {
         return value;
     }
-    let Ok(mut parsed) = toml::from_str::<toml::Table>(&format!("v = {value}")) else {
+    let Ok(toml::Value::Table(mut parsed)) = toml::from_str(&format!("v = {value}")) else {
         return text(MASK);
     };
     let Some(tree) = parsed.get_mut("v") else {
@@ -669,19 +669,6 @@ fn size(size: ByteSize) -> String {
     text(show_size(size))
 }
 
-/// In the largest unit without a fraction.
 fn duration(duration: Duration) -> String {
-    let nanoseconds = duration.as_nanos();
-    let fits = |(_, factor): &&(&str, u128)| nanoseconds.is_multiple_of(*factor);
-    let (unit, factor) = DURATIONS.iter().find(fits).unwrap_or(&("ns", 1));
-    text(format!("{}{unit}", nanoseconds / factor))
+    text(show_duration(duration))
 }
-
-const DURATIONS: [(&str, u128); 6] = [
-    ("d", 86_400_000_000_000),
-    ("h", 3_600_000_000_000),
-    ("m", 60_000_000_000),
-    ("s", 1_000_000_000),
-    ("ms", 1_000_000),
-    ("us", 1000),
-];

@@ -55,6 +55,7 @@ fn without_origin(mut config: Config) -> Config {
     config.hash.clear();
     config.seen = 0;
     config.contents = Contents::default();
+    config.warnings = Report::default();
     config
 }
 
@@ -1357,8 +1358,185 @@ fn routes_that_match_the_same_with_the_same_precedence_are_ambiguous() {
         );
     }
     let report = two_routes("", "").expect_err("the same");
-    let expected = "weir.toml:10:8: route.b: `b` matches the same requests as `a` at weir.toml:7:8 (any host, path `/`) with the same precedence; give one of them a higher `priority` or another condition";
+    let expected = "weir.toml:10:8: route.b: `b` matches the same requests as `a` at weir.toml:7:8 (any host, path `/`) with the same precedence; both would take `GET example.com/`; give one of them a higher `priority` or another condition";
     assert_eq!(report.to_string(), expected);
+}
+
+#[test]
+fn a_request_shows_that_two_routes_collide() {
+    let cases = [
+        (
+            "host = \"a.com\"\npath = \"/a\"\nmethods = [\"PUT\", \"GET\"]",
+            "host = \"a.com\"\npath = [\"/b\", \"/a\"]\nmethods = [\"POST\", \"GET\"]",
+            "`GET a.com/a`",
+        ),
+        (
+            "host = \"*.a.com\"\nmethods = [\"PUT\"]",
+            "host = \"*.a.com\"\nheaders = { x-a = \"*\" }",
+            "`PUT www.a.com/` with `x-a: 1`",
+        ),
+        (
+            "query = { q = \"*\", r = \"2\" }",
+            "query = { q = \"7\" }\nheaders = { x-b = \"v\" }",
+            "`GET example.com/?q=7&r=2` with `x-b: v`",
+        ),
+    ];
+    for (one, other, request) in cases {
+        let report = two_routes(one, other).expect_err(other);
+        let help = report.problems[0].help.as_deref().unwrap();
+        let expected = format!("both would take {request}; ");
+        assert!(help.starts_with(&expected), "{help}");
+    }
+}
+
+/// The warnings of a valid text, on one line each.
+fn warnings(text: &str) -> Vec<String> {
+    let warnings = valid(text).warnings;
+    assert!(warnings.to_string().is_empty(), "no errors");
+    assert!(
+        warnings
+            .problems
+            .iter()
+            .all(|problem| problem.severity == Severity::Warning)
+    );
+    let rendered = warnings.render(false);
+    assert_eq!(
+        rendered.matches(": warning: ").count(),
+        warnings.problems.len()
+    );
+    let lines = warnings.problems.iter().map(|problem| {
+        let line = problem.to_string();
+        line.strip_prefix("weir.toml:").unwrap().to_owned()
+    });
+    lines.collect()
+}
+
+#[test]
+fn what_is_surely_not_meant_is_a_warning() {
+    let upstream = |keys: &str| {
+        format!(
+            "{MINIMAL}[route.x]\npath = \"/x\"\nupstream = \"x\"\n[upstream.x]\nservers = [\"10.0.0.1:80\"]\n{keys}\n"
+        )
+    };
+    let cases = [
+        (
+            with("[upstream.x]\nservers = [\"10.0.0.1:80\"]"),
+            "1:11: upstream.x: no route uses this upstream; name it in the `upstream` of a route, or leave it out",
+        ),
+        (
+            upstream("sticky = true"),
+            "14:10: upstream.x.sticky: there is one server alone, which all clients have anyway; leave `sticky` out until there are more",
+        ),
+        (
+            upstream("health_check = { interval = \"1s\" }"),
+            "14:29: upstream.x.health_check.interval: `timeout` (2s) is longer than `interval` (1s); the next probe waits for the one before; make `timeout` shorter",
+        ),
+        (
+            upstream("health_check = { timeout = \"9s\", fast_interval = \"500ms\" }"),
+            "14:28: upstream.x.health_check.timeout: `timeout` (9s) is longer than `interval` (5s); the next probe waits for the one before; make `timeout` shorter",
+        ),
+        (
+            upstream("health_check = { fast_interval = \"6s\" }"),
+            "14:34: upstream.x.health_check.fast_interval: `fast_interval` (6s) is longer than `interval` (5s); it is for probing more often while the state changes",
+        ),
+        (
+            upstream("keepalive = { idle = \"20m\" }"),
+            "14:22: upstream.x.keepalive.idle: `idle` (20m) is longer than `max_age` (10m), which ends connections sooner",
+        ),
+        (
+            format!("{MINIMAL}[route.first]\nupstream = \"app\"\npriority = 1\n"),
+            "4:8: route.site: no request ever takes this route: `first` at weir.toml:9:8 has a higher `priority` and takes all of its requests; give it another condition or a higher `priority`, or leave it out",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(warnings(&text), [expected], "{text}");
+    }
+    for text in [
+        MINIMAL.to_owned(),
+        upstream("sticky = true").replace("10.0.0.1:80", "app.internal:80"),
+        upstream("health_check = { interval = \"2s\" }"),
+        // What is wrong elsewhere may be why it seems so.
+        format!("{MINIMAL}[route.first]\nupstream = \"app\"\npriority = 1\nmethods = [\"GET\"]\n"),
+    ] {
+        assert_eq!(warnings(&text), Vec::<String>::new(), "{text}");
+    }
+}
+
+#[test]
+fn a_route_is_shadowed_only_where_others_take_all_of_its_requests() {
+    let shadowed = |first: &str, route: &str| {
+        let config = two_routes(&format!("{first}\npriority = 1"), route);
+        let warnings = config.unwrap_or_else(|report| panic!("{report}")).warnings;
+        !warnings.problems.is_empty()
+    };
+    for (first, route) in [
+        ("", ""),
+        ("path = [\"/a\", \"/b\"]", "path = \"/a\""),
+        ("host = [\"a.com\", \"b.com\"]", "host = \"a.com\""),
+        ("methods = [\"GET\", \"PUT\"]", "methods = [\"PUT\"]"),
+        ("headers = { x = \"*\" }", "headers = { x = \"1\" }"),
+        ("query = { x = \"1\" }", "query = { x = \"1\" }"),
+    ] {
+        assert!(shadowed(first, route), "{first} / {route}");
+    }
+    for (first, route) in [
+        ("path = \"/a\"", "path = [\"/a\", \"/b\"]"),
+        ("path = \"/a\"", "path_exact = \"/a\""),
+        ("path = \"/\"", "path = \"/a\""),
+        ("host = \"a.com\"", ""),
+        ("listen = [\"web\"]", ""),
+        ("methods = [\"PUT\"]", "methods = [\"GET\", \"PUT\"]"),
+        ("headers = { x = \"1\" }", "headers = { x = \"*\" }"),
+        ("headers = { x = \"1\" }", "headers = { y = \"1\" }"),
+        ("methods = [\"PUT\"]", "headers = { y = \"1\" }"),
+        ("query = { x = \"1\" }", "query = { x = \"2\" }"),
+    ] {
+        assert!(!shadowed(first, route), "{first} / {route}");
+    }
+}
+
+#[test]
+fn certificates_that_clients_will_refuse_are_warned_of() {
+    let directory = tempfile::tempdir().unwrap();
+    certificate(directory.path(), "site", &["a.com", "*.b.com"]);
+    let text = |hosts: &str| {
+        format!(
+            "[listen.tls]\naddress = \":1\"\ntls.certificates = [{{ cert = \"site.pem\", key = \"site.key\" }}]\n[listen.web]\naddress = \":2\"\n[route.x]\nrespond = {{}}\nhost = {hosts}\n"
+        )
+    };
+    let path = directory.path().join("weir.toml");
+    let at = |text: &str, days: u64| {
+        let days = Duration::from_secs(days * 24 * 60 * 60);
+        let outside = Outside {
+            variable: &|_| None,
+            now: std::time::UNIX_EPOCH + days,
+        };
+        let config = parse_with(text, &path, &outside).unwrap_or_else(|report| panic!("{report}"));
+        let problems = config.warnings.problems.into_iter();
+        let lines = problems
+            .map(|problem| format!("{}:{}: {}", problem.line, problem.column, problem.message));
+        lines.collect::<Vec<_>>()
+    };
+    let none: Vec<String> = Vec::new();
+    for hosts in ["[]", "\"a.com\"", "[\"c.com\", \"x.b.com\"]", "\"*.b.com\""] {
+        assert_eq!(at(&text(hosts), 0), none, "{hosts}");
+    }
+    let other = "3:21: the certificate is for `a.com` and 1 more, for no host of the routes here";
+    assert_eq!(at(&text("\"b.com\""), 0), [other]);
+    let elsewhere = text("\"b.com\"").replace("[route.x]", "[route.x]\nlisten = [\"web\"]");
+    assert_eq!(at(&elsewhere, 0), none);
+    // 4096-01-01, as rcgen has it.
+    let end = 776_506;
+    assert_eq!(at(&text("[]"), end - 15), none);
+    for (day, message) in [
+        (end - 14, "expires in 14 days"),
+        (end - 1, "expires in a day"),
+        (end, "expires in less than a day"),
+        (end + 3, "expired 3 days ago"),
+    ] {
+        let expected = format!("3:30: the certificate {message}");
+        assert_eq!(at(&text("[]"), day), [expected]);
+    }
 }
 
 #[test]

@@ -19,6 +19,7 @@ use super::value::{Entry, Table, Value, found, off, plain};
 use super::values::{
     boolean, choice, duration, duration_or_off, header_name, integer, method, or_off, share, string,
 };
+use super::warnings;
 use super::{
     Balance, Concurrency, Ejection, GrpcCheck, HashKey, HealthCheck, HealthCheckKind, HostHeader,
     HttpCheck, Keepalive, OnAllDown, Queue, Retry, ServerConfig, ServerPlace, Upstream,
@@ -42,6 +43,7 @@ pub(super) fn upstream<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<U
         ("503", OnAllDown::Refuse),
     ];
     entry.value.table(|table| {
+        let mistakes = table.value.problems.mistakes();
         not_yet(table);
         let mut servers = table
             .required("servers", "[\"127.0.0.1:3000\"]")
@@ -49,9 +51,15 @@ pub(super) fn upstream<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<U
         let tls = table.get("tls").and_then(|value| {
             servers_tls(&value, servers.as_deref_mut().unwrap_or_default(), context)
         });
+        for (server, value) in servers.iter().flatten() {
+            if let ServerPlace::Name(name) = &server.place {
+                let mut names = context.server_names.borrow_mut();
+                names.push((name.clone(), value.clone()));
+            }
+        }
         let servers: Option<Vec<_>> =
             servers.map(|servers| servers.into_iter().map(|(server, _)| server).collect());
-        Some(Upstream {
+        let upstream = Upstream {
             name: entry.name.text.into(),
             balance: balance(table),
             host_header: table.or("host_header", HostHeader::Preserve, host_header),
@@ -85,7 +93,13 @@ pub(super) fn upstream<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<U
             slow_start: table.or("slow_start", Some(Duration::from_secs(10)), duration_or_off),
             servers: servers?,
             tls,
-        })
+        };
+        if let Some(value) = table.get("sticky")
+            && table.value.problems.mistakes() == mistakes
+        {
+            warnings::sticky(&value, &upstream);
+        }
+        Some(upstream)
     })
 }
 
@@ -266,13 +280,19 @@ fn host_header(value: &Value<'_>) -> Option<HostHeader> {
 fn keepalive(value: &Value<'_>) -> Option<Keepalive> {
     let defaults = Keepalive::default();
     value.table(|table| {
-        Some(Keepalive {
+        let mistakes = table.value.problems.mistakes();
+        let keepalive = Keepalive {
             max_idle: table.or("max_idle", defaults.max_idle, |value| {
                 integer(value, 0..=100_000)
             }),
             idle: table.or("idle", defaults.idle, duration),
             max_age: table.or("max_age", defaults.max_age, duration),
-        })
+        };
+        let value = table.get("idle").or_else(|| table.get("max_age"));
+        if let Some(value) = value.filter(|value| value.problems.mistakes() == mistakes) {
+            warnings::keepalive(&value, &keepalive);
+        }
+        Some(keepalive)
     })
 }
 
@@ -313,8 +333,9 @@ fn health_check(value: &Value<'_>) -> Option<HealthCheck> {
             probe_path(value)?,
         )))),
         DeValue::Table(_) => value.table(|table| {
+            let mistakes = table.value.problems.mistakes();
             let defaults = HealthCheck::of(kind(table));
-            Some(HealthCheck {
+            let check = HealthCheck {
                 port: table.or("port", None, |value| {
                     or_off(value, |value| integer(value, 1..=65535))
                 }),
@@ -325,7 +346,13 @@ fn health_check(value: &Value<'_>) -> Option<HealthCheck> {
                 fall: table.or("fall", defaults.fall, |value| integer(value, 1..=1000)),
                 kind: defaults.kind,
                 tls_name: None,
-            })
+            };
+            let times = ["timeout", "fast_interval", "interval"];
+            let value = times.iter().find_map(|key| table.get(key));
+            if let Some(value) = value.filter(|value| value.problems.mistakes() == mistakes) {
+                warnings::health_check(&value, &check);
+            }
+            Some(check)
         }),
         _ => {
             value.wrong_type("a path such as `\"/healthz\"`, a table, or `\"off\"`");

@@ -48,7 +48,13 @@ impl<'t> Value<'t> {
         );
     }
 
-    /// The same for a value of the right type that cannot be taken.
+    /// Says of this value that it is surely not meant.
+    pub(super) fn warn(&self, id: &'static str, message: impl Into<String>, help: Option<String>) {
+        let (span, path) = (self.span.clone(), self.path.clone());
+        self.problems.warn(span, path, id, message.into(), help);
+    }
+
+    /// Complains about a value of the right type that cannot be taken.
     pub(super) fn invalid(&self, message: impl Into<String>) {
         self.problem("invalid-value", message, None);
     }
@@ -156,6 +162,14 @@ impl Name<'_> {
             message.into(),
             help,
         );
+    }
+}
+
+impl Name<'_> {
+    /// Says of what has this name that it is surely not meant.
+    pub(super) fn warn(&self, id: &'static str, message: impl Into<String>, help: Option<String>) {
+        let (span, path) = (self.span.clone(), self.path.clone());
+        self.problems.warn(span, path, id, message.into(), help);
     }
 }
 

@@ -223,6 +223,14 @@ pub(super) fn show_size(size: ByteSize) -> String {
     format!("{}{name}", size.0 / factor)
 }
 
+/// The duration as it may be written in the file, in the largest unit without a fraction.
+pub(super) fn show_duration(duration: Duration) -> String {
+    let nanoseconds = duration.as_nanos();
+    let fits = |(_, factor): &&(&str, u128)| nanoseconds.is_multiple_of(*factor);
+    let (unit, factor) = DURATIONS.iter().find(fits).unwrap_or(&("ns", 1));
+    format!("{}{unit}", nanoseconds / factor)
+}
+
 /// One of a few words.
 pub(super) fn choice<T: Clone>(
     value: &Value<'_>,
@@ -339,6 +347,14 @@ const UNITS: [(&str, u64); 8] = [
     ("MiB", 1 << 20),
     ("GB", 1_000_000_000),
     ("GiB", 1 << 30),
+];
+const DURATIONS: [(&str, u128); 6] = [
+    ("d", 86_400_000_000_000),
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("us", 1000),
 ];
 const LONGEST: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 const STANDARD_METHODS: [&str; 9] = [

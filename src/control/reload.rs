@@ -271,13 +271,15 @@ impl Source {
         });
     }
 
-    async fn take_up(&self, config: Config) -> Result<Taken, ReloadError> {
+    async fn take_up(&self, mut config: Config) -> Result<Taken, ReloadError> {
         let admin = config.admin.clone();
+        let warnings = std::mem::take(&mut config.warnings);
         let good = Good::now(&config);
         let before = Arc::clone(&self.control.published.state().config);
         let prepared = self.admin.prepare(&admin).await?;
         let needs_restart = self.control.take(config).await?;
         self.admin.apply(&admin, prepared);
+        tell(&warnings);
         self.control.refused().clear();
         self.control.kept().take(good.clone());
         self.save(good).await;
@@ -335,3 +337,19 @@ impl Source {
         }
     }
 }
+
+/// What of a config that was taken is surely not meant.
+fn tell(warnings: &Report) {
+    for problem in warnings.problems.iter().take(MOST_WARNINGS) {
+        let place = format!("{}:{}", problem.file.display(), problem.line);
+        let (key, help) = (&problem.key, problem.help.as_deref());
+        tracing::warn!(%place, %key, help, "{}", problem.message);
+    }
+    let rest = warnings.problems.len().saturating_sub(MOST_WARNINGS);
+    if rest > 0 {
+        tracing::warn!("{rest} more warnings are not shown; `weir check` prints all of them");
+    }
+}
+
+/// A log is no place for a thousand of a kind.
+const MOST_WARNINGS: usize = 20;

@@ -22,6 +22,24 @@ fn it_serves_until_it_is_told_to_stop() {
     }
 }
 
+#[test]
+fn warnings_are_logged_at_the_start_and_by_a_reload() {
+    let spare = |name: &str| format!("{HELLO}[upstream.{name}]\nservers = [\"127.0.0.1:1\"]\n");
+    let (folder, file) = folder(&spare("one"));
+    let program = Program::run(folder.path());
+    let warned = |key: &str| {
+        let event =
+            program.logged_where("no route uses this upstream", |event| event["key"] == key);
+        assert_eq!(
+            (&event["level"], &event["place"]),
+            (&"WARN".into(), &"weir.toml:9".into())
+        );
+    };
+    warned("upstream.one");
+    std::fs::write(&file, spare("two")).unwrap();
+    warned("upstream.two");
+}
+
 /// Answers every request over TLS, with a certificate for `localhost` that nobody has signed but itself. Returns the port and
 /// the certificate.
 fn secured() -> (u16, String) {
