@@ -204,10 +204,17 @@ fn explain<T>(value: &Value<'_>, bad: Bad) -> Option<T> {
     match bad {
         Bad::NoPort(address) => {
             let bare = address.trim_matches(['[', ']']).to_owned();
-            value.invalid_but(
-                format!("`{bare}` has no port"),
-                format!("write `{address}:8080`"),
-            );
+            // The last part of an IPv6 address may be meant for one.
+            let help = match bare.rsplit_once(':') {
+                Some((rest, port)) if rest.contains(':') && port.len() > 1 => {
+                    match rest.parse::<Ipv6Addr>().ok().zip(parse_port(port)) {
+                        Some(_) => format!("write `[{rest}]:{port}`, or `{address}:8080`"),
+                        None => format!("write `{address}:8080`"),
+                    }
+                }
+                _ => format!("write `{address}:8080`"),
+            };
+            value.invalid_but(format!("`{bare}` has no port"), help);
         }
         Bad::Port(port) => return bad_port(value, &port),
         Bad::Name(text, _) | Bad::Other(text) => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, header};
 use toml::de::DeValue;
 
+use super::peers;
 use super::problems::did_you_mean;
 use super::value::{Table, Value, off, plain};
 use super::values::{
@@ -45,7 +46,7 @@ impl Default for Cache {
 pub(super) fn store(value: &Value<'_>) -> Option<CacheStore> {
     let defaults = CacheStore::default();
     value.table(|table| {
-        table.elsewhere(&STORE_ELSEWHERE);
+        table.elsewhere(peers::CACHE_STORE);
         let max_size = table.or("max_size", defaults.max_size, |value| {
             or_auto(value, |value| size(value, SMALLEST_STORE..=LARGEST_STORE))
         });
@@ -99,7 +100,7 @@ pub(super) fn not_with(action: &Action, cache: Option<&Cache>, table: &Table<'_>
 
 fn table(value: &Value<'_>, defaults: Cache) -> Option<Option<Cache>> {
     value.table(|table| {
-        table.elsewhere(&ELSEWHERE);
+        table.elsewhere(peers::CACHE);
         let enabled = table.or("enabled", true, boolean);
         let cache = Cache {
             heuristic: table.or("heuristic", defaults.heuristic, boolean),
@@ -189,29 +190,3 @@ const SMALLEST_STORE: u64 = 1 << 20;
 const LARGEST_STORE: u64 = 16 << 40;
 /// All of a target are looked through, one after the other.
 const VARIANTS: RangeInclusive<i64> = 1..=1024;
-
-/// What other proxies, and the fields of responses, call the keys of `[route.NAME.cache]`.
-const ELSEWHERE: [(&str, &str); 14] = [
-    ("ttl", "default_ttl"),
-    ("max_age", "default_ttl"),
-    ("proxy_cache_valid", "default_ttl"),
-    ("grace", "stale_if_error"),
-    ("keep", "stale_if_error"),
-    ("stale", "stale_if_error"),
-    ("use_stale", "stale_if_error"),
-    ("proxy_cache_use_stale", "stale_if_error"),
-    ("background_update", "stale_while_revalidate"),
-    ("lock", "collapse"),
-    ("proxy_cache_lock", "collapse"),
-    ("coalesce", "collapse"),
-    ("ignore_query", "key_query"),
-    ("query", "key_query"),
-];
-/// The same for `[cache]`.
-const STORE_ELSEWHERE: [(&str, &str); 5] = [
-    ("size", "max_size"),
-    ("memory", "max_size"),
-    ("total_max_size", "max_size"),
-    ("max_file_size", "max_object_size"),
-    ("max_object", "max_object_size"),
-];

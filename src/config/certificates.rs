@@ -12,6 +12,7 @@ use webpki::EndEntityCert;
 use super::Certificate;
 use super::check::Context;
 use super::files::{Content, Files};
+use super::peers;
 use super::value::{Value, plain};
 use super::values::string;
 use super::warnings;
@@ -19,6 +20,7 @@ use super::warnings;
 /// `{ cert = "site.pem", key = "site.key" }`
 pub(super) fn certificate<'t>(value: &Value<'t>, context: &Context<'t>) -> Option<Certificate> {
     value.table(|table| {
+        table.elsewhere(peers::CERTIFICATE);
         let cert = table.required("cert", "\"site.pem\"");
         let key = table.required("key", "\"site.key\"");
         // Renewed without a reload of the rest.

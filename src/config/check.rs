@@ -20,7 +20,7 @@ use super::value::{Entry, Name, Table, Value, off, plain};
 use super::variables::paths_of_replaced;
 use super::{
     Admin, AdminAddress, CacheStore, Config, ListenAddress, Listener, Log, Process, Report, Roots,
-    Upstream, ambiguity, warnings,
+    Upstream, ambiguity, peers, warnings,
 };
 use crate::units::ServerName;
 
@@ -111,6 +111,7 @@ pub(super) fn check<'t>(
 ) -> Option<Checked<'t>> {
     Value::new(root, String::new(), problems).table(|table| {
         not_yet(table);
+        table.elsewhere(peers::TOP);
         let listen = named(table, "listen", "a listener, for example `[listen.web]`");
         let routes = named(table, "route", "a route, for example `[route.site]`");
         let upstreams = named(table, "upstream", "");
@@ -189,11 +190,24 @@ fn not_yet(table: &Table<'_>) {
 /// The tables of one kind by their names. `missing` is what a file without any needs.
 fn named<'t>(table: &Table<'t>, kind: &'static str, missing: &str) -> Vec<Entry<'t>> {
     let section = table.get(kind);
+    let is_other = section
+        .as_ref()
+        .is_some_and(|value| !value.inner.is_table());
     let expected = format!("tables with names, such as `[{kind}.NAME]`");
-    let entries = section
+    let mut entries = section
         .map(|value| value.entries(&expected))
         .unwrap_or_default();
-    if entries.is_empty() && !missing.is_empty() && !table.value.problems.incomplete() {
+    let is_table = |entry: &Entry<'_>| entry.value.inner.is_table();
+    if let Some(stray) = entries.iter().find(|entry| !is_table(entry)) {
+        let help = format!("write `[{kind}.NAME]`, with a name of your choice");
+        let message = format!("`[{kind}]` has no name");
+        stray.name.problem("missing-name", message, Some(help));
+        entries.retain(is_table);
+    } else if entries.is_empty()
+        && !is_other
+        && !missing.is_empty()
+        && !table.value.problems.incomplete()
+    {
         table
             .value
             .problem("missing-key", format!("the file needs {missing}"), None);
@@ -202,7 +216,10 @@ fn named<'t>(table: &Table<'t>, kind: &'static str, missing: &str) -> Vec<Entry<
         let name = entry.name.text;
         let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(good) {
-            let help = "names are 1 to 100 letters, digits, `-`, `_` and `.`";
+            let help = match name.contains("${") {
+                true => "variables stand in values alone",
+                false => "names are 1 to 100 letters, digits, `-`, `_` and `.`",
+            };
             entry.name.problem(
                 "invalid-value",
                 format!("`{}` cannot be a name", plain(name)),

@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use super::peers;
 use super::value::{Value, off, plain};
 use super::values::{boolean, choice, integer, list, size, string, switch};
 use super::{Coding, Compress, Levels, MediaPattern};
@@ -46,6 +47,7 @@ pub(super) fn compress(value: &Value<'_>) -> Option<Option<Compress>> {
 
 fn table(value: &Value<'_>, defaults: Compress) -> Option<Option<Compress>> {
     value.table(|table| {
+        table.elsewhere(peers::COMPRESS);
         let enabled = table.or("enabled", true, boolean);
         let compress = Compress {
             codings: table.or("codings", defaults.codings, codings),

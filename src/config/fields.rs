@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use http::{HeaderName, HeaderValue};
 
+use super::peers;
 use super::value::{Entry, Name, Value, plain};
 use super::values::{header_name, header_value, list, string};
 use super::{FieldEdits, HeaderCondition, QueryCondition};
@@ -12,6 +13,7 @@ use crate::semantics::hop_by_hop::is_hop_by_hop;
 /// `{ set = {}, add = {}, remove = [] }`. `host` tells what to use in place of an edit of `Host`.
 pub(super) fn edits(value: &Value<'_>, host: &str) -> Option<FieldEdits> {
     value.table(|table| {
+        table.elsewhere(peers::EDITS);
         Some(FieldEdits {
             set: table.or("set", Vec::new(), |value| Some(values(value, host))),
             add: table.or("add", Vec::new(), |value| Some(values(value, host))),

@@ -7,6 +7,7 @@ use toml::de::DeValue;
 use super::addresses;
 use super::certificates::certificate;
 use super::check::Context;
+use super::peers;
 use super::value::{Entry, Table, Value, off};
 use super::values::{
     boolean, choice, duration, duration_or_off, integer, list, one_or_list, or_auto, or_off, size,
@@ -32,6 +33,7 @@ impl Default for ListenLimits {
 
 pub(super) fn listener<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<Listener> {
     entry.value.table(|table| {
+        table.elsewhere(peers::LISTEN);
         table.not_yet("proxy_protocol", off::word);
         let addresses = table
             .required("address", "\":8080\"")
@@ -115,6 +117,7 @@ fn tls<'t>(value: &Value<'t>, listener: &'t str, context: &Context<'t>) -> Optio
         ("reject", UnknownSni::Reject),
     ];
     value.table(|table| {
+        table.elsewhere(peers::LISTEN_TLS);
         table.not_yet("client_ca", off::word);
         table.not_yet("client_auth", off::never);
         let certificates = table.required(

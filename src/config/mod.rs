@@ -1,4 +1,5 @@
-//! The configuration: text with spans (`file.rs`) -> checked (`check.rs`) -> [`Config`], plain data that is valid by construction.
+//! The configuration: the texts with spans (`file.rs`, `include.rs`) -> one tree, variables and defaults filled in
+//! (`variables.rs`, `defaults.rs`) -> checked (`check.rs`) -> [`Config`], plain data that is valid by construction.
 //!
 //! What a `Config` becomes while running is `State`; the data plane sees nothing of this module but plain values.
 //! Keys and defaults: `config/weir.full.toml`.
@@ -19,6 +20,7 @@ mod files;
 mod include;
 mod listeners;
 mod mask;
+mod peers;
 mod position;
 mod problems;
 mod process;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::addresses;
 use super::check::Context;
 use super::is_loopback;
+use super::peers;
 use super::secrets::secret;
 use super::value::{Value, off};
 use super::values::{choice, duration, duration_or_off, integer, or_auto, or_off, string};
@@ -54,6 +55,7 @@ impl Default for Log {
 pub(super) fn process(value: &Value<'_>) -> Option<Process> {
     let defaults = Process::default();
     value.table(|table| {
+        table.elsewhere(peers::PROCESS);
         table.not_yet("user", off::word);
         let workers = |value: &Value<'_>| integer::<i64>(value, 1..=1024);
         let workers = table.or("workers", None, |value| or_auto(value, workers));
@@ -88,6 +90,7 @@ fn resolver(value: &Value<'_>) -> Option<Option<SocketAddr>> {
 pub(super) fn admin<'t>(value: &Value<'t>, context: &Context<'t>) -> Option<Admin> {
     let defaults = Admin::default();
     value.table(|table| {
+        table.elsewhere(peers::ADMIN);
         let address = table.or("address", defaults.address, |value| {
             or_off(value, admin_address)
         });
@@ -175,6 +178,7 @@ pub(super) fn log(value: &Value<'_>) -> Option<Log> {
         ("combined", AccessFormat::Combined),
     ];
     value.table(|table| {
+        table.elsewhere(peers::LOG);
         Some(Log {
             level: table.or("level", defaults.level, |value| choice(value, &levels, &[])),
             format: table.or("format", defaults.format, |value| {

@@ -2,6 +2,7 @@
 
 use http::Method;
 
+use super::peers;
 use super::value::Value;
 use super::values::{choice, duration, integer, list, method, share};
 use super::{Ejection, Retry, RetryOn};
@@ -48,6 +49,7 @@ impl RetryOn {
 pub(super) fn ejection(value: &Value<'_>) -> Option<Ejection> {
     let defaults = Ejection::default();
     value.table(|table| {
+        table.elsewhere(peers::EJECTION);
         let ejection = Ejection {
             failures: table.or("failures", defaults.failures, |value| {
                 integer(value, 1..=10_000)
@@ -67,6 +69,7 @@ pub(super) fn ejection(value: &Value<'_>) -> Option<Ejection> {
 pub(super) fn retry(value: &Value<'_>) -> Option<Retry> {
     let defaults = Retry::default();
     value.table(|table| {
+        table.elsewhere(peers::RETRY);
         Some(Retry {
             max_retries: table.or("max_retries", defaults.max_retries, |value| {
                 integer(value, 0..=10)

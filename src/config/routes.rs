@@ -7,6 +7,7 @@ use super::cache::{self, cache};
 use super::check::Context;
 use super::compress::compress;
 use super::fields::{edits, header_conditions, query_conditions};
+use super::peers;
 use super::upstreams::weight;
 use super::value::{Entry, Name, Table, Value, off, plain};
 use super::values::{
@@ -27,7 +28,7 @@ pub(super) struct RouteRead<'t> {
 pub(super) fn route<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<RouteRead<'t>> {
     entry.value.table(|table| {
         not_yet(table);
-        table.elsewhere(&[("proxy_cache", "cache")]);
+        table.elsewhere(peers::ROUTE);
         let mistakes = table.value.problems.mistakes();
         let (paths, paths_exact) = paths(table);
         let conditions = |value: &Value<'_>| Some(header_conditions(value));
@@ -258,6 +259,7 @@ fn share<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<(UpstreamName, 
 /// `{ to = "https://www.example.com{path}", status = 308 }`
 fn redirect(value: &Value<'_>) -> Option<Action> {
     value.table(|table| {
+        table.elsewhere(peers::REDIRECT);
         let to = table
             .required("to", "\"https://www.example.com{path}\"")
             .and_then(|value| location(&value));
@@ -297,6 +299,7 @@ fn location(value: &Value<'_>) -> Option<String> {
 /// `{ status = 410, body = "gone", content_type = "text/plain" }`
 fn respond(value: &Value<'_>) -> Option<Action> {
     value.table(|table| {
+        table.elsewhere(peers::RESPOND);
         let status = table.or("status", StatusCode::OK, |value| {
             integer::<u16>(value, 200..=599).and_then(|status| StatusCode::from_u16(status).ok())
         });

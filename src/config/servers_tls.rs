@@ -8,6 +8,7 @@ use toml::de::DeValue;
 
 use super::certificates::{chain, pair};
 use super::check::Context;
+use super::peers;
 use super::value::{Table, Value, plain};
 use super::values::{or_off, or_word, string};
 use super::{
@@ -37,6 +38,7 @@ pub(super) fn servers_tls<'t>(
         DeValue::Boolean(false) => None,
         DeValue::String(text) if text == "off" => None,
         DeValue::Table(_) => value.table(|table| {
+            table.elsewhere(peers::UPSTREAM_TLS);
             let server_name = table.get("server_name");
             let server_name = server_name.map(|value| or_off(&value, server_name_of));
             match &server_name {

@@ -2,6 +2,7 @@
 
 use toml::de::DeValue;
 
+use super::peers;
 use super::value::{Value, plain};
 use super::values::{choice, duration, or_word, string, switch};
 use super::{SameSite, Secure, Sticky};
@@ -25,6 +26,7 @@ pub(super) fn sticky(value: &Value<'_>, upstream: &str) -> Option<Option<Sticky>
 
 fn table(value: &Value<'_>, defaults: Sticky) -> Option<Sticky> {
     value.table(|table| {
+        table.elsewhere(peers::STICKY);
         let sticky = Sticky {
             cookie: table.or("cookie", defaults.cookie, cookie),
             ttl: table.or("ttl", None, |value| or_word(value, "session", duration)),

@@ -165,7 +165,22 @@ fn words(
             ),
         };
     }
-    (error.message().into(), None)
+    let help = gives_up(error).then(|| of_another_language(text, span.start));
+    (error.message().into(), help.flatten().map(str::to_owned))
+}
+
+/// What to write in place of a line that looks as if it were nginx's, Caddy's, HAProxy's or YAML.
+fn of_another_language(text: &str, at: usize) -> Option<&'static str> {
+    let start = text.get(..at)?.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = text.get(start..)?.lines().next()?.trim();
+    match line {
+        _ if line.starts_with("//") || line.starts_with(';') => Some("comments begin with `#`"),
+        _ if line.ends_with(['{', ';']) => Some(
+            "this is TOML: write `[route.site]` above the keys of a table, and `key = \"value\"`",
+        ),
+        _ if line.contains(':') => Some("this is TOML: write `key = \"value\"`"),
+        _ => None,
+    }
 }
 
 /// The span as something to slice with, whatever the parser said.

@@ -476,6 +476,14 @@ fn each_mistake_is_answered_with_where_what_and_what_to_do() {
             with("[process]\nworkers = 1.5"),
             "2:11: process.workers: expected a number from 1 to 1024, found the number `1.5`",
         ),
+        (
+            with("[process]\nworkers = \"4\""),
+            "2:11: process.workers: expected a number from 1 to 1024, found the string `\"4\"`; write `4`, without quotes",
+        ),
+        (
+            "[listen]\naddress = \":1\"\nhttp2 = true\n[route.x]\nrespond = {}".into(),
+            "2:1: listen.address: `[listen]` has no name; write `[listen.NAME]`, with a name of your choice",
+        ),
         // durations and sizes
         (
             with("[process]\ndrain = 25"),
@@ -580,7 +588,7 @@ fn each_mistake_is_answered_with_where_what_and_what_to_do() {
         ),
         (
             proxied("compress = { enabled = \"yes\" }"),
-            "4:24: route.x.compress.enabled: expected `true` or `false`, found the string `\"yes\"`",
+            "4:24: route.x.compress.enabled: expected `true` or `false`, found the string `\"yes\"`; write `true`",
         ),
         (
             proxied("compress = { stored_level = { br = 12 } }"),
@@ -653,11 +661,11 @@ fn each_mistake_is_answered_with_where_what_and_what_to_do() {
         ),
         (
             proxied("cache = { heuristic = \"yes\" }"),
-            "4:23: route.x.cache.heuristic: expected `true` or `false`, found the string `\"yes\"`",
+            "4:23: route.x.cache.heuristic: expected `true` or `false`, found the string `\"yes\"`; write `true`",
         ),
         (
             proxied("cache = { store_set_cookie = \"no\" }"),
-            "4:30: route.x.cache.store_set_cookie: expected `true` or `false`, found the string `\"no\"`",
+            "4:30: route.x.cache.store_set_cookie: expected `true` or `false`, found the string `\"no\"`; write `false`",
         ),
         (
             proxied("cache = { key_query_sort = \"name\" }"),
@@ -669,7 +677,7 @@ fn each_mistake_is_answered_with_where_what_and_what_to_do() {
         ),
         (
             proxied("cache = { cache_status = \"off\" }"),
-            "4:26: route.x.cache.cache_status: expected `true` or `false`, found the string `\"off\"`",
+            "4:26: route.x.cache.cache_status: expected `true` or `false`, found the string `\"off\"`; write `false`",
         ),
         (
             proxied("cache = { default_ttl = 60 }"),
@@ -2095,6 +2103,25 @@ x =
 "##;
     assert_eq!(problems(text), ["22:4: the value is missing"]);
     assert!(unclosed::close(text).unclosed.is_empty());
+}
+
+#[test]
+fn lines_of_other_languages_are_answered_with_how_it_is_written_here() {
+    for (line, help) in [
+        ("// a comment", Some("comments begin with `#`")),
+        ("; a comment", Some("comments begin with `#`")),
+        ("server {", Some("this is TOML: ")),
+        ("listen 80;", Some("this is TOML: ")),
+        ("port: 80", Some("this is TOML: ")),
+        ("stray", None),
+    ] {
+        let report = parse(&format!("{MINIMAL}{line}\n"), file()).expect_err(line);
+        let told = report.problems[0].help.as_deref();
+        let good = told.map_or(help.is_none(), |told| {
+            help.is_some_and(|help| told.starts_with(help))
+        });
+        assert!(good, "{line}: {told:?}");
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::addresses;
 use super::check::Context;
 use super::defaults::PROBES_OF_HTTP;
 use super::fields::values as field_values;
+use super::peers;
 use super::retries::{ejection, retry};
 use super::servers_tls::{Read, name_probes, servers_tls};
 use super::sticky::sticky;
@@ -43,6 +44,7 @@ pub(super) fn upstream<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<U
         ("503", OnAllDown::Refuse),
     ];
     entry.value.table(|table| {
+        table.elsewhere(peers::UPSTREAM);
         let mistakes = table.value.problems.mistakes();
         not_yet(table);
         let mut servers = table
@@ -204,6 +206,7 @@ fn server<'t>(value: &Value<'t>) -> Option<Read<'t>> {
         return Some((server, value.clone()));
     }
     value.table(|table| {
+        table.elsewhere(peers::SERVER);
         let address = table
             .required("address", "\"10.0.0.7:8080\"")
             .and_then(|value| Some((addresses::server(&value)?, value)));
@@ -248,6 +251,7 @@ fn queue(value: &Value<'_>) -> Option<Queue> {
     let defaults = Queue::default();
     let read = |value: &Value<'_>| {
         value.table(|table| {
+            table.elsewhere(peers::QUEUE);
             Some(Queue {
                 size: table.or("size", defaults.size, |value| integer(value, 0..=1_000_000)),
                 timeout: table.or("timeout", defaults.timeout, duration),
@@ -280,6 +284,7 @@ fn host_header(value: &Value<'_>) -> Option<HostHeader> {
 fn keepalive(value: &Value<'_>) -> Option<Keepalive> {
     let defaults = Keepalive::default();
     value.table(|table| {
+        table.elsewhere(peers::KEEPALIVE);
         let mistakes = table.value.problems.mistakes();
         let keepalive = Keepalive {
             max_idle: table.or("max_idle", defaults.max_idle, |value| {
@@ -333,6 +338,7 @@ fn health_check(value: &Value<'_>) -> Option<HealthCheck> {
             probe_path(value)?,
         )))),
         DeValue::Table(_) => value.table(|table| {
+            table.elsewhere(peers::HEALTH_CHECK);
             let mistakes = table.value.problems.mistakes();
             let defaults = HealthCheck::of(kind(table));
             let check = HealthCheck {

@@ -6,6 +6,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use super::peers::{self, Words};
 use super::problems::{Problems, did_you_mean};
 
 /// A value somewhere in the file.
@@ -178,14 +179,14 @@ pub(super) struct Table<'t> {
     entries: &'t DeTable<'t>,
     pub(super) value: Value<'t>,
     known: RefCell<Vec<&'static str>>,
-    /// What a key is called elsewhere, and here.
-    elsewhere: Cell<&'static [(&'static str, &'static str)]>,
+    /// What keys are called elsewhere.
+    elsewhere: Cell<Words>,
 }
 
 impl<'t> Table<'t> {
     /// Whoever writes a key by the name that it has in other programs is told its name here.
-    pub(super) fn elsewhere(&self, names: &'static [(&'static str, &'static str)]) {
-        self.elsewhere.set(names);
+    pub(super) fn elsewhere(&self, words: Words) {
+        self.elsewhere.set(words);
     }
 
     /// The value of `key`, if the file has it.
@@ -261,9 +262,7 @@ impl<'t> Table<'t> {
                 if known.contains(&name.text) {
                     continue;
                 }
-                let mut elsewhere = self.elsewhere.get().iter();
-                let here = elsewhere.find(|(other, _)| *other == name.text);
-                let here = here.map(|(_, here)| format!("write `{here}`"));
+                let here = peers::help(self.elsewhere.get(), name.text);
                 let near = || did_you_mean(name.text, known.iter().copied());
                 let near = || name.problems.may_suggest().then(near).flatten();
                 name.problem(

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use toml::de::DeValue;
 
+use super::peers;
 use super::problems::did_you_mean;
 use super::value::{Value, found, plain};
 use crate::units::{ByteSize, Share};
@@ -15,7 +16,13 @@ use crate::units::{ByteSize, Share};
 pub(super) fn boolean(value: &Value<'_>) -> Option<bool> {
     let boolean = value.inner.as_bool();
     if boolean.is_none() {
-        value.wrong_type("`true` or `false`");
+        let help = match value.inner.as_str() {
+            Some("true" | "on" | "yes" | "1") => Some("write `true`".into()),
+            Some("false" | "off" | "no" | "0") => Some("write `false`".into()),
+            _ => None,
+        };
+        let message = format!("expected `true` or `false`, found {}", found(value.inner));
+        value.problem("wrong-type", message, help);
     }
     boolean
 }
@@ -33,7 +40,11 @@ pub(super) fn string<'t>(value: &Value<'t>, expected: &str) -> Option<&'t str> {
 pub(super) fn integer<T: TryFrom<i64>>(value: &Value<'_>, range: RangeInclusive<i64>) -> Option<T> {
     let expected = format!("a number from {} to {}", range.start(), range.end());
     let DeValue::Integer(number) = value.inner else {
-        value.wrong_type(&expected);
+        let bare = value.inner.as_str();
+        let bare = bare.filter(|text| text.parse::<i64>().is_ok_and(|one| range.contains(&one)));
+        let help = bare.map(|number| format!("write `{}`, without quotes", plain(number)));
+        let message = format!("expected {expected}, found {}", found(value.inner));
+        value.problem("wrong-type", message, help);
         return None;
     };
     let in_range = i64::from_str_radix(number.as_str(), number.radix())
@@ -254,7 +265,8 @@ pub(super) fn choice<T: Clone>(
             Some(format!("write {expected}")),
         );
     } else {
-        let near = did_you_mean(text, choices.iter().map(|(word, _)| *word));
+        let words = || choices.iter().map(|(word, _)| *word);
+        let near = peers::value(text, words()).or_else(|| did_you_mean(text, words()));
         value.problem(
             "invalid-value",
             format!("expected {expected}, found `\"{}\"`", plain(text)),
