@@ -562,7 +562,7 @@ fn masked(value: String, path: &str, masked: &[String]) -> String {
     if parts.peek().is_none() {
         return value;
     }
-    let Ok(toml::Value::Table(mut parsed)) = toml::from_str(&format!("v = {value}")) else {
+    let Ok(mut parsed) = toml::from_str::<toml::Table>(&format!("v = {value}")) else {
         return text(MASK);
     };
     let Some(tree) = parsed.get_mut("v") else {

@@ -179,3 +179,76 @@ fn help_and_version_are_data_and_mistakes_are_2() {
         assert_eq!(stdout(&output), "", "{mistake:?}");
     }
 }
+
+const UNUSED: &str = "[upstream.spare]\nservers = [\"127.0.0.1:1\"]\n";
+
+#[test]
+fn a_warning_is_shown_and_is_no_failure() {
+    let (folder, _) = folder(&format!("{HELLO}{UNUSED}"));
+    let checked = output(folder.path(), ["check"]);
+    assert_eq!(checked.status.code(), Some(0));
+    let text = stderr(&checked);
+    let head = "weir.toml:9:11: warning: upstream.spare: no route uses this upstream\n";
+    assert!(text.starts_with(head), "{text}");
+    assert!(text.contains("\nweir.toml: valid (1 listeners, "), "{text}");
+    let shown = output(folder.path(), ["check", "--show"]);
+    assert!(stderr(&shown).starts_with(head), "{}", stderr(&shown));
+    assert!(stdout(&shown).contains("[upstream.spare]"));
+    let json = output(folder.path(), ["check", "--format", "json"]);
+    assert_eq!(json.status.code(), Some(0));
+    let told: serde_json::Value = serde_json::from_str(&stdout(&json)).unwrap();
+    let problem = &told["problems"][0];
+    assert_eq!(
+        (&problem["severity"], &problem["id"], &problem["line"]),
+        (&"warning".into(), &"unused-upstream".into(), &9.into())
+    );
+}
+
+/// The DNS server here never answers.
+#[test]
+fn a_name_that_does_not_resolve_is_a_warning() {
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let resolver = silent.local_addr().unwrap();
+    let config = format!(
+        "[process]\nresolver = \"{resolver}\"\n[listen.web]\naddress = \"127.0.0.1:0\"\n[route.site]\nupstream = \"app\"\n\
+         [upstream.app]\nservers = [\"app.internal.example.:80\", \"127.0.0.1:1\"]\n"
+    );
+    let (folder, _) = folder(&config);
+    let checked = output(folder.path(), ["check"]);
+    assert_eq!(checked.status.code(), Some(0));
+    let text = stderr(&checked);
+    let head = "weir.toml:8:12: warning: upstream.app.servers[0]: this name cannot be resolved: ";
+    assert!(text.starts_with(head), "{text}");
+    assert_eq!(text.matches("warning").count(), 1, "{text}");
+}
+
+#[test]
+fn what_the_environment_holds_is_taken_and_not_told() {
+    let (folder, _) = folder(
+        "[listen.web]\naddress = \"127.0.0.1:${TEST_PORT}\"\n[route.site]\nrespond = { body = \"${TEST_BODY:-none}\" }\n",
+    );
+    let check = |port: &str| {
+        let mut command = weir(folder.path(), ["check", "--show"]);
+        command.env("TEST_PORT", port).output().unwrap()
+    };
+    let good = check("8431");
+    assert_eq!(good.status.code(), Some(0), "{}", stderr(&good));
+    assert!(
+        stdout(&good).contains("address = [\"***\"]")
+            || stdout(&good).contains("address = \"***\"")
+    );
+    assert!(
+        stdout(&good).contains("body = \"none\""),
+        "{}",
+        stdout(&good)
+    );
+    let bad = check("port-of-mine");
+    assert_eq!(bad.status.code(), Some(1));
+    for text in [stdout(&good), stderr(&good), stdout(&bad), stderr(&bad)] {
+        assert!(
+            !text.contains("8431") && !text.contains("of-mine"),
+            "{text}"
+        );
+    }
+    assert!(stderr(&bad).contains("`TEST_PORT`"), "{}", stderr(&bad));
+}

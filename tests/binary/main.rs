@@ -5,6 +5,7 @@
     reason = "a test crate: what cannot go on fails, nothing is exported"
 )]
 
+mod broken;
 mod check;
 mod compression;
 mod demo;

@@ -1,7 +1,7 @@
-//! Feeds the codec towards servers with mutated responses, and the rules of caching with mutated fields, and checks what must
-//! hold for any bytes whatever.
+//! Feeds the codec towards servers with mutated responses, the rules of caching with mutated fields, and the check of configs
+//! with mutated files, and checks what must hold for any bytes whatever.
 //!
-//! Runs for `FUZZ_SECONDS` (default 4) from `FUZZ_SEED` (default 1); the same seed makes the same inputs. An input that
+//! Runs each for `FUZZ_SECONDS` (default 4, configs 1) from `FUZZ_SEED` (default 1); the same seed makes the same inputs. An input that
 //! fails is saved and named; move it into `tests/fuzz/corpus/` with the fix, or a field to its seeds, where it is checked from
 //! then on. There is no coverage to guide the mutations, so their outcomes do: an input that ends in a way not seen before is
 //! mutated further. With `FUZZ_KEEP=1` such responses are also added to the corpus.
@@ -16,6 +16,7 @@
     reason = "a test crate: what cannot go on fails, figures are printed"
 )]
 
+mod config;
 mod fields;
 mod mutation;
 mod property;
@@ -57,11 +58,20 @@ fn mutated_fields_hold() {
     explore(FIELDS, fields::seeds());
 }
 
+#[test]
+fn mutated_configs_hold() {
+    explore(CONFIGS, config::seeds());
+}
+
 /// What is fuzzed.
 #[derive(Clone, Copy)]
 struct Target {
     name: &'static str,
     check: fn(&[u8], &[usize]) -> u64,
+    /// What its parser stumbles over.
+    words: &'static [&'static [u8]],
+    /// For how long it is fuzzed where nothing else is said.
+    seconds: u64,
     /// Where inputs are kept that end in a new way, if they are.
     corpus: Option<&'static str>,
 }
@@ -69,6 +79,8 @@ struct Target {
 const RESPONSES: Target = Target {
     name: "responses",
     check: property::check,
+    words: mutation::HTTP,
+    seconds: 4,
     corpus: Some("tests/fuzz/corpus"),
 };
 
@@ -76,11 +88,22 @@ const RESPONSES: Target = Target {
 const FIELDS: Target = Target {
     name: "fields",
     check: fields::check,
+    words: mutation::HTTP,
+    seconds: 4,
+    corpus: None,
+};
+
+/// The main file and one that it may include.
+const CONFIGS: Target = Target {
+    name: "configs",
+    check: config::check,
+    words: config::WORDS,
+    seconds: 1,
     corpus: None,
 };
 
 fn explore(target: Target, seeds: Vec<Vec<u8>>) {
-    let seconds = number("FUZZ_SECONDS", 4);
+    let seconds = number("FUZZ_SECONDS", target.seconds);
     let seed = number("FUZZ_SEED", 1);
     println!("{}: FUZZ_SEED={seed} FUZZ_SECONDS={seconds}", target.name);
     let mut random = Random::new(seed);
@@ -98,7 +121,7 @@ fn explore(target: Target, seeds: Vec<Vec<u8>>) {
         executions += 1;
         let mut input = random.choose(&corpus).clone();
         for _ in 0..1 + random.below(6) {
-            mutation::mutate(&mut input, &corpus, &mut random);
+            mutation::mutate(&mut input, &corpus, target.words, &mut random);
         }
         input.truncate(MAX_LENGTH);
         let cuts: Vec<_> = (0..1 + random.below(8))

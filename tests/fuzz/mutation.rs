@@ -1,7 +1,7 @@
 //! Changes to inputs: blind ones, and such as know what responses are made of.
 
 /// What parsers of HTTP stumble over.
-const WORDS: &[&[u8]] = &[
+pub const HTTP: &[&[u8]] = &[
     b"\r\n",
     b"\n",
     b"\r",
@@ -91,18 +91,18 @@ impl Random {
 }
 
 /// One change.
-pub fn mutate(input: &mut Vec<u8>, corpus: &[Vec<u8>], random: &mut Random) {
+pub fn mutate(input: &mut Vec<u8>, corpus: &[Vec<u8>], words: &[&[u8]], random: &mut Random) {
     let place = random.below(input.len() + 1);
     let end = (place + 1 + random.below(24)).min(input.len());
     match random.below(10) {
         0 => flip(input, place, random),
         1 => set(input, place, u8::try_from(random.below(256)).unwrap()),
         2 | 3 => {
-            let word = *random.choose(WORDS);
+            let word = *random.choose(words);
             insert(input, place, word);
         }
         4 => {
-            let word = *random.choose(WORDS);
+            let word = *random.choose(words);
             input.splice(place..end.max(place), word.iter().copied());
         }
         5 => {
