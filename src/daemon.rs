@@ -6,11 +6,15 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::watch as gate;
 
 use crate::config::{Config, Report};
 use crate::control::admin::Admin;
 use crate::control::core::{Control, Parts, Phase, worker_count};
+use crate::control::inherited::Inherited;
+use crate::control::manager::{self, Manager};
 use crate::control::reload::Source;
+use crate::control::upgrade::{HandedOver, Started, Upgrade};
 use crate::control::watch;
 use crate::deadline::Clock;
 use crate::listen::tls;
@@ -28,6 +32,8 @@ pub use crate::control::core::ReloadError;
 const UNLIMITED_FILES: u64 = 1 << 20;
 /// How long the last lines of the access log may take.
 const LAST_LINES: Duration = Duration::from_secs(2);
+/// How often it is looked whether something has come about.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Why weir could not start.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +46,16 @@ pub enum StartError {
     Worker(#[source] std::io::Error),
 }
 
+/// What a process has besides a config.
+#[derive(Default)]
+pub(crate) struct Given {
+    pub(crate) log: Option<LogHandle>,
+    pub(crate) inherited: Inherited,
+    /// It succeeds another process, which serves until this one is ready: nothing is accepted before.
+    pub(crate) succeeds: bool,
+    pub(crate) manager: Option<Manager>,
+}
+
 /// A weir to be started.
 pub struct Daemon;
 
@@ -50,13 +66,10 @@ impl Daemon {
     /// # Errors
     /// An address that cannot be bound, an access log that cannot be opened, threads that cannot be started.
     pub async fn start(config: Config) -> Result<Running, StartError> {
-        Self::start_logging(config, None).await
+        Self::start_given(config, Given::default()).await
     }
 
-    pub(crate) async fn start_logging(
-        config: Config,
-        log: Option<LogHandle>,
-    ) -> Result<Running, StartError> {
+    pub(crate) async fn start_given(config: Config, given: Given) -> Result<Running, StartError> {
         let max_files = raise_file_limit();
         let workers = worker_count(&config);
         let metrics = Arc::new(Metrics::new(workers));
@@ -100,8 +113,10 @@ impl Daemon {
         }));
         let served = Arc::clone(&published);
         metrics.set_certificates(Arc::new(move || certificates(&served.state().config)));
-        let (senders, threads) = start_workers(workers, &published, &metrics, &access)?;
-        let log = log.map(|log| (log, config.log.format));
+        let (gate, closed) = gate::channel(!given.succeeds);
+        let (senders, threads) = start_workers(workers, &published, &metrics, &access, &closed)?;
+        let log = given.log.map(|log| (log, config.log.format));
+        let inherited = Arc::new(given.inherited);
         let control = Arc::new(Control::new(Parts {
             published,
             metrics,
@@ -109,21 +124,28 @@ impl Daemon {
             workers: senders,
             max_files,
             log,
+            inherited: Arc::clone(&inherited),
         }));
         let source = Arc::new(Source::new(
             Arc::clone(&control),
-            Admin::new(Arc::clone(&control)),
+            Admin::new(Arc::clone(&control), Arc::clone(&inherited), closed),
         ));
         let upkeep = tokio::spawn(upkeep(Arc::clone(&control))).abort_handle();
-        let running = Running {
+        let mut running = Running {
             control,
             source,
             threads,
             watching: None,
             upkeep,
+            inherited,
+            left: Vec::new(),
+            gate,
+            manager: given.manager.map(Arc::new),
+            tending: None,
+            upgrade: None,
         };
         running.source.begin(config).await?;
-        running.control.enter(Phase::Running);
+        running.settle(given.succeeds).await;
         Ok(running)
     }
 }
@@ -163,6 +185,7 @@ fn start_workers(
     published: &Arc<Published>,
     metrics: &Arc<Metrics>,
     access: &AccessLog,
+    gate: &gate::Receiver<bool>,
 ) -> Result<Workers, StartError> {
     let loads = Loads::new(count);
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| unbounded_channel()).unzip();
@@ -176,6 +199,7 @@ fn start_workers(
             loads: Arc::clone(&loads),
             workers: senders.clone(),
             commands,
+            gate: gate.clone(),
         };
         let thread = std::thread::Builder::new()
             .name(format!("weir-worker-{number}"))
@@ -196,9 +220,74 @@ pub struct Running {
     threads: Vec<JoinHandle<()>>,
     watching: Option<tokio::task::AbortHandle>,
     upkeep: tokio::task::AbortHandle,
+    inherited: Arc<Inherited>,
+    /// The sockets of the process before that this one has no use for.
+    left: Vec<String>,
+    /// Once true, connections are accepted.
+    gate: gate::Sender<bool>,
+    manager: Option<Arc<Manager>>,
+    tending: Option<tokio::task::AbortHandle>,
+    upgrade: Option<Arc<Upgrade>>,
 }
 
 impl Running {
+    /// The config is taken. Where another process serves so far, it goes on until the first results of health checks are
+    /// in: that knows which servers are down, and this one would try them.
+    async fn settle(&mut self, succeeds: bool) {
+        self.left = self.inherited.settle();
+        self.inherited.warn_of_unused(&self.control.all_addresses());
+        self.control.enter(Phase::Running);
+        while succeeds && !self.control.is_ready() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        self.gate.send_replace(true);
+    }
+
+    /// What the process before has to serve itself: nobody here listens for it.
+    pub(crate) fn left(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.left)
+    }
+
+    /// From now on the service manager, if there is one, is told how things are.
+    pub(crate) fn speak_for_the_service(&mut self) {
+        if let Some(manager) = &self.manager {
+            let tending = manager::tend(Arc::clone(manager), Arc::clone(&self.control));
+            self.tending = Some(tokio::spawn(tending).abort_handle());
+        }
+    }
+
+    /// Another process started likewise can take over from now on.
+    pub(crate) fn can_be_replaced(&mut self, started: Started) {
+        let upgrade = Arc::new(Upgrade::new(
+            Arc::clone(&self.source),
+            started,
+            Arc::clone(&self.inherited),
+            self.manager.clone(),
+        ));
+        self.source.admin.upgrades(&upgrade);
+        self.upgrade = Some(upgrade);
+    }
+
+    /// Lets another process take over, without waiting for it.
+    pub(crate) fn upgrade_soon(&self) {
+        match &self.upgrade {
+            // The result is in the log and in `/api/status`.
+            Some(upgrade) => {
+                let upgrade = Arc::clone(upgrade);
+                drop(tokio::spawn(async move { upgrade.run().await }));
+            }
+            None => tracing::warn!("this process cannot be replaced by another one"),
+        }
+    }
+
+    /// Returns once another process has taken over. This one has to [stop](Self::stop_beside) then.
+    pub(crate) async fn handed_over(&self) -> HandedOver {
+        match &self.upgrade {
+            Some(upgrade) => upgrade.handed_over().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Follows the file that the config came from: a change of it is taken live.
     pub fn follow_file(&mut self) {
         let config = Arc::clone(&self.control.published.state().config);
@@ -227,7 +316,16 @@ impl Running {
     /// As [`Running::reload_file`], without waiting: the result is in the log and in `/api/status`.
     pub(crate) fn reload_file_soon(&self) {
         let source = Arc::clone(&self.source);
-        drop(tokio::spawn(async move { source.take_file(false).await }));
+        let manager = self.manager.clone();
+        drop(tokio::spawn(async move {
+            if let Some(manager) = &manager {
+                manager.reloading();
+            }
+            source.take_file(false).await;
+            if let Some(manager) = manager {
+                manager.ready();
+            }
+        }));
     }
 
     /// Takes another config in place of the running one.
@@ -266,16 +364,35 @@ impl Running {
     pub async fn stop(self) {
         let config = Arc::clone(&self.control.published.state().config);
         self.control.enter(Phase::Stopping);
+        if let Some(manager) = &self.manager {
+            manager.stopping();
+        }
         if let Some(watching) = &self.watching {
             watching.abort();
         }
         if let Some(delay) = config.process.shutdown_delay {
             tokio::time::sleep(delay).await;
         }
-        let drain = config.process.drain;
-        self.control.tell(|| Command::Stop { drain });
+        self.drain(false).await;
+    }
+
+    /// Stops where another process has taken over: what waits in the sockets is for that one.
+    pub(crate) async fn stop_beside(self, other: HandedOver) {
+        if let Some(watching) = &self.watching {
+            watching.abort();
+        }
+        for id in other.left {
+            self.control.tell(|| Command::Close { id });
+        }
+        self.drain(true).await;
+        self.source.admin.answered().await;
+    }
+
+    async fn drain(&self, shared: bool) {
+        let drain = self.control.published.state().config.process.drain;
+        self.control.tell(|| Command::Stop { drain, shared });
         while self.threads.iter().any(|thread| !thread.is_finished()) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(LOOK_EVERY).await;
         }
         self.finish();
     }
@@ -290,8 +407,8 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.upkeep.abort();
-        if let Some(watching) = &self.watching {
-            watching.abort();
+        for task in self.watching.iter().chain(&self.tending) {
+            task.abort();
         }
         self.control.enter(Phase::Stopping);
         self.control.tell(|| Command::Abort);

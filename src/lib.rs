@@ -5,7 +5,7 @@
 //! ```text
 //! 8  main.rs, cli/      one file per command: load config, start, await a signal, exit code
 //! 7  daemon.rs          the public face: start, reload, stop
-//! 6  control/           reload, watch, names, admin address, sockets
+//! 6  control/           reload, watch, names, admin address, sockets, upgrade, systemd
 //!    simulation/        tests only: an hour of random failures in simulated time
 //! 5  listen/            sockets, TLS, client connections, worker threads, draining
 //! 4  proxy/             the journey of a request; the only place where the capabilities meet

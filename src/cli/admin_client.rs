@@ -14,8 +14,8 @@ use tokio::net::{TcpStream, UnixStream};
 use super::RunningWeir;
 use crate::config::{self, Admin, AdminAddress, LoadError};
 
-/// How long an answer may take; a reload of a large config takes a while.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an answer may take; a reload of a large config takes a while, and an upgrade up to 30 s.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The largest answer.
 const MAX_ANSWER: usize = 256 << 20;
 
@@ -89,7 +89,7 @@ impl Reached {
             };
             tokio::time::timeout(PATIENCE, asking)
                 .await
-                .map_err(|_| anyhow!("no answer within 30 seconds"))?
+                .map_err(|_| anyhow!("no answer within {} seconds", PATIENCE.as_secs()))?
         })
     }
 }

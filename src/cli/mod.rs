@@ -9,10 +9,12 @@ mod check;
 mod demo;
 mod diff;
 mod drain;
+mod passed;
 mod purge;
 mod reload;
 mod run;
 mod status;
+mod upgrade;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -76,6 +78,9 @@ enum Command {
         #[command(flatten)]
         running: RunningWeir,
     },
+    /// Makes a running weir start its program anew, as it lies on disk now, and hand it all listening sockets: no connection
+    /// is refused or reset. Exit code: 0 the new process serves, 1 it does not and the one before runs on, 2 not reachable.
+    Upgrade(RunningWeir),
     /// Takes a server out of service: it gets no new requests, also after a reload, until `weir ready` or the end of the
     /// process. Waits until its last request has ended. Exit code: 0 empty (with `--no-wait`: drained), 1 refused or not
     /// empty in time, 2 not reachable.
@@ -141,6 +146,7 @@ pub fn main() -> ExitCode {
         Command::Diff { running, format } => diff::diff(&running, format),
         Command::Reload(running) => reload::reload(&running),
         Command::Rollback { hash, running } => reload::rollback(&running, hash.as_deref()),
+        Command::Upgrade(running) => upgrade::upgrade(&running),
         Command::Drain {
             server,
             wait,

@@ -2,30 +2,81 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::passed;
 use crate::config::{self, Config, LoadError, Report};
+use crate::control::handover::Channel;
+use crate::control::inherited::Inherited;
+use crate::control::manager::Manager;
 use crate::control::state_folder::last_good;
-use crate::daemon::{Daemon, Running};
+use crate::control::upgrade::Started;
+use crate::daemon::{Daemon, Given, Running};
 use crate::telemetry::logging;
 
 /// Threads of the control plane.
 const CONTROL_THREADS: usize = 2;
 
 pub(super) fn run(file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
-    let Begin { config, bad } = load(&config::find(file)?)?;
+    let started = Started::now();
+    let before = Channel::of_this_process().context("cannot take over from another process")?;
+    let mut before = before.map(Arc::new);
+    let result = serve(file, started, &mut before);
+    if let (Some(before), Err(error)) = (before, &result) {
+        before.failed(&format!("{error:#}"));
+    }
+    result
+}
+
+/// Runs the proxy, in place of the process `before` if there is one, which is let go of then.
+fn serve(
+    file: Option<PathBuf>,
+    started: Option<Started>,
+    before: &mut Option<Arc<Channel>>,
+) -> anyhow::Result<ExitCode> {
+    let handed = match &before {
+        Some(before) => before
+            .sockets()
+            .context("cannot take over the sockets of the process before")?,
+        None => passed::by_systemd()?,
+    };
+    let file = config::find(file)?;
+    let Begin { config, bad } = match &before {
+        // The process before runs on by what it has: better than any other config in place of a bad file.
+        Some(_) => Begin::by(config::load(&file)?),
+        None => load(&file)?,
+    };
     let log = logging::init(&config.log);
     let runtime = control_runtime()?;
     let result = runtime.block_on(async {
         let mut signals = Signals::new()?;
-        let mut running = Daemon::start_logging(config, Some(log)).await?;
+        let given = Given {
+            log: Some(log),
+            inherited: Inherited::new(handed),
+            succeeds: before.is_some(),
+            manager: Manager::of_environment(),
+        };
+        let mut running = Daemon::start_given(config, given).await?;
         if let Some(report) = &bad {
             running.runs_last_good(report).await;
         }
         running.follow_file();
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), "weir runs");
+        if let Some(started) = started {
+            running.can_be_replaced(started);
+        }
+        if let Some(channel) = &before {
+            take_over(channel, &mut running).await?;
+            *before = None;
+        }
+        running.speak_for_the_service();
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            process = std::process::id(),
+            "weir runs"
+        );
         until_stopped(running, &mut signals).await;
         Ok(ExitCode::SUCCESS)
     });
@@ -41,10 +92,16 @@ struct Begin {
     bad: Option<Report>,
 }
 
+impl Begin {
+    fn by(config: Config) -> Self {
+        Self { config, bad: None }
+    }
+}
+
 /// The file; where that is bad, the last good one that an earlier process has kept.
 fn load(file: &Path) -> Result<Begin, LoadError> {
     let report = match config::load(file) {
-        Ok(config) => return Ok(Begin { config, bad: None }),
+        Ok(config) => return Ok(Begin::by(config)),
         Err(LoadError::Invalid(report)) => report,
         Err(error) => return Err(error),
     };
@@ -65,6 +122,19 @@ fn load(file: &Path) -> Result<Begin, LoadError> {
     Ok(Begin { config, bad })
 }
 
+/// Waits for the process before to let go. Until then that one speaks for the service: systemd listens to no other.
+async fn take_over(before: &Arc<Channel>, running: &mut Running) -> anyhow::Result<()> {
+    let left = running.left();
+    let before = Arc::clone(before);
+    let letting_go = tokio::task::spawn_blocking(move || {
+        before.ready(left)?;
+        before.alone()
+    });
+    letting_go
+        .await?
+        .context("the process before has not let go, or has ended too soon")
+}
+
 /// The runtime of everything that is not a client's request.
 pub(super) fn control_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
@@ -81,6 +151,7 @@ pub(super) struct Signals {
     interrupt: Signal,
     hangup: Signal,
     reopen: Signal,
+    upgrade: Signal,
 }
 
 impl Signals {
@@ -91,6 +162,7 @@ impl Signals {
             interrupt: listen(SignalKind::interrupt())?,
             hangup: listen(SignalKind::hangup())?,
             reopen: listen(SignalKind::user_defined1())?,
+            upgrade: listen(SignalKind::user_defined2())?,
         })
     }
 
@@ -102,24 +174,43 @@ impl Signals {
     }
 }
 
-/// Obeys signals until one says to stop; then drains, and ends at once at the second one.
+/// Obeys signals until one says to stop; then drains, and ends at once at the second one. Stops by itself when another
+/// process has taken over.
 pub(super) async fn until_stopped(running: Running, signals: &mut Signals) {
-    loop {
+    let other = loop {
         tokio::select! {
-            _ = signals.terminate.recv() => break,
-            _ = signals.interrupt.recv() => break,
+            _ = signals.terminate.recv() => break None,
+            _ = signals.interrupt.recv() => break None,
+            other = running.handed_over() => break Some(other),
             // Not waited for: a signal to stop must be heard meanwhile.
             _ = signals.hangup.recv() => running.reload_file_soon(),
+            _ = signals.upgrade.recv() => running.upgrade_soon(),
             _ = signals.reopen.recv() => {
                 if let Err(error) = running.reopen_access_log() {
                     tracing::error!(%error, "cannot reopen the access log");
                 }
             }
         }
-    }
-    tracing::info!("stopping; a second signal ends weir at once");
+    };
+    let Some(other) = other else {
+        tracing::info!("stopping; a second signal ends weir at once");
+        tokio::select! {
+            () = running.stop() => tracing::info!("stopped"),
+            () = signals.end() => tracing::warn!("ended at once, as asked"),
+        }
+        return;
+    };
+    tracing::info!(
+        process = other.process,
+        "another process has taken over; requests finish here"
+    );
+    // It is on its way out already, so the first signal, sent to all processes of a service, asks for nothing new.
+    let twice = async {
+        signals.end().await;
+        signals.end().await;
+    };
     tokio::select! {
-        () = running.stop() => tracing::info!("stopped"),
-        () = signals.end() => tracing::warn!("ended at once, as asked"),
+        () = running.stop_beside(other) => tracing::info!("stopped, another process serves"),
+        () = twice => tracing::warn!("ended at once, as asked"),
     }
 }

@@ -90,6 +90,10 @@ fn table(status: &Value) -> String {
             );
         }
     }
+    if let Some(message) = status["failed_upgrade"]["message"].as_str() {
+        let at = text(&status["failed_upgrade"]["at"]);
+        let _ = writeln!(out, "AN UPGRADE HAS FAILED at {at}: {message}");
+    }
     for listener in items(&status["listeners"]) {
         let _ = writeln!(
             out,
@@ -165,6 +169,15 @@ fn text(value: &Value) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_upgrade_that_has_failed_is_told() {
+        let told = |failed: Value| table(&serde_json::json!({ "failed_upgrade": failed }));
+        let failed = serde_json::json!({ "at": "2026-01-01T00:00:00Z", "message": "too slow" });
+        let line = "AN UPGRADE HAS FAILED at 2026-01-01T00:00:00Z: too slow\n";
+        assert!(told(failed).contains(line));
+        assert!(!told(Value::Null).contains("UPGRADE"));
+    }
 
     #[test]
     fn a_cache_has_its_line() {

@@ -1,7 +1,8 @@
-//! The admin address: probes, metrics, status, reload, drain, purge.
+//! The admin address: probes, metrics, status, configs, drain, purge, upgrade.
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -23,18 +24,20 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::admin_access::Access;
 use super::admin_config;
-use super::core::Control;
+use super::core::{Control, chain};
 use super::drain::{Drained, Unknown};
+use super::inherited::{Claimed, Handed, Inherited};
 use super::purge::Purge;
 use super::reload::Source;
 use super::sockets::BindError;
 use super::status::Status;
+use super::upgrade::Upgrade;
 use crate::config::{self, AdminAddress, ListenAddress};
 use crate::listen::bind;
 use crate::telemetry::metrics::CONTENT_TYPE;
@@ -50,13 +53,21 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_AGE: Duration = Duration::from_secs(300);
 /// and how long it has for that: whoever takes no bytes must not keep its place for ever.
 const LAST_ANSWER: Duration = Duration::from_secs(30);
+/// How long the end of a process waits for the answers that it owes here.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The admin servers of the process.
 pub(crate) struct Admin {
     pub(super) control: Arc<Control>,
     pub(super) source: OnceLock<Weak<Source>>,
+    upgrade: OnceLock<Weak<Upgrade>>,
     access: ArcSwap<Access>,
     running: Mutex<Running>,
+    inherited: Arc<Inherited>,
+    /// Nothing is accepted until it says true.
+    gate: watch::Receiver<bool>,
+    /// Shared with every connection that is served.
+    open: Arc<()>,
 }
 
 #[derive(Default)]
@@ -69,8 +80,11 @@ struct Running {
 /// A server that runs; dropped, it accepts nothing more. What it has accepted is answered.
 struct Server {
     local: Option<SocketAddr>,
+    socket: Arc<Socket>,
     task: AbortHandle,
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
+    /// For the process that comes after this one; `None` where systemd passes the socket to that too.
+    purpose: Option<String>,
 }
 
 impl Drop for Server {
@@ -85,24 +99,24 @@ pub(crate) struct Prepared(Vec<Bound>);
 struct Bound {
     socket: Socket,
     local: Option<SocketAddr>,
+    name: String,
     probes: bool,
     file: Option<SocketFile>,
-}
-
-impl Bound {
-    fn name(&self) -> String {
-        let path = self
-            .file
-            .as_ref()
-            .map(|file| format!("unix:{}", file.path.display()));
-        path.or_else(|| Some(self.local?.to_string()))
-            .unwrap_or_default()
-    }
+    purpose: Option<String>,
 }
 
 enum Socket {
     Tcp(TcpListener),
     Unix(UnixListener),
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+        }
+    }
 }
 
 /// The file of a unix socket, removed with it; not one that somebody has put in its place.
@@ -120,21 +134,34 @@ impl Drop for SocketFile {
 }
 
 impl Admin {
-    pub(crate) fn new(control: Arc<Control>) -> Arc<Self> {
+    pub(crate) fn new(
+        control: Arc<Control>,
+        inherited: Arc<Inherited>,
+        gate: watch::Receiver<bool>,
+    ) -> Arc<Self> {
         let closed = Access {
             token: Some(String::new()),
         };
         Arc::new(Self {
             control,
             source: OnceLock::new(),
+            upgrade: OnceLock::new(),
             access: ArcSwap::from_pointee(closed),
             running: Mutex::default(),
+            inherited,
+            gate,
+            open: Arc::default(),
         })
     }
 
     /// Where `POST /api/reload` takes the config from; without it there is nothing to reload.
     pub(crate) fn reloads(&self, source: &Arc<Source>) {
         let _ = self.source.set(Arc::downgrade(source));
+    }
+
+    /// What `POST /api/upgrade` does; without it there is nothing to upgrade.
+    pub(crate) fn upgrades(&self, upgrade: &Arc<Upgrade>) {
+        let _ = self.upgrade.set(Arc::downgrade(upgrade));
     }
 
     /// The address, its port resolved.
@@ -156,8 +183,8 @@ impl Admin {
             .is_none_or(|before| before.address != settings.address)
         {
             match &settings.address {
-                Some(AdminAddress::Tcp(address)) => prepared.push(bind_tcp(*address, false)?),
-                Some(AdminAddress::Unix(path)) => prepared.push(bind_unix(path).await?),
+                Some(AdminAddress::Tcp(address)) => prepared.push(self.tcp(*address, false)?),
+                Some(AdminAddress::Unix(path)) => prepared.push(self.unix(path).await?),
                 None => {}
             }
         }
@@ -166,9 +193,34 @@ impl Admin {
             .is_none_or(|before| before.probes != settings.probes)
             && let Some(address) = settings.probes
         {
-            prepared.push(bind_tcp(address, true)?);
+            prepared.push(self.tcp(address, true)?);
         }
         Ok(Prepared(prepared))
+    }
+
+    fn tcp(&self, address: ListenAddress, probes: bool) -> Result<Bound, BindError> {
+        let key = if probes {
+            "admin.probes"
+        } else {
+            "admin.address"
+        };
+        let purpose = format!("{key} {}", address.socket);
+        let handed = self
+            .inherited
+            .claim(&purpose, &AdminAddress::Tcp(address), None);
+        bind_tcp(address, probes, purpose, handed)
+            .map_err(|source| BindError::new(key, address.socket, source))
+    }
+
+    async fn unix(&self, path: &Path) -> Result<Bound, BindError> {
+        let name = format!("unix:{}", path.display());
+        let purpose = format!("admin.address {name}");
+        let address = AdminAddress::Unix(path.to_owned());
+        let bound = match self.inherited.claim(&purpose, &address, None) {
+            Some(handed) => adopt_unix(path, purpose, handed),
+            None => bind_unix(path, purpose).await,
+        };
+        bound.map_err(|source| BindError::new("admin.address", name, source))
     }
 
     /// Serves by `settings` from now on.
@@ -191,17 +243,21 @@ impl Admin {
             running.probes = None;
         }
         for bound in prepared.0 {
-            tracing::info!(address = %bound.name(), probes = bound.probes, "the admin address is open");
+            tracing::info!(address = %bound.name, probes = bound.probes, "the admin address is open");
             let router = if bound.probes {
                 self.probe_router()
             } else {
                 self.router()
             };
-            let task = tokio::spawn(serve(bound.socket, router)).abort_handle();
+            let socket = Arc::new(bound.socket);
+            let open = (self.gate.clone(), Arc::downgrade(&self.open));
+            let task = tokio::spawn(serve(Arc::clone(&socket), router, open)).abort_handle();
             let server = Some(Server {
                 local: bound.local,
+                socket,
                 task,
-                _file: bound.file,
+                file: bound.file,
+                purpose: bound.purpose,
             });
             if bound.probes {
                 running.probes = server;
@@ -216,6 +272,43 @@ impl Admin {
         *self.lock() = Running::default();
     }
 
+    /// The sockets, for the process that comes after this one.
+    pub(super) fn sockets(&self) -> io::Result<Vec<Handed>> {
+        let running = self.lock();
+        let servers = running.main.iter().chain(&running.probes);
+        let handed = servers.filter_map(|server| Some((server.purpose.clone()?, &server.socket)));
+        handed
+            .map(|(purpose, socket)| {
+                let descriptor: OwnedFd = socket.as_fd().try_clone_to_owned()?;
+                Ok(Handed::before(purpose, descriptor))
+            })
+            .collect()
+    }
+
+    /// Accepts nothing more, since another process does so on the same sockets.
+    pub(super) fn hand_over(&self) {
+        let mut running = self.lock();
+        let Running { main, probes, .. } = &mut *running;
+        for server in main.iter_mut().chain(probes) {
+            // Its file belongs to the other one.
+            if let Some(mut file) = server.file.take() {
+                file.inode = None;
+            }
+        }
+        *running = Running::default();
+    }
+
+    /// Returns when all connections have ended, or soon after.
+    pub(crate) async fn answered(&self) {
+        let all = async {
+            while Arc::strong_count(&self.open) > 1 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        // Whoever keeps an idle connection is owed no answer.
+        let _ = timeout(ANSWERED_WITHIN, all).await;
+    }
+
     fn router(self: &Arc<Self>) -> Router {
         Router::new()
             .route("/", get(index))
@@ -224,6 +317,7 @@ impl Admin {
             .route("/api/config", get(admin_config::show))
             .route("/api/reload", post(admin_config::reload))
             .route("/api/rollback", post(admin_config::rollback))
+            .route("/api/upgrade", post(upgrade))
             .route("/api/cache/purge", post(purge))
             .route(
                 "/api/upstreams/{upstream}/servers/{server}/drain",
@@ -253,56 +347,76 @@ impl Admin {
     }
 }
 
-fn bind_tcp(address: ListenAddress, probes: bool) -> Result<Bound, BindError> {
-    let bound = bind::bind(address, 1, false).and_then(|(local, sockets)| {
-        let socket = sockets
-            .into_iter()
-            .next()
-            .ok_or(io::ErrorKind::AddrNotAvailable)?;
-        Ok(Bound {
-            local: Some(local),
-            socket: Socket::Tcp(TcpListener::from_std(socket)?),
-            probes,
-            file: None,
-        })
-    });
-    let key = if probes {
-        "admin.probes"
-    } else {
-        "admin.address"
+fn bind_tcp(
+    address: ListenAddress,
+    probes: bool,
+    purpose: String,
+    handed: Option<Claimed>,
+) -> io::Result<Bound> {
+    let by_systemd = handed.as_ref().is_some_and(|handed| handed.by_systemd);
+    let (local, sockets) = match handed {
+        Some(handed) => bind::adopt(handed.sockets, 1)?,
+        None => bind::bind(address, 1, false)?,
     };
-    bound.map_err(|source| BindError::new(key, address.socket, source))
-}
-
-async fn bind_unix(path: &Path) -> Result<Bound, BindError> {
-    // A socket that a process left behind refuses connections; one that answers belongs to somebody.
-    let taken = tokio::net::UnixStream::connect(path).await.is_ok();
-    let bound = if taken {
-        Err(io::ErrorKind::AddrInUse.into())
-    } else {
-        bind_free_unix(path)
-    };
-    bound.map_err(|source| {
-        BindError::new("admin.address", format!("unix:{}", path.display()), source)
+    let socket = sockets
+        .into_iter()
+        .next()
+        .ok_or(io::ErrorKind::AddrNotAvailable)?;
+    Ok(Bound {
+        local: Some(local),
+        socket: Socket::Tcp(TcpListener::from_std(socket)?),
+        name: local.to_string(),
+        probes,
+        file: None,
+        purpose: (!by_systemd).then_some(purpose),
     })
 }
 
-fn bind_free_unix(path: &Path) -> io::Result<Bound> {
+async fn bind_unix(path: &Path, purpose: String) -> io::Result<Bound> {
+    // A socket that a process left behind refuses connections; one that answers belongs to somebody.
+    if tokio::net::UnixStream::connect(path).await.is_ok() {
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
+    bind_free_unix(path, purpose)
+}
+
+/// The file of one that systemd has passed is systemd's.
+fn adopt_unix(path: &Path, purpose: String, handed: Claimed) -> io::Result<Bound> {
+    let by_systemd = handed.by_systemd;
+    let mut sockets = handed.sockets.into_iter();
+    let socket = sockets.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    socket.set_nonblocking(true)?;
+    let inode = inode(path).filter(|_| !by_systemd);
+    Ok(Bound {
+        purpose: (!by_systemd).then_some(purpose),
+        ..unix(path, UnixListener::from_std(socket.into())?, inode)
+    })
+}
+
+fn unix(path: &Path, socket: UnixListener, inode: Option<u64>) -> Bound {
+    Bound {
+        socket: Socket::Unix(socket),
+        local: None,
+        name: format!("unix:{}", path.display()),
+        probes: false,
+        file: Some(SocketFile {
+            path: path.to_owned(),
+            inode,
+        }),
+        purpose: None,
+    }
+}
+
+fn bind_free_unix(path: &Path, purpose: String) -> io::Result<Bound> {
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
         std::fs::remove_file(path)?;
     }
-    let socket = UnixListener::bind(path)?;
-    let file = SocketFile {
-        path: path.to_owned(),
-        inode: inode(path),
-    };
+    let bound = unix(path, UnixListener::bind(path)?, inode(path));
     // Without a token, whoever may open it may do everything.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     Ok(Bound {
-        socket: Socket::Unix(socket),
-        local: None,
-        probes: false,
-        file: Some(file),
+        purpose: Some(purpose),
+        ..bound
     })
 }
 
@@ -312,13 +426,21 @@ fn inode(path: &Path) -> Option<u64> {
         .map(|found| found.ino())
 }
 
-async fn serve(socket: Socket, router: Router) {
+async fn serve(
+    socket: Arc<Socket>,
+    router: Router,
+    (mut gate, open): (watch::Receiver<bool>, Weak<()>),
+) {
+    // Without anybody who could open it, the process is ending.
+    if gate.wait_for(|open| *open).await.is_err() {
+        return;
+    }
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
             return;
         };
-        let accepted = match &socket {
+        let accepted = match &*socket {
             Socket::Tcp(socket) => socket.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
             Socket::Unix(socket) => socket
                 .accept()
@@ -326,9 +448,10 @@ async fn serve(socket: Socket, router: Router) {
                 .map(|(stream, _)| Stream::Unix(stream)),
         };
         let router = router.clone();
+        let held = (permit, open.upgrade());
         match accepted {
-            Ok(Stream::Tcp(stream)) => drop(tokio::spawn(serve_one(stream, router, permit))),
-            Ok(Stream::Unix(stream)) => drop(tokio::spawn(serve_one(stream, router, permit))),
+            Ok(Stream::Tcp(stream)) => drop(tokio::spawn(serve_one(stream, router, held))),
+            Ok(Stream::Unix(stream)) => drop(tokio::spawn(serve_one(stream, router, held))),
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
@@ -339,7 +462,7 @@ enum Stream {
     Unix(tokio::net::UnixStream),
 }
 
-async fn serve_one<S>(stream: S, router: Router, _permit: tokio::sync::OwnedSemaphorePermit)
+async fn serve_one<S, H>(stream: S, router: Router, _held: H)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -410,7 +533,7 @@ async fn index() -> &'static str {
     concat!(
         "weir ",
         env!("CARGO_PKG_VERSION"),
-        "\n\nGET  /healthz\nGET  /readyz\nGET  /metrics\nGET  /api/status\nGET  /api/config\nPOST /api/reload\nPOST /api/rollback\n",
+        "\n\nGET  /healthz\nGET  /readyz\nGET  /metrics\nGET  /api/status\nGET  /api/config\nPOST /api/reload\nPOST /api/rollback\nPOST /api/upgrade\n",
         "POST /api/cache/purge\n",
         "POST /api/upstreams/UPSTREAM/servers/HOST:PORT/drain\n",
         "POST /api/upstreams/UPSTREAM/servers/HOST:PORT/ready\n"
@@ -456,6 +579,31 @@ pub(super) async fn whole(body: Body) -> Result<Bytes, Response> {
         Ok(Err(_)) => Err(told(StatusCode::BAD_REQUEST, "the body broke off")),
         Err(_) => Err(told(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
     }
+}
+
+async fn upgrade(State(admin): State<Arc<Admin>>) -> Response {
+    let Some(upgrade) = admin.upgrade.get().and_then(Weak::upgrade) else {
+        return told(
+            StatusCode::CONFLICT,
+            "this process was not started by `weir run`; it cannot be replaced",
+        );
+    };
+    // In a task of its own: whoever asked may go away in the middle of it.
+    let mut response = match tokio::spawn(async move { upgrade.run().await }).await {
+        Ok(Ok(process)) => Json(json!({ "result": "ok", "process": process })).into_response(),
+        Ok(Err(error)) => {
+            let body = json!({ "result": "failed", "message": chain(&error) });
+            (StatusCode::UNPROCESSABLE_ENTITY, Json(body)).into_response()
+        }
+        Err(_) => told(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the upgrade broke off; see the log",
+        ),
+    };
+    // This process may be about to end.
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 async fn purge(State(admin): State<Arc<Admin>>, body: Body) -> Response {

@@ -11,13 +11,15 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::certificates::Refused;
+use super::inherited::Inherited;
 use super::kept::Kept;
 use super::names::{Asked, Key, Names};
 use super::outcome::{LastReload, Standing};
 use super::sockets::{BindError, Sockets, Step};
+use super::upgrade::FailedUpgrade;
 use crate::config::{Concurrency, Config, LoadError, LogFormat};
 use crate::listen::tls;
-use crate::listen::worker::Command;
+use crate::listen::worker::{Command, SocketId};
 use crate::state::{Published, State, Surroundings};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::labels::ReloadResult;
@@ -61,12 +63,14 @@ pub(crate) struct Control {
     started: Instant,
     /// Locked by whoever changes what runs: two never do at once.
     sockets: Mutex<Sockets>,
+    inherited: Arc<Inherited>,
     probers: Mutex<Probers>,
     pub(crate) names: Names,
     pub(super) last: Mutex<LastReload>,
     kept: Mutex<Kept>,
     pub(super) standing: Mutex<Standing>,
     refused: Mutex<Refused>,
+    pub(super) failed_upgrade: Mutex<Option<FailedUpgrade>>,
     phase: AtomicU8,
     /// Whether somebody waits for states that were replaced.
     letting_go: AtomicBool,
@@ -89,6 +93,7 @@ pub(crate) struct Parts {
     pub(crate) max_files: u64,
     /// The log of this process and the format that it was started with.
     pub(crate) log: Option<(LogHandle, LogFormat)>,
+    pub(crate) inherited: Arc<Inherited>,
 }
 
 impl Control {
@@ -102,6 +107,7 @@ impl Control {
             log: parts.log,
             started: Instant::now(),
             sockets: Mutex::default(),
+            inherited: parts.inherited,
             probers: Mutex::default(),
             names: Names::default(),
             last: Mutex::new(LastReload {
@@ -113,6 +119,7 @@ impl Control {
             kept: Mutex::default(),
             standing: Mutex::default(),
             refused: Mutex::default(),
+            failed_upgrade: Mutex::default(),
             phase: AtomicU8::new(Phase::Starting as u8),
             letting_go: AtomicBool::new(false),
         }
@@ -163,7 +170,7 @@ impl Control {
         if self.phase() == Phase::Stopping {
             return Err(ReloadError::Stopping);
         }
-        let change = sockets.prepare(&config, self.workers.len())?;
+        let change = sockets.prepare(&config, self.workers.len(), &self.inherited)?;
         self.access
             .reconfigure(&config.log)
             .map_err(ReloadError::AccessLog)?;
@@ -314,7 +321,7 @@ impl Control {
                         continue;
                     };
                     tracing::info!(%listen, address = %local, "listening");
-                    for (worker, socket) in self.workers.iter().zip(sockets) {
+                    for (worker, socket) in self.workers.iter().cycle().zip(sockets) {
                         send(
                             worker,
                             Command::Listen {
@@ -399,6 +406,16 @@ impl Control {
 
     pub(crate) fn addresses(&self, listen: &str) -> Vec<SocketAddr> {
         lock(&self.sockets).addresses(listen)
+    }
+
+    /// What the sockets are for, those of systemd left out.
+    pub(super) fn purposes(&self) -> HashMap<SocketId, String> {
+        lock(&self.sockets).purposes()
+    }
+
+    /// Where anything listens.
+    pub(crate) fn all_addresses(&self) -> Vec<SocketAddr> {
+        lock(&self.sockets).all()
     }
 
     /// Waits for a reload that is being made: none is half done when weir begins to stop, and none begins after.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 use super::admin::Admin;
 use super::core::{Control, ReloadError};
@@ -135,6 +135,11 @@ impl Source {
         self.control.note(How::Reload, &result);
         self.watch(&tried);
         result
+    }
+
+    /// Nothing is taken for as long as this is kept.
+    pub(crate) async fn hold(&self) -> MutexGuard<'_, impl Sized> {
+        self.tried.lock().await
     }
 
     /// From now on [`take_file`](Self::take_file) takes this one.

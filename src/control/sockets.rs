@@ -4,8 +4,9 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{SocketAddr, TcpListener};
 
-use crate::config::{Config, ListenAddress};
-use crate::listen::bind::bind;
+use super::inherited::Inherited;
+use crate::config::{AdminAddress, Config, ListenAddress};
+use crate::listen::bind::{adopt, bind};
 use crate::listen::worker::SocketId;
 use crate::units::ListenName;
 
@@ -42,10 +43,24 @@ enum Key {
     Chosen(ListenName, usize),
 }
 
+impl Key {
+    /// What a process tells its successor that such sockets are for.
+    fn purpose(&self) -> String {
+        match self {
+            Self::Fixed(ListenAddress { socket, any: false }) => format!("listen {socket}"),
+            Self::Fixed(ListenAddress { socket, any: true }) => {
+                format!("listen :{}", socket.port())
+            }
+            Self::Chosen(listen, number) => format!("listen {listen} {number}"),
+        }
+    }
+}
+
 struct Bound {
     id: SocketId,
     listen: ListenName,
     local: SocketAddr,
+    by_systemd: bool,
 }
 
 /// The sockets of the process.
@@ -67,6 +82,7 @@ pub(super) struct Opened {
     listen: ListenName,
     local: SocketAddr,
     sockets: Vec<TcpListener>,
+    by_systemd: bool,
 }
 
 /// What the workers are to do once the config is published.
@@ -88,8 +104,13 @@ pub(super) enum Step {
 }
 
 impl Sockets {
-    /// Binds what is not bound yet.
-    pub(super) fn prepare(&self, config: &Config, workers: usize) -> Result<Change, BindError> {
+    /// Binds what is not bound yet, or takes it from those who have bound it before.
+    pub(super) fn prepare(
+        &self,
+        config: &Config,
+        workers: usize,
+        inherited: &Inherited,
+    ) -> Result<Change, BindError> {
         let wanted = wanted(config);
         let staying: HashSet<_> = wanted.iter().map(|(key, ..)| key).collect();
         let going: HashSet<_> = self
@@ -104,8 +125,19 @@ impl Sockets {
             .filter(|(key, ..)| !self.bound.contains_key(key))
         {
             // `127.0.0.1:8080` may become `:8080`: the old sockets are closed only after the new ones are open.
-            let beside_own = going.contains(&address.socket.port());
-            let (local, sockets) = bind(*address, workers, beside_own).map_err(|source| {
+            let port = address.socket.port();
+            let beside_own = going.contains(&port) || inherited.has_port(port);
+            let handed = inherited.claim(
+                &key.purpose(),
+                &AdminAddress::Tcp(*address),
+                only_address(config, listen),
+            );
+            let by_systemd = handed.as_ref().is_some_and(|handed| handed.by_systemd);
+            let opened_here = match handed {
+                Some(handed) => adopt(handed.sockets, workers),
+                None => bind(*address, workers, beside_own),
+            };
+            let (local, sockets) = opened_here.map_err(|source| {
                 BindError::new(format!("listen.{listen}"), address.socket, source)
             })?;
             opened.push(Opened {
@@ -113,6 +145,7 @@ impl Sockets {
                 listen: listen.clone(),
                 local,
                 sockets,
+                by_systemd,
             });
         }
         Ok(Change {
@@ -143,6 +176,7 @@ impl Sockets {
                     id,
                     listen: opened.listen,
                     local: opened.local,
+                    by_systemd: opened.by_systemd,
                 },
             );
         }
@@ -167,6 +201,17 @@ impl Sockets {
             }
         });
         steps
+    }
+
+    /// What the sockets are for, those of systemd left out.
+    pub(super) fn purposes(&self) -> HashMap<SocketId, String> {
+        let own = self.bound.iter().filter(|(_, bound)| !bound.by_systemd);
+        own.map(|(key, bound)| (bound.id, key.purpose())).collect()
+    }
+
+    /// Where anything listens.
+    pub(super) fn all(&self) -> Vec<SocketAddr> {
+        self.bound.values().map(|bound| bound.local).collect()
     }
 
     /// The addresses of a listener, ports resolved.
@@ -194,6 +239,13 @@ fn wanted(config: &Config) -> Vec<(Key, ListenName, ListenAddress)> {
         }
     }
     wanted
+}
+
+/// The name of a listener, if it has one address: the one that systemd's sockets of that name are for.
+fn only_address<'l>(config: &Config, listen: &'l ListenName) -> Option<&'l str> {
+    let mut listeners = config.listeners.iter();
+    let listener = listeners.find(|listener| listener.name == *listen)?;
+    (listener.addresses.len() == 1).then(|| listen.as_str())
 }
 
 fn hint(error: &std::io::Error) -> &'static str {

@@ -19,9 +19,17 @@ pub(crate) struct Status {
     workers: Vec<Worker>,
     config: ConfigStatus,
     certificates: Vec<Certificate>,
+    /// The last upgrade that has failed; null if none has.
+    failed_upgrade: Option<FailedUpgrade>,
     listeners: Vec<Listener>,
     upstreams: Vec<Upstream>,
     cache: Cache,
+}
+
+#[derive(Serialize)]
+struct FailedUpgrade {
+    at: String,
+    message: String,
 }
 
 #[derive(Serialize)]
@@ -178,6 +186,13 @@ impl Status {
                     Some(Certificate::of(control, &listener.name, certificate))
                 })
                 .collect(),
+            failed_upgrade: control
+                .failed_upgrade()
+                .as_ref()
+                .map(|failed| FailedUpgrade {
+                    at: time(failed.at),
+                    message: failed.message.clone(),
+                }),
             listeners: state
                 .config
                 .listeners

@@ -1,4 +1,4 @@
-//! Listening sockets: one per worker and address, sharing the port by SO_REUSEPORT.
+//! Listening sockets: one per worker and address, sharing the port by SO_REUSEPORT. Or those that somebody else has opened.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -34,6 +34,48 @@ pub(crate) fn bind(
     Ok((local, sockets))
 }
 
+/// Makes sockets that somebody else has opened, all at one address, serve `count` workers. All of them are used, also where
+/// they are more: what waits in one that nobody accepts on would be lost. Where they are fewer, others share their port;
+/// where it is not to be shared (systemd's usual case), several workers accept on the same socket.
+pub(crate) fn adopt(
+    handed: Vec<Socket>,
+    count: usize,
+) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+    let first = handed.first().ok_or(io::ErrorKind::NotFound)?;
+    let local = address_of(first).ok_or(io::ErrorKind::InvalidInput)?;
+    let dual_stack = is_dual_stack(first);
+    for socket in &handed {
+        socket.set_nonblocking(true)?;
+        for_accepted(socket)?;
+        // Who opened it may have thought of less traffic.
+        socket.listen(BACKLOG)?;
+    }
+    let shares = handed
+        .iter()
+        .all(|socket| socket.reuse_port().unwrap_or(false));
+    let mut sockets = Vec::new();
+    for number in handed.len()..count {
+        let beside = shares.then(|| bind_one(local, dual_stack, false).ok());
+        sockets.push(match beside.flatten() {
+            Some(socket) => socket,
+            None => handed[number % handed.len()].try_clone()?.into(),
+        });
+    }
+    let handed = handed.into_iter().map(TcpListener::from);
+    Ok((local, handed.chain(sockets).collect()))
+}
+
+/// Where a TCP socket listens; `None` if it is none.
+pub(crate) fn address_of(socket: &Socket) -> Option<SocketAddr> {
+    let listens = socket.r#type().ok()? == Type::STREAM && socket.is_listener().ok()?;
+    socket.local_addr().ok()?.as_socket().filter(|_| listens)
+}
+
+/// Whether a socket is for IPv4 and IPv6 both.
+pub(crate) fn is_dual_stack(socket: &Socket) -> bool {
+    socket.domain().is_ok_and(|domain| domain == Domain::IPV6) && !socket.only_v6().unwrap_or(true)
+}
+
 fn bind_one(address: SocketAddr, dual_stack: bool, alone: bool) -> io::Result<TcpListener> {
     if alone && address.port() != 0 {
         // Without SO_REUSEPORT the kernel says if somebody else listens there; with it, two would share the port unnoticed.
@@ -58,11 +100,15 @@ fn socket(address: SocketAddr, dual_stack: bool, shared: bool) -> io::Result<Soc
     if address.is_ipv6() {
         socket.set_only_v6(!dual_stack)?;
     }
-    // Accepted sockets inherit both, which saves two system calls for each connection.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(std::time::Duration::from_secs(60)))?;
+    for_accepted(&socket)?;
     socket.bind(&address.into())?;
     Ok(socket)
+}
+
+/// What accepted sockets inherit, which saves two system calls for each connection.
+fn for_accepted(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(std::time::Duration::from_secs(60)))
 }
 
 /// Whether the machine has no IPv6.
@@ -108,6 +154,65 @@ mod tests {
         )
         .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    fn handed(count: usize, shared: bool) -> Vec<Socket> {
+        let first = socket("127.0.0.1:0".parse().unwrap(), false, shared).unwrap();
+        let local = address_of_any(&first);
+        let others = (1..count).map(|_| socket(local, false, shared).unwrap());
+        let all: Vec<_> = std::iter::once(first).chain(others).collect();
+        for socket in &all {
+            socket.listen(1).unwrap();
+        }
+        all
+    }
+
+    fn address_of_any(socket: &Socket) -> SocketAddr {
+        socket.local_addr().unwrap().as_socket().unwrap()
+    }
+
+    /// Connects `count` times; returns how many of them each socket has accepted.
+    fn accepted(local: SocketAddr, sockets: &[TcpListener], count: usize) -> Vec<usize> {
+        let _held: Vec<_> = (0..count)
+            .map(|_| std::net::TcpStream::connect(local).unwrap())
+            .collect();
+        let accept = |socket: &TcpListener| std::iter::from_fn(|| socket.accept().ok()).count();
+        sockets.iter().map(accept).collect()
+    }
+
+    #[test]
+    fn all_sockets_that_are_handed_over_are_used_even_if_they_are_too_many() {
+        let (local, sockets) = adopt(handed(3, true), 2).unwrap();
+        assert_eq!(sockets.len(), 3);
+        let accepted = accepted(local, &sockets, 90);
+        assert_eq!(accepted.iter().sum::<usize>(), 90, "{accepted:?}");
+        assert!(accepted.iter().all(|&count| count > 0), "{accepted:?}");
+    }
+
+    #[test]
+    fn sockets_that_share_their_port_get_others_beside_them() {
+        let (local, sockets) = adopt(handed(1, true), 3).unwrap();
+        assert_eq!(sockets.len(), 3);
+        let accepted = accepted(local, &sockets, 90);
+        assert_eq!(accepted.iter().sum::<usize>(), 90, "{accepted:?}");
+        assert!(accepted.iter().all(|&count| count > 0), "{accepted:?}");
+    }
+
+    #[test]
+    fn one_socket_that_does_not_share_its_port_serves_all() {
+        let (local, sockets) = adopt(handed(1, false), 3).unwrap();
+        assert_eq!(sockets.len(), 3);
+        // One queue: who asks first gets all of it.
+        assert_eq!(accepted(local, &sockets, 20), [20, 0, 0]);
+        assert_eq!(accepted(local, &sockets[2..], 20), [20]);
+    }
+
+    #[test]
+    fn what_is_no_listening_socket_has_no_address() {
+        let address = "127.0.0.1:0".parse().unwrap();
+        assert_eq!(address_of(&socket(address, false, false).unwrap()), None);
+        let unix = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        assert_eq!(address_of(&unix), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +18,7 @@ use slab::Slab;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::error::SendError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::{connection, linger};
@@ -46,7 +47,7 @@ pub(crate) type SocketId = u64;
 
 /// What a worker is told.
 pub(crate) enum Command {
-    /// Accept on this socket for that listener.
+    /// Accept on this socket for that listener; on one more, if there is one of that address already.
     Listen {
         id: SocketId,
         socket: std::net::TcpListener,
@@ -66,8 +67,11 @@ pub(crate) enum Command {
     },
     /// Take up the published state; the sender is dropped when that and every command before is done.
     TakeUp(oneshot::Sender<()>),
-    /// Close all sockets, let connections finish within `drain`, and end.
-    Stop { drain: Duration },
+    /// Send a descriptor of each socket, for whoever is to accept on them next.
+    Share(UnboundedSender<io::Result<(SocketId, OwnedFd)>>),
+    /// Close all sockets, let connections finish within `drain`, and end. What waits in the sockets is accepted before,
+    /// unless they are `shared` with somebody who goes on.
+    Stop { drain: Duration, shared: bool },
     /// End now.
     Abort,
 }
@@ -134,6 +138,8 @@ pub(crate) struct Seat {
     /// The workers, this one included, by number.
     pub(crate) workers: Vec<UnboundedSender<Command>>,
     pub(crate) commands: UnboundedReceiver<Command>,
+    /// Nothing is accepted until it says true.
+    pub(crate) gate: watch::Receiver<bool>,
 }
 
 /// Runs a worker until it is told to stop. Blocks its thread.
@@ -147,6 +153,7 @@ pub(crate) fn run(seat: Seat) -> io::Result<()> {
             loads,
             workers,
             mut commands,
+            gate,
         } = seat;
         let deadlines = Deadlines::new(published.clock);
         let seed = (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -159,12 +166,13 @@ pub(crate) fn run(seat: Seat) -> io::Result<()> {
             sockets: RefCell::new(HashMap::new()),
             closing: RefCell::default(),
             turned_away: Cell::new(0),
+            gate,
         });
         let ticking = spawn_local(Rc::clone(&worker).tick());
         while let Some(command) = commands.recv().await {
             match command {
-                Command::Stop { drain } => {
-                    worker.stop(drain, &mut commands).await;
+                Command::Stop { drain, shared } => {
+                    worker.stop(drain, shared, &mut commands).await;
                     break;
                 }
                 Command::Abort => break,
@@ -193,11 +201,13 @@ struct Worker {
     loads: Arc<Loads>,
     workers: Vec<UnboundedSender<Command>>,
     connections: RefCell<Slab<Rc<Client>>>,
-    sockets: RefCell<HashMap<SocketId, Accepting>>,
+    /// More than one of an address only where there were more of them than workers.
+    sockets: RefCell<HashMap<SocketId, Vec<Accepting>>>,
     /// Those that are being closed.
     closing: RefCell<Vec<JoinHandle<()>>>,
     /// Connections that get nothing but [`FULL`].
     turned_away: Cell<usize>,
+    gate: watch::Receiver<bool>,
 }
 
 /// A socket and the task that accepts on it.
@@ -216,16 +226,17 @@ impl Worker {
                 listener,
             } => self.listen(id, socket, listener),
             Command::Assign { id, listener } => {
-                if let Some(accepting) = self.sockets.borrow().get(&id) {
+                for accepting in self.sockets.borrow().get(&id).into_iter().flatten() {
                     accepting.listener.set(listener);
                 }
             }
             Command::Close { id } => {
-                let accepting = self.sockets.borrow_mut().remove(&id);
-                if let Some(accepting) = accepting {
+                let closing = self.sockets.borrow_mut().remove(&id);
+                for accepting in closing.into_iter().flatten() {
                     self.close(accepting);
                 }
             }
+            Command::Share(sockets) => self.share(&sockets),
             Command::Retire { listener, drain } => self.retire(listener, drain),
             Command::Adopt {
                 socket,
@@ -255,17 +266,31 @@ impl Worker {
         };
         let listener = Rc::new(Cell::new(listener));
         let task = spawn_local(Rc::clone(self).accept(Rc::clone(&socket), Rc::clone(&listener)));
-        self.sockets.borrow_mut().insert(
-            id,
-            Accepting {
-                socket,
-                listener,
-                task,
-            },
-        );
+        let mut sockets = self.sockets.borrow_mut();
+        sockets.entry(id).or_default().push(Accepting {
+            socket,
+            listener,
+            task,
+        });
+    }
+
+    fn share(&self, to: &UnboundedSender<io::Result<(SocketId, OwnedFd)>>) {
+        for (id, sockets) in &*self.sockets.borrow() {
+            for accepting in sockets {
+                let descriptor = accepting.socket.as_fd().try_clone_to_owned();
+                // Whoever asked may have given up.
+                let _ = to.send(descriptor.map(|descriptor| (*id, descriptor)));
+            }
+        }
     }
 
     async fn accept(self: Rc<Self>, socket: Rc<TcpListener>, listener: Rc<Cell<usize>>) {
+        let mut gate = self.gate.clone();
+        // Without anybody who could open it, the process is ending.
+        if gate.wait_for(|open| *open).await.is_err() {
+            return;
+        }
+        drop(gate);
         loop {
             match socket.accept().await {
                 Ok((stream, peer)) => self.place(stream, peer, listener.get()),
@@ -457,10 +482,20 @@ impl Worker {
         }
     }
 
-    async fn stop(self: &Rc<Self>, drain: Duration, commands: &mut UnboundedReceiver<Command>) {
+    async fn stop(
+        self: &Rc<Self>,
+        drain: Duration,
+        shared: bool,
+        commands: &mut UnboundedReceiver<Command>,
+    ) {
         let sockets: Vec<_> = self.sockets.borrow_mut().drain().collect();
-        for (_, accepting) in sockets {
-            self.close(accepting);
+        for accepting in sockets.into_iter().flat_map(|(_, sockets)| sockets) {
+            if shared {
+                // What waits is for those who go on; and where connections come without end, so would accepting them.
+                accepting.task.abort();
+            } else {
+                self.close(accepting);
+            }
         }
         self.proxy.exchanges.stop(drain);
         let until = tokio::time::Instant::now() + drain;

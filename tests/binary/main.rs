@@ -14,4 +14,6 @@ mod rollback;
 mod run;
 mod state;
 mod support;
+mod systemd;
 mod talk;
+mod upgrade;

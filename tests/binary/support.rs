@@ -16,6 +16,9 @@ use tempfile::TempDir;
 /// How long anything may take before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
+/// What a process says that another one has replaced.
+pub const TAKEN_OVER: &str = "another process has taken over; requests finish here";
+
 /// A config for free ports that answers `hello`.
 pub const HELLO: &str = "[admin]\naddress = \"127.0.0.1:0\"\n[log]\naccess = \"off\"\n\
     [listen.web]\naddress = \"127.0.0.1:0\"\n[route.site]\nrespond = { status = 200, body = \"hello\" }\n";
@@ -60,14 +63,21 @@ pub struct Program {
 }
 
 impl Program {
-    pub fn start(mut command: Command) -> Self {
+    pub fn start(command: Command) -> Self {
+        Self::start_with_stdout(command, Stdio::piped())
+    }
+
+    /// The same where the standard output is for something else than to be read.
+    pub fn start_with_stdout(mut command: Command, stdout: Stdio) -> Self {
         let mut child = command
-            .stdout(Stdio::piped())
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
-        follow(child.stdout.take().unwrap(), &lines);
+        if let Some(stdout) = child.stdout.take() {
+            follow(stdout, &lines);
+        }
         follow(child.stderr.take().unwrap(), &lines);
         Self { child, lines }
     }
@@ -160,6 +170,11 @@ impl Program {
         kib.parse::<usize>().unwrap() * 1024
     }
 
+    /// The last process that has taken over.
+    pub fn successor(&self) -> Pid {
+        pid(&self.logged(TAKEN_OVER))
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
@@ -169,7 +184,20 @@ impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let lines = self.lines.lock().unwrap();
+        let events = lines
+            .iter()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        // Those that have taken over from it are not its children any more.
+        for event in events.filter(|event| event["message"] == TAKEN_OVER) {
+            let _ = kill_process(pid(&event), Signal::KILL);
+        }
     }
+}
+
+fn pid(event: &Value) -> Pid {
+    let process = event["process"].as_i64().unwrap();
+    Pid::from_raw(process.try_into().unwrap()).unwrap()
 }
 
 fn follow(stream: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) {
@@ -215,4 +243,21 @@ pub fn ask(address: impl std::net::ToSocketAddrs, method: &str, path: &str) -> S
 
 pub fn get(address: impl std::net::ToSocketAddrs, path: &str) -> String {
     ask(address, "GET", path)
+}
+
+/// Connects `count` clients to each address before any of them asks, so that their connections wait in all queues; each must
+/// get its `hello`.
+pub fn all_are_answered(addresses: &[SocketAddr], count: usize) {
+    let connect = |address: &SocketAddr| TcpStream::connect(address).unwrap();
+    let clients: Vec<_> = (0..count)
+        .flat_map(|_| addresses.iter().map(connect))
+        .collect();
+    for mut client in clients {
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        client.write_all(request).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("hello"), "{answer}");
+    }
 }

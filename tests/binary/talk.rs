@@ -68,6 +68,7 @@ fn nobody_there_is_2() {
         &["status"][..],
         &["reload"],
         &["rollback"],
+        &["upgrade"],
         &["drain", "app", "127.0.0.1:1"],
         &["ready", "app", "127.0.0.1:1"],
         &["purge", "--all"],

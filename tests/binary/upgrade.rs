@@ -1,0 +1,403 @@
+//! `weir upgrade`: another process takes over, and nobody notices.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+use super::support::{
+    HELLO, PATIENCE, Program, TAKEN_OVER, all_are_answered, folder, get, output, stderr, stdout,
+    until, weir,
+};
+
+fn upgrade(folder: &Path, program: &Program) -> Output {
+    output(folder, ["upgrade", "--admin", &program.admin_url()])
+}
+
+/// Upgrades, and returns the process that serves from now on.
+fn upgraded(folder: &Path, program: &Program) -> Pid {
+    let done = upgrade(folder, program);
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    let told = stderr(&done);
+    let told = told.strip_prefix("process ").unwrap();
+    let process = told.strip_suffix(" has taken over\n").unwrap();
+    let process: i32 = process.parse().unwrap();
+    program.logged_where("weir runs", |event| event["process"] == process);
+    Pid::from_raw(process).unwrap()
+}
+
+/// Ends a process that is no child of the test.
+fn end(process: Pid, program: &Program) {
+    kill_process(process, Signal::TERM).unwrap();
+    until(
+        || test_kill_process(process).is_err().then_some(()),
+        || program.printed(),
+    );
+}
+
+/// Clients with a fresh connection for each request, until it is stopped.
+struct Clients {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    threads: Vec<thread::JoinHandle<Vec<String>>>,
+}
+
+impl Clients {
+    fn of(address: SocketAddr, answer: &'static str) -> Self {
+        let (stop, answered): (Arc<AtomicBool>, Arc<AtomicUsize>) = Default::default();
+        let one = || {
+            let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
+            thread::spawn(move || {
+                let mut wrong = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let got = get(address, "/");
+                    if !got.ends_with(answer) {
+                        wrong.push(got);
+                    }
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+                wrong
+            })
+        };
+        let threads = (0..3).map(|_| one()).collect();
+        Self {
+            stop,
+            answered,
+            threads,
+        }
+    }
+
+    /// Waits until they have had some more answers.
+    fn go_on(&self, program: &Program) {
+        let before = self.answered.load(Ordering::Relaxed);
+        until(
+            || (self.answered.load(Ordering::Relaxed) > before + 20).then_some(()),
+            || program.printed(),
+        );
+    }
+
+    /// What they got instead of the answer.
+    fn wrong(self) -> Vec<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        let threads = self.threads.into_iter();
+        threads.flat_map(|thread| thread.join().unwrap()).collect()
+    }
+}
+
+fn with_workers(count: usize) -> String {
+    format!("[process]\nworkers = {count}\n{HELLO}")
+}
+
+#[test]
+fn another_process_takes_over_and_no_connection_is_refused() {
+    let (folder, _) = folder(&with_workers(2));
+    let mut program = Program::run(folder.path());
+    let (address, admin) = (program.address("web"), program.admin());
+    let clients = Clients::of(address, "hello");
+    clients.go_on(&program);
+    let second = upgraded(folder.path(), &program);
+    assert_eq!(program.wait().code(), Some(0), "{}", program.printed());
+    // And once more: what was handed over can be handed on.
+    let third = upgraded(folder.path(), &program);
+    until(
+        || test_kill_process(second).is_err().then_some(()),
+        || program.printed(),
+    );
+    clients.go_on(&program);
+    assert_eq!(clients.wrong(), Vec::<String>::new());
+    assert_eq!((program.address("web"), program.admin()), (address, admin));
+    assert!(get(program.admin(), "/readyz").starts_with("HTTP/1.1 200"));
+    end(third, &program);
+    assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn sigusr2_is_the_same() {
+    let (folder, _) = folder(HELLO);
+    let mut program = Program::run(folder.path());
+    let address = program.address("web");
+    program.signal(Signal::USR2);
+    program.logged(TAKEN_OVER);
+    assert_eq!(program.wait().code(), Some(0), "{}", program.printed());
+    assert!(get(address, "/").ends_with("hello"));
+}
+
+/// A config before one server.
+fn before(server: &TcpListener, more: &str) -> String {
+    let config = HELLO.replace(
+        "respond = { status = 200, body = \"hello\" }",
+        "upstream = \"app\"",
+    );
+    let server = server.local_addr().unwrap();
+    format!("{config}[upstream.app]\nservers = [\"{server}\"{more}]\n")
+}
+
+#[test]
+fn what_runs_finishes_in_the_old_process_and_a_signal_for_all_does_not_cut_it() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (folder, _) = folder(&before(&server, ""));
+    let mut program = Program::run(folder.path());
+    let mut client = TcpStream::connect(program.address("web")).unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    let (mut held, _) = server.accept().unwrap();
+    upgraded(folder.path(), &program);
+    program.logged(TAKEN_OVER);
+    program.signal(Signal::TERM);
+    assert!(program.is_running(), "a request is being answered");
+    // Others are answered by the other process.
+    let address = program.address("web");
+    let asking = thread::spawn(move || get(address, "/"));
+    let (mut other, _) = server.accept().unwrap();
+    other
+        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nnew")
+        .unwrap();
+    assert!(asking.join().unwrap().ends_with("new"));
+    held.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nold")
+        .unwrap();
+    let mut answer = String::new();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("old"), "{answer}");
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    assert_eq!(program.wait().code(), Some(0), "{}", program.printed());
+}
+
+/// Starts weir by a link that can be made to lead elsewhere.
+fn by_link(folder: &Path) -> Program {
+    let link = folder.join("linked");
+    symlink(env!("CARGO_BIN_EXE_weir"), &link).unwrap();
+    let mut command = Command::new(link);
+    command.arg("run").current_dir(folder).stdin(Stdio::null());
+    let program = Program::start(command);
+    program.logged("weir runs");
+    program
+}
+
+fn lead(folder: &Path, to: &str) {
+    symlink(to, folder.join("new")).unwrap();
+    std::fs::rename(folder.join("new"), folder.join("linked")).unwrap();
+}
+
+#[test]
+fn a_program_that_is_none_leaves_the_old_process_running() {
+    let (folder, _) = folder(HELLO);
+    let mut program = by_link(folder.path());
+    let address = program.address("web");
+    lead(folder.path(), "/bin/false");
+    let failed = upgrade(folder.path(), &program);
+    assert_eq!(failed.status.code(), Some(1));
+    let told = "the new process ended before it was ready (exit status: 1)";
+    assert_eq!(
+        stderr(&failed),
+        format!("failed, the process before runs on: {told}\n")
+    );
+    assert_eq!(program.logged("the upgrade has failed")["level"], "ERROR");
+    assert!(get(address, "/").ends_with("hello"));
+    let shown = output(folder.path(), ["status", "--admin", &program.admin_url()]);
+    assert_eq!(shown.status.code(), Some(0), "{}", stderr(&shown));
+    assert!(stdout(&shown).contains("AN UPGRADE HAS FAILED"));
+    assert!(stdout(&shown).contains(told), "{}", stdout(&shown));
+    // What the path leads to now is what is started.
+    lead(folder.path(), env!("CARGO_BIN_EXE_weir"));
+    upgraded(folder.path(), &program);
+    assert_eq!(program.wait().code(), Some(0));
+    assert!(get(address, "/").ends_with("hello"));
+}
+
+#[test]
+fn a_config_that_has_become_invalid_leaves_the_old_process_running() {
+    let (folder, file) = folder(HELLO);
+    let mut program = Program::run(folder.path());
+    std::fs::write(&file, HELLO.replace("respond", "resond")).unwrap();
+    let failed = upgrade(folder.path(), &program);
+    assert_eq!(failed.status.code(), Some(1));
+    let told = stderr(&failed);
+    assert!(
+        told.contains("the new process gave up") && told.contains("weir.toml:8:1: "),
+        "{told}"
+    );
+    assert!(program.is_running());
+    assert!(get(program.address("web"), "/").ends_with("hello"));
+}
+
+#[test]
+fn a_port_that_is_taken_leaves_the_old_process_running() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (folder, file) = folder(HELLO);
+    let mut program = Program::run(folder.path());
+    let other = format!(
+        "[listen.other]\naddress = \"{}\"\n",
+        taken.local_addr().unwrap()
+    );
+    std::fs::write(&file, format!("{HELLO}{other}")).unwrap();
+    let failed = upgrade(folder.path(), &program);
+    assert_eq!(failed.status.code(), Some(1));
+    let told = stderr(&failed);
+    assert!(told.contains("listen.other: cannot listen on"), "{told}");
+    assert!(program.is_running());
+    assert!(get(program.address("web"), "/").ends_with("hello"));
+}
+
+#[test]
+fn the_number_of_workers_may_change_either_way() {
+    let (folder, file) = folder(&with_workers(3));
+    let mut program = Program::run(folder.path());
+    let address = program.address("web");
+    let clients = Clients::of(address, "hello");
+    let url = program.admin_url();
+    let workers = || {
+        let shown = output(folder.path(), ["status", "--json", "--admin", &url]);
+        let status: serde_json::Value = serde_json::from_str(&stdout(&shown)).unwrap();
+        status["workers"].as_array().unwrap().len()
+    };
+    assert_eq!(workers(), 3);
+    for count in [1, 4, 2] {
+        std::fs::write(&file, with_workers(count)).unwrap();
+        upgraded(folder.path(), &program);
+        assert_eq!(workers(), count);
+        all_are_answered(&[address], 40);
+    }
+    assert_eq!(program.wait().code(), Some(0));
+    assert_eq!(clients.wrong(), Vec::<String>::new());
+}
+
+#[test]
+fn a_unix_socket_of_the_admin_address_lives_on() {
+    let config = HELLO.replace(
+        "[admin]\naddress = \"127.0.0.1:0\"",
+        "[admin]\naddress = \"unix:weir.sock\"",
+    );
+    let (folder, _) = folder(&config);
+    let socket = folder.path().join("weir.sock");
+    let config = config.replace("unix:weir.sock", &format!("unix:{}", socket.display()));
+    std::fs::write(folder.path().join("weir.toml"), config).unwrap();
+    let mut program = Program::run(folder.path());
+    let done = output(folder.path(), ["upgrade"]);
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    assert_eq!(program.wait().code(), Some(0));
+    assert!(socket.exists());
+    let shown = output(folder.path(), ["status"]);
+    assert_eq!(shown.status.code(), Some(0), "{}", stderr(&shown));
+    end(program.successor(), &program);
+    assert!(!socket.exists());
+}
+
+#[test]
+fn an_address_that_the_new_config_has_no_more_is_closed_without_a_reset() {
+    let config = format!("{HELLO}[listen.other]\naddress = \"127.0.0.1:0\"\n");
+    let (folder, file) = folder(&config);
+    let mut program = Program::run(folder.path());
+    let other = program.address("other");
+    // Clients of it are answered for as long as they can connect.
+    let clients: Vec<_> = (0..3)
+        .map(|_| thread::spawn(move || until_refused(other)))
+        .collect();
+    // So soon that the old process has not taken it: the new one has a socket too many.
+    std::fs::write(&file, HELLO).unwrap();
+    upgraded(folder.path(), &program);
+    assert_eq!(program.wait().code(), Some(0));
+    program.logged("no longer listening");
+    for client in clients {
+        assert_eq!(client.join().unwrap(), None);
+    }
+    assert!(get(program.address("web"), "/").ends_with("hello"));
+}
+
+/// Asks over fresh connections until there is none to be had. Returns what came instead of an answer, if anything did.
+fn until_refused(address: SocketAddr) -> Option<String> {
+    while let Ok(mut client) = TcpStream::connect(address) {
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let mut answer = String::new();
+        let sent = client.write_all(request);
+        let got = sent.and_then(|()| client.read_to_string(&mut answer));
+        if !answer.ends_with("hello") {
+            return Some(format!("{got:?}: {answer}"));
+        }
+    }
+    None
+}
+
+/// Answers every request with that status and body, but none while somebody holds the lock.
+fn server(status: &'static str, body: &'static str, held: &Arc<Mutex<()>>) -> TcpListener {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (accepting, held) = (socket.try_clone().unwrap(), Arc::clone(held));
+    thread::spawn(move || {
+        for stream in accepting.incoming() {
+            let (mut stream, held) = (stream.unwrap(), Arc::clone(&held));
+            thread::spawn(move || {
+                let _ = stream.read(&mut [0; 4096]);
+                drop(held.lock().unwrap());
+                let length = body.len();
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+                );
+                let _ = stream.write_all(answer.as_bytes());
+            });
+        }
+    });
+    socket
+}
+
+/// The old process knows that a server is down. The new one finds out before it accepts anything.
+#[test]
+fn a_server_that_is_down_gets_no_request_from_the_new_process() {
+    let (free, held): (Arc<Mutex<()>>, Arc<Mutex<()>>) = Default::default();
+    let good = server("200 OK", "good", &free);
+    let ill = server("500 Oh No", "ill", &held);
+    let config = before(&good, &format!(", \"{}\"", ill.local_addr().unwrap()));
+    let health = "health_check = { path = \"/\", interval = \"100ms\", fast_interval = \"50ms\", fall = 1 }\n";
+    let (folder, _) = folder(&format!("{config}{health}"));
+    let program = Program::run(folder.path());
+    let address = program.address("web");
+    let url = program.admin_url();
+    let down = || {
+        let shown = output(folder.path(), ["status", "--admin", &url]);
+        stdout(&shown).contains(" down ").then_some(())
+    };
+    until(down, || program.printed());
+    let clients = Clients::of(address, "good");
+    let no_answer = held.lock().unwrap();
+    thread::scope(|scope| {
+        let upgrading = scope.spawn(|| upgraded(folder.path(), &program));
+        until(
+            || {
+                (program
+                    .printed()
+                    .matches("the admin address is open")
+                    .count()
+                    == 2)
+                    .then_some(())
+            },
+            || program.printed(),
+        );
+        // The new process has its sockets, and no word of the server that is down.
+        clients.go_on(&program);
+        drop(no_answer);
+        upgrading.join().unwrap();
+    });
+    clients.go_on(&program);
+    assert_eq!(clients.wrong(), Vec::<String>::new());
+}
+
+#[test]
+fn the_demo_cannot_be_upgraded() {
+    let empty = tempfile::tempdir().unwrap();
+    let program = Program::start(weir(empty.path(), ["demo"]));
+    let line = program.line_with("Admin address: ");
+    let url = line
+        .trim_start_matches("Admin address: ")
+        .trim_end_matches('/');
+    let refused = output(empty.path(), ["upgrade", "--admin", url]);
+    assert_eq!(refused.status.code(), Some(1));
+    let told = stderr(&refused);
+    assert!(told.contains("was not started by `weir run`"), "{told}");
+}
