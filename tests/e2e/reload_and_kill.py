@@ -16,7 +16,7 @@ import statistics
 import threading
 import time
 
-from support import machine, processes, proxy
+from support import machine, processes, proxy, steady
 from support.checks import equal, eventually, expect, main
 from support.machine import MIB
 from support.nginx import Nginx
@@ -44,7 +44,7 @@ def body(checks):
     events = threading.Thread(target=kill_and_restart, args=(checks, origins, start), daemon=True)
     events.start()
     reload_again_and_again(checks, weir, origins, tables, spare, start)
-    reports = [report for loader in loaders for report in finish(loader, start)]
+    reports = [report for loader in loaders for report in steady.finish(loader, start + SECONDS)]
     events.join(SECONDS)
     memory.stop()
     judge(checks, weir, reports, memory)
@@ -128,25 +128,8 @@ def entries(weir, http2):
     ]
 
 
-def finish(loader, start):
-    code = loader.wait(max(1, start + SECONDS + 20 - time.monotonic()))
-    expect(code == 0, f"the load ended with {code}:\n{loader.log_tail()}")
-    return [json.loads(line) for line in loader.popen.stdout.read().splitlines()]
-
-
 def judge(checks, weir, reports, memory):
-    for report in reports:
-        with checks.step(f"{report['name']}: no failed request") as figure:
-            figure(f"{report['started']} requests, {report['succeeded']} succeeded, {report['failed']} failed")
-            spread = report["milliseconds"]
-            figure(f"{report['opened']} connections")
-            figure(f"p50 {spread['p50']:.1f} ms, p99 {spread['p99']:.1f} ms, most {spread['most']:.0f} ms")
-            equal(report["failures"], {}, "failures, with the first times in ms")
-            equal(report["succeeded"], report["started"], "answers")
-    with checks.step("the rate was reached") as figure:
-        rate = sum(report["started"] for report in reports) / SECONDS
-        figure(f"{rate:.0f} requests/s")
-        expect(rate >= RATE * 0.99, f"{rate:.0f} requests/s instead of {RATE}")
+    steady.judge(checks, reports, RATE, SECONDS)
     with checks.step("memory stays flat") as figure:
         third = len(memory.samples) // 3
         first, last = (statistics.median(part) for part in (memory.samples[:third], memory.samples[-third:]))

@@ -1,7 +1,9 @@
 // A steady stream of small GETs in which no failure is lost: `node steady_load.js SECONDS JSON`, where JSON is a list of
-// {name, url, http2, connections, rate}. Load generators reconnect in silence, or lose a connection and go on with
-// fewer requests; here every request that was due is counted, and one that did not end in a whole 200 is a failure.
-// Prints one line of JSON for each entry. Latency counts from the moment at which the request was due.
+// {name, url, http2, connections, rate, fresh}; with `fresh`, each HTTP/1.1 request has a connection of its own. Load
+// generators reconnect in silence, or lose a connection and go on with fewer requests; here every request that was due is
+// counted, and one that did not end in a whole 200 is a failure. A request that an HTTP/2 connection did not take any more
+// because it is ending (RFC 9113 §6.8, §8.7) is sent over another one, as any client does, and counted in `again`. Prints
+// one line of JSON for each entry. Latency counts from the moment at which the request was due.
 'use strict'
 const http = require('node:http')
 const http2 = require('node:http2')
@@ -11,13 +13,15 @@ const seconds = Number(process.argv[2])
 const BODY = 'hello\n'
 const TICK = 2
 const PATIENCE = 10_000
+const TRIES = 5
 const options = { rejectUnauthorized: false }
 
-function overHttp1({ url, connections }) {
+function overHttp1({ url, connections, fresh }) {
   const target = new URL(url)
   const library = target.protocol === 'https:' ? https : http
-  const agent = new library.Agent({ keepAlive: true, maxSockets: connections, ...options })
-  const opened = new Set()
+  const agent = new library.Agent({ keepAlive: !fresh, maxSockets: connections, ...options })
+  const seen = new WeakSet()
+  let opened = 0
   const get = (done) => {
     const request = library.get(target, { agent, timeout: PATIENCE, ...options }, (response) => {
       let body = ''
@@ -25,11 +29,14 @@ function overHttp1({ url, connections }) {
       response.on('end', () => done(response.statusCode, body))
       response.on('error', (error) => done(error.code ?? error.message))
     })
-    request.on('socket', (socket) => opened.add(socket))
+    request.on('socket', (socket) => {
+      if (!seen.has(socket)) opened += 1
+      seen.add(socket)
+    })
     request.on('timeout', () => request.destroy(new Error('timeout')))
     request.on('error', (error) => done(error.code ?? error.message))
   }
-  return { get, opened: () => opened.size, close: () => agent.destroy() }
+  return { get, opened: () => opened, again: () => 0, close: () => agent.destroy() }
 }
 
 function overHttp2({ url, connections }) {
@@ -49,13 +56,20 @@ function overHttp2({ url, connections }) {
     session.on('error', () => {})
   }
   for (let place = 0; place < connections; place += 1) open(place)
-  const get = (done) => {
+  let again = 0
+  const get = (done, tries = 0) => {
     turn = (turn + 1) % connections
+    const elsewhere = (why) => {
+      if (tries >= TRIES) return done(why)
+      again += 1
+      // Not in this turn: the session may not have heard yet of what the connection knows.
+      setImmediate(() => get(done, tries + 1))
+    }
     let request
     try {
       request = sessions[turn].request({ ':path': target.pathname, ':authority': target.host })
     } catch (error) {
-      return done(error.code)
+      return error.code === 'ERR_HTTP2_GOAWAY_SESSION' ? elsewhere(error.code) : done(error.code)
     }
     let status
     let body = ''
@@ -66,12 +80,16 @@ function overHttp2({ url, connections }) {
     request.setEncoding('utf8').on('data', (piece) => (body += piece))
     request.on('end', () => (ended = status !== undefined))
     request.on('error', (error) => (problem = error.message))
-    request.on('close', () => (ended && request.rstCode === 0 ? done(status, body) : done(problem)))
+    request.on('close', () => {
+      if (ended && request.rstCode === 0) done(status, body)
+      else if (request.rstCode === http2.constants.NGHTTP2_REFUSED_STREAM) elsewhere(problem)
+      else done(problem)
+    })
   }
   const close = () => {
     for (const session of sessions.splice(0)) session.destroy()
   }
-  return { get, opened: () => opened, close }
+  return { get, opened: () => opened, again: () => again, close }
 }
 
 function start(entry) {
@@ -118,6 +136,7 @@ function finish(client, counts, latencies) {
     }
     latencies.sort((a, b) => a - b)
     counts.opened = client.opened()
+    counts.again = client.again()
     counts.milliseconds = {
       p50: latencies[Math.floor(latencies.length * 0.5)], p99: latencies[Math.floor(latencies.length * 0.99)],
       most: latencies.at(-1),
