@@ -9,6 +9,7 @@ mod broken;
 mod check;
 mod compression;
 mod demo;
+mod deploy;
 mod diff;
 mod rollback;
 mod run;
