@@ -2,9 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -23,23 +21,22 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
-use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::admin_access::Access;
 use super::admin_config;
+use super::admin_socket::{self, Bound, Socket, SocketFile};
 use super::core::{Control, chain};
 use super::drain::{Drained, Unknown};
-use super::inherited::{Claimed, Handed, Inherited};
+use super::inherited::{Handed, Inherited};
 use super::purge::Purge;
 use super::reload::Source;
 use super::sockets::BindError;
 use super::status::Status;
 use super::upgrade::Upgrade;
-use crate::config::{self, AdminAddress, ListenAddress};
-use crate::listen::bind;
+use crate::config::{self, AdminAddress};
 use crate::telemetry::metrics::CONTENT_TYPE;
 
 /// Connections served at once; more wait.
@@ -96,43 +93,6 @@ impl Drop for Server {
 /// What was bound for a config that is about to be taken. Dropped, it is as if nothing had been.
 pub(crate) struct Prepared(Vec<Bound>);
 
-struct Bound {
-    socket: Socket,
-    local: Option<SocketAddr>,
-    name: String,
-    probes: bool,
-    file: Option<SocketFile>,
-    purpose: Option<String>,
-}
-
-enum Socket {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(socket) => socket.as_fd(),
-            Self::Unix(socket) => socket.as_fd(),
-        }
-    }
-}
-
-/// The file of a unix socket, removed with it; not one that somebody has put in its place.
-struct SocketFile {
-    path: PathBuf,
-    inode: Option<u64>,
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if self.inode.is_some() && inode(&self.path) == self.inode {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
 impl Admin {
     pub(crate) fn new(
         control: Arc<Control>,
@@ -183,8 +143,12 @@ impl Admin {
             .is_none_or(|before| before.address != settings.address)
         {
             match &settings.address {
-                Some(AdminAddress::Tcp(address)) => prepared.push(self.tcp(*address, false)?),
-                Some(AdminAddress::Unix(path)) => prepared.push(self.unix(path).await?),
+                Some(AdminAddress::Tcp(address)) => {
+                    prepared.push(admin_socket::tcp(&self.inherited, *address, false)?)
+                }
+                Some(AdminAddress::Unix(path)) => {
+                    prepared.push(admin_socket::unix(&self.inherited, path).await?)
+                }
                 None => {}
             }
         }
@@ -193,34 +157,9 @@ impl Admin {
             .is_none_or(|before| before.probes != settings.probes)
             && let Some(address) = settings.probes
         {
-            prepared.push(self.tcp(address, true)?);
+            prepared.push(admin_socket::tcp(&self.inherited, address, true)?);
         }
         Ok(Prepared(prepared))
-    }
-
-    fn tcp(&self, address: ListenAddress, probes: bool) -> Result<Bound, BindError> {
-        let key = if probes {
-            "admin.probes"
-        } else {
-            "admin.address"
-        };
-        let purpose = format!("{key} {}", address.socket);
-        let handed = self
-            .inherited
-            .claim(&purpose, &AdminAddress::Tcp(address), None);
-        bind_tcp(address, probes, purpose, handed)
-            .map_err(|source| BindError::new(key, address.socket, source))
-    }
-
-    async fn unix(&self, path: &Path) -> Result<Bound, BindError> {
-        let name = format!("unix:{}", path.display());
-        let purpose = format!("admin.address {name}");
-        let address = AdminAddress::Unix(path.to_owned());
-        let bound = match self.inherited.claim(&purpose, &address, None) {
-            Some(handed) => adopt_unix(path, purpose, handed),
-            None => bind_unix(path, purpose).await,
-        };
-        bound.map_err(|source| BindError::new("admin.address", name, source))
     }
 
     /// Serves by `settings` from now on.
@@ -291,8 +230,8 @@ impl Admin {
         let Running { main, probes, .. } = &mut *running;
         for server in main.iter_mut().chain(probes) {
             // Its file belongs to the other one.
-            if let Some(mut file) = server.file.take() {
-                file.inode = None;
+            if let Some(file) = server.file.take() {
+                file.leave();
             }
         }
         *running = Running::default();
@@ -345,85 +284,6 @@ impl Admin {
     fn lock(&self) -> std::sync::MutexGuard<'_, Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn bind_tcp(
-    address: ListenAddress,
-    probes: bool,
-    purpose: String,
-    handed: Option<Claimed>,
-) -> io::Result<Bound> {
-    let by_systemd = handed.as_ref().is_some_and(|handed| handed.by_systemd);
-    let (local, sockets) = match handed {
-        Some(handed) => bind::adopt(handed.sockets, 1)?,
-        None => bind::bind(address, 1, false)?,
-    };
-    let socket = sockets
-        .into_iter()
-        .next()
-        .ok_or(io::ErrorKind::AddrNotAvailable)?;
-    Ok(Bound {
-        local: Some(local),
-        socket: Socket::Tcp(TcpListener::from_std(socket)?),
-        name: local.to_string(),
-        probes,
-        file: None,
-        purpose: (!by_systemd).then_some(purpose),
-    })
-}
-
-async fn bind_unix(path: &Path, purpose: String) -> io::Result<Bound> {
-    // A socket that a process left behind refuses connections; one that answers belongs to somebody.
-    if tokio::net::UnixStream::connect(path).await.is_ok() {
-        return Err(io::ErrorKind::AddrInUse.into());
-    }
-    bind_free_unix(path, purpose)
-}
-
-/// The file of one that systemd has passed is systemd's.
-fn adopt_unix(path: &Path, purpose: String, handed: Claimed) -> io::Result<Bound> {
-    let by_systemd = handed.by_systemd;
-    let mut sockets = handed.sockets.into_iter();
-    let socket = sockets.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
-    socket.set_nonblocking(true)?;
-    let inode = inode(path).filter(|_| !by_systemd);
-    Ok(Bound {
-        purpose: (!by_systemd).then_some(purpose),
-        ..unix(path, UnixListener::from_std(socket.into())?, inode)
-    })
-}
-
-fn unix(path: &Path, socket: UnixListener, inode: Option<u64>) -> Bound {
-    Bound {
-        socket: Socket::Unix(socket),
-        local: None,
-        name: format!("unix:{}", path.display()),
-        probes: false,
-        file: Some(SocketFile {
-            path: path.to_owned(),
-            inode,
-        }),
-        purpose: None,
-    }
-}
-
-fn bind_free_unix(path: &Path, purpose: String) -> io::Result<Bound> {
-    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-        std::fs::remove_file(path)?;
-    }
-    let bound = unix(path, UnixListener::bind(path)?, inode(path));
-    // Without a token, whoever may open it may do everything.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-    Ok(Bound {
-        purpose: Some(purpose),
-        ..bound
-    })
-}
-
-fn inode(path: &Path) -> Option<u64> {
-    std::fs::symlink_metadata(path)
-        .ok()
-        .map(|found| found.ino())
 }
 
 async fn serve(

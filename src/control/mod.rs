@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod admin_access;
 mod admin_config;
+mod admin_socket;
 mod certificates;
 pub(crate) mod core;
 mod drain;
