@@ -1,9 +1,12 @@
 //! The admin address: probes, metrics, status, configs, drain, purge, upgrade.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -18,10 +21,11 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
@@ -52,6 +56,8 @@ const CONNECTION_AGE: Duration = Duration::from_secs(300);
 const LAST_ANSWER: Duration = Duration::from_secs(30);
 /// How long the end of a process waits for the answers that it owes here.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
+/// How long a fresh connection that is to end waits for a request that may be on its way.
+const ON_ITS_WAY: Duration = Duration::from_millis(500);
 
 /// The admin servers of the process.
 pub(crate) struct Admin {
@@ -63,8 +69,8 @@ pub(crate) struct Admin {
     inherited: Arc<Inherited>,
     /// Nothing is accepted until it says true.
     gate: watch::Receiver<bool>,
-    /// Shared with every connection that is served.
-    open: Arc<()>,
+    /// Tells every connection that is served when to end; each has a receiver.
+    leaving: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -110,7 +116,7 @@ impl Admin {
             running: Mutex::default(),
             inherited,
             gate,
-            open: Arc::default(),
+            leaving: watch::Sender::new(false),
         })
     }
 
@@ -189,8 +195,8 @@ impl Admin {
                 self.router()
             };
             let socket = Arc::new(bound.socket);
-            let open = (self.gate.clone(), Arc::downgrade(&self.open));
-            let task = tokio::spawn(serve(Arc::clone(&socket), router, open)).abort_handle();
+            let told = (self.gate.clone(), self.leaving.clone());
+            let task = tokio::spawn(serve(Arc::clone(&socket), router, told)).abort_handle();
             let server = Some(Server {
                 local: bound.local,
                 socket,
@@ -235,17 +241,14 @@ impl Admin {
             }
         }
         *running = Running::default();
+        drop(running);
+        // Whoever keeps a connection would go on to ask the wrong process.
+        self.leaving.send_replace(true);
     }
 
     /// Returns when all connections have ended, or soon after.
     pub(crate) async fn answered(&self) {
-        let all = async {
-            while Arc::strong_count(&self.open) > 1 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        // Whoever keeps an idle connection is owed no answer.
-        let _ = timeout(ANSWERED_WITHIN, all).await;
+        let _ = timeout(ANSWERED_WITHIN, self.leaving.closed()).await;
     }
 
     fn router(self: &Arc<Self>) -> Router {
@@ -289,7 +292,7 @@ impl Admin {
 async fn serve(
     socket: Arc<Socket>,
     router: Router,
-    (mut gate, open): (watch::Receiver<bool>, Weak<()>),
+    (mut gate, leaving): (watch::Receiver<bool>, watch::Sender<bool>),
 ) {
     // Without anybody who could open it, the process is ending.
     if gate.wait_for(|open| *open).await.is_err() {
@@ -308,7 +311,7 @@ async fn serve(
                 .map(|(stream, _)| Stream::Unix(stream)),
         };
         let router = router.clone();
-        let held = (permit, open.upgrade());
+        let held = (permit, leaving.subscribe());
         match accepted {
             Ok(Stream::Tcp(stream)) => drop(tokio::spawn(serve_one(stream, router, held))),
             Ok(Stream::Unix(stream)) => drop(tokio::spawn(serve_one(stream, router, held))),
@@ -322,20 +325,43 @@ enum Stream {
     Unix(tokio::net::UnixStream),
 }
 
-async fn serve_one<S, H>(stream: S, router: Router, _held: H)
-where
+async fn serve_one<S>(
+    stream: S,
+    router: Router,
+    (_permit, mut leaving): (OwnedSemaphorePermit, watch::Receiver<bool>),
+) where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
+    let asked = AtomicBool::new(false);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|request| {
+        asked.store(true, Ordering::Relaxed);
+        router.call(request)
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
-    let served = match timeout(CONNECTION_AGE, serving.as_mut()).await {
-        Ok(served) => served,
-        Err(_) => {
-            serving.as_mut().graceful_shutdown();
-            timeout(LAST_ANSWER, serving).await.unwrap_or(Ok(()))
+    let told_to_end = async {
+        let _ = timeout(CONNECTION_AGE, leaving.wait_for(|leaving| *leaving)).await;
+    };
+    let served = tokio::select! {
+        served = serving.as_mut() => served,
+        () = told_to_end => {
+            // hyper would close one that has just been accepted with its request unread.
+            let until_asked = poll_fn(|context| match serving.as_mut().poll(context) {
+                Poll::Ready(served) => Poll::Ready(Some(served)),
+                Poll::Pending if asked.load(Ordering::Relaxed) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            });
+            let over = timeout(ON_ITS_WAY, until_asked).await;
+            if let Ok(Some(served)) = over {
+                served
+            } else {
+                serving.as_mut().graceful_shutdown();
+                timeout(LAST_ANSWER, serving).await.unwrap_or(Ok(()))
+            }
         }
     };
     if let Err(error) = served {
