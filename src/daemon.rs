@@ -51,7 +51,7 @@ pub enum StartError {
 pub(crate) struct Given {
     pub(crate) log: Option<LogHandle>,
     pub(crate) inherited: Inherited,
-    /// It succeeds another process, which serves until this one is ready: nothing is accepted before.
+    /// It succeeds another process, which serves so far: nothing is accepted until [`Running::take_over`].
     pub(crate) succeeds: bool,
     pub(crate) manager: Option<Manager>,
 }
@@ -129,6 +129,7 @@ impl Daemon {
         let source = Arc::new(Source::new(
             Arc::clone(&control),
             Admin::new(Arc::clone(&control), Arc::clone(&inherited), closed),
+            !given.succeeds,
         ));
         let upkeep = tokio::spawn(upkeep(Arc::clone(&control))).abort_handle();
         let mut running = Running {
@@ -145,7 +146,7 @@ impl Daemon {
             upgrade: None,
         };
         running.source.begin(config).await?;
-        running.settle(given.succeeds).await;
+        running.settle();
         Ok(running)
     }
 }
@@ -231,16 +232,28 @@ pub struct Running {
 }
 
 impl Running {
-    /// The config is taken. Where another process serves so far, it goes on until the first results of health checks are
-    /// in: that knows which servers are down, and this one would try them.
-    async fn settle(&mut self, succeeds: bool) {
+    /// The config is taken.
+    fn settle(&mut self) {
         self.left = self.inherited.settle();
         self.inherited.warn_of_unused(&self.control.all_addresses());
         self.control.enter(Phase::Running);
-        while succeeds && !self.control.is_ready() {
+    }
+
+    /// Returns once the first results of health checks are in, as a process waits that another one serves before: that knows
+    /// which servers are down, and this one would try them.
+    pub(crate) async fn until_ready(&self) {
+        while !self.control.is_ready() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// The process before serves no more: this one does from now on.
+    pub(crate) fn take_over(&self) {
         self.gate.send_replace(true);
+        self.inherited.take_over();
+        let source = Arc::clone(&self.source);
+        // A slow disk holds up nobody.
+        drop(tokio::spawn(async move { source.take_over().await }));
     }
 
     /// What the process before has to serve itself: nobody here listens for it.

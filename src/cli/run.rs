@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::passed;
@@ -19,6 +20,8 @@ use crate::telemetry::logging;
 
 /// Threads of the control plane.
 const CONTROL_THREADS: usize = 2;
+/// How often it is looked whether the process before is still there.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 pub(super) fn run(file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let started = Started::now();
@@ -55,7 +58,7 @@ fn serve(
         let mut signals = Signals::new()?;
         let given = Given {
             log: Some(log),
-            inherited: Inherited::new(handed),
+            inherited: Inherited::new(handed, before.is_some()),
             succeeds: before.is_some(),
             manager: Manager::of_environment(),
         };
@@ -63,13 +66,17 @@ fn serve(
         if let Some(report) = &bad {
             running.runs_last_good(report).await;
         }
+        if let Some(channel) = &before {
+            leave_of(channel, &mut running, &mut signals).await?;
+        }
         running.follow_file();
         if let Some(started) = started {
             running.can_be_replaced(started);
         }
-        if let Some(channel) = &before {
-            take_over(channel, &mut running).await?;
-            *before = None;
+        if let Some(channel) = before.take() {
+            running.take_over();
+            // Until then that one speaks for the service: systemd listens to no other.
+            tokio::task::spawn_blocking(move || channel.let_go()).await?;
         }
         running.speak_for_the_service();
         tracing::info!(
@@ -122,15 +129,30 @@ fn load(file: &Path) -> Result<Begin, LoadError> {
     Ok(Begin { config, bad })
 }
 
-/// Waits for the process before to let go. Until then that one speaks for the service: systemd listens to no other.
-async fn take_over(before: &Arc<Channel>, running: &mut Running) -> anyhow::Result<()> {
+/// Tells the process before when this one can serve, and waits until it is to do so.
+async fn leave_of(
+    before: &Arc<Channel>,
+    running: &mut Running,
+    signals: &mut Signals,
+) -> anyhow::Result<()> {
+    let gone = async {
+        while !before.is_closed() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::select! {
+        () = running.until_ready() => {}
+        // Whoever stops that one means the service, whose addresses are not to be held for nothing.
+        () = gone => bail!("the process before has ended"),
+        () = signals.end() => bail!("told to stop before it could serve"),
+    }
     let left = running.left();
     let before = Arc::clone(before);
-    let letting_go = tokio::task::spawn_blocking(move || {
+    let waiting = tokio::task::spawn_blocking(move || {
         before.ready(left)?;
         before.alone()
     });
-    letting_go
+    waiting
         .await?
         .context("the process before has not let go, or has ended too soon")
 }

@@ -230,13 +230,28 @@ impl Admin {
             .collect()
     }
 
-    /// Accepts nothing more, since another process does so on the same sockets.
-    pub(super) fn hand_over(&self) {
+    /// The process before has left all to this one: the files of its sockets, too.
+    pub(crate) fn take_over(&self) {
         let mut running = self.lock();
         let Running { main, probes, .. } = &mut *running;
         for server in main.iter_mut().chain(probes) {
-            // Its file belongs to the other one.
-            if let Some(file) = server.file.take() {
+            // Those of systemd stay when the process ends.
+            if let (Some(file), Some(_)) = (&mut server.file, &server.purpose) {
+                file.take();
+            }
+        }
+    }
+
+    /// Accepts nothing more, since another process does so on the same sockets, all but those that it has `left`.
+    pub(super) fn hand_over(&self, left: &[String]) {
+        let mut running = self.lock();
+        let Running { main, probes, .. } = &mut *running;
+        for server in main.iter_mut().chain(probes) {
+            let is_left = server
+                .purpose
+                .as_ref()
+                .is_some_and(|purpose| left.contains(purpose));
+            if let Some(file) = server.file.as_mut().filter(|_| !is_left) {
                 file.leave();
             }
         }

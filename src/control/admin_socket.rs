@@ -42,18 +42,25 @@ impl AsFd for Socket {
 pub(super) struct SocketFile {
     path: PathBuf,
     inode: Option<u64>,
+    /// Another process serves there.
+    anothers: bool,
 }
 
 impl SocketFile {
     /// It belongs to another process from now on.
-    pub(super) fn leave(mut self) {
-        self.inode = None;
+    pub(super) fn leave(&mut self) {
+        self.anothers = true;
+    }
+
+    /// The process that it belonged to has left it to this one.
+    pub(super) fn take(&mut self) {
+        self.anothers = false;
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self.inode.is_some() && inode(&self.path) == self.inode {
+        if !self.anothers && self.inode.is_some() && inode(&self.path) == self.inode {
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -96,7 +103,7 @@ fn bind_tcp(
 ) -> io::Result<Bound> {
     let by_systemd = handed.as_ref().is_some_and(|handed| handed.by_systemd);
     let (local, sockets) = match handed {
-        Some(handed) => bind::adopt(handed.sockets, 1)?,
+        Some(handed) => bind::adopt(handed.sockets, 1, false)?,
         None => bind::bind(address, 1, false)?,
     };
     let socket = sockets
@@ -121,16 +128,19 @@ async fn bind_unix(path: &Path, purpose: String) -> io::Result<Bound> {
     bind_free_unix(path, purpose)
 }
 
-/// The file of one that systemd has passed is systemd's.
+/// The file of one that systemd has passed is systemd's; the process before has its own for as long as it serves.
 fn adopt_unix(path: &Path, purpose: String, handed: Claimed) -> io::Result<Bound> {
     let by_systemd = handed.by_systemd;
     let mut sockets = handed.sockets.into_iter();
     let socket = sockets.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
     socket.set_nonblocking(true)?;
-    let inode = inode(path).filter(|_| !by_systemd);
+    let mut adopted = bound(path, UnixListener::from_std(socket.into())?, inode(path));
+    if let Some(file) = &mut adopted.file {
+        file.leave();
+    }
     Ok(Bound {
         purpose: (!by_systemd).then_some(purpose),
-        ..bound(path, UnixListener::from_std(socket.into())?, inode)
+        ..adopted
     })
 }
 
@@ -143,6 +153,7 @@ fn bound(path: &Path, socket: UnixListener, inode: Option<u64>) -> Bound {
         file: Some(SocketFile {
             path: path.to_owned(),
             inode,
+            anothers: false,
         }),
         purpose: None,
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    SendAncillaryMessage, SendFlags, recv, recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
@@ -37,7 +37,7 @@ pub(super) enum Message {
     Alone,
     /// From the successor: it has no use for the sockets of that purpose and has closed them.
     Left(String),
-    /// From the successor: it serves.
+    /// From the successor: it can serve.
     Ready,
     /// From the successor: why it gives up.
     Failed(String),
@@ -129,7 +129,7 @@ impl Channel {
         }
     }
 
-    /// Tells the process before that this one serves, all but those sockets.
+    /// Tells the process before that this one can serve, all but those sockets.
     pub(crate) fn ready(&self, left: Vec<String>) -> io::Result<()> {
         for purpose in left {
             self.send(&Message::Left(purpose), None)?;
@@ -145,17 +145,29 @@ impl Channel {
         let _ = self.send(&Message::Failed(why), None);
     }
 
-    /// Waits until the process before says that it serves no more, and has told the service manager who does. Its end
-    /// alone does not say so: whoever stops it means the service.
+    /// Whether the process before has ended, or has given this one up.
+    pub(crate) fn is_closed(&self) -> bool {
+        let looked = recv(&self.0, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        match looked {
+            // No message is empty.
+            Ok((_, length)) => length == 0,
+            Err(error) => error != rustix::io::Errno::AGAIN,
+        }
+    }
+
+    /// Waits until the process before says that it serves no more. Its end alone does not say so: whoever stops it means
+    /// the service.
     pub(crate) fn alone(&self) -> io::Result<()> {
         match self.receive(Instant::now() + RECEIVE_WITHIN)? {
-            Some((Message::Alone, _)) => {}
-            Some(_) => return Err(io::ErrorKind::InvalidData.into()),
-            None => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Some((Message::Alone, _)) => Ok(()),
+            Some(_) => Err(io::ErrorKind::InvalidData.into()),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
         }
-        // Then it lets go of its end. This process is alone also if it does not.
+    }
+
+    /// Waits until the process before has told the service manager who serves, and has let go of its end; not for ever.
+    pub(crate) fn let_go(&self) {
         while let Ok(Some(_)) = self.receive(Instant::now() + RECEIVE_WITHIN) {}
-        Ok(())
     }
 }
 
@@ -251,13 +263,17 @@ mod tests {
         let (old, new) = pair();
         old.send(&Message::Alone, None).unwrap();
         drop(old);
+        assert!(!new.is_closed(), "there is something to hear");
         new.alone().unwrap();
+        new.let_go();
     }
 
     #[test]
     fn the_end_of_the_process_before_is_no_leave_to_serve() {
         let (old, new) = pair();
+        assert!(!new.is_closed());
         drop(old);
+        assert!(new.is_closed());
         let error = new.alone().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }

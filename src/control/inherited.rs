@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -30,18 +31,33 @@ pub(crate) struct Handed {
 
 /// What of them is still to be had.
 #[derive(Debug, Default)]
-pub(crate) struct Inherited(Mutex<Vec<Handed>>);
+pub(crate) struct Inherited {
+    handed: Mutex<Vec<Handed>>,
+    /// Another process accepts on them.
+    in_use: AtomicBool,
+}
 
 /// Sockets that serve one address of the config from now on.
 pub(super) struct Claimed {
     pub(super) sockets: Vec<Socket>,
     /// systemd has them too: they outlive the process, and their file is not ours.
     pub(super) by_systemd: bool,
+    /// Another process accepts on them, and may go on to do so.
+    pub(super) in_use: bool,
 }
 
 impl Inherited {
-    pub(crate) fn new(handed: Vec<Handed>) -> Self {
-        Self(Mutex::new(handed))
+    /// With `in_use`, another process accepts on them until [`take_over`](Self::take_over).
+    pub(crate) fn new(handed: Vec<Handed>, in_use: bool) -> Self {
+        Self {
+            handed: Mutex::new(handed),
+            in_use: AtomicBool::new(in_use),
+        }
+    }
+
+    /// The process before accepts no more.
+    pub(crate) fn take_over(&self) {
+        self.in_use.store(false, Ordering::Relaxed);
     }
 
     /// The sockets for an address: those that the process before had for the same `purpose`, else those that are bound to
@@ -82,6 +98,7 @@ impl Inherited {
         Some(Claimed {
             sockets,
             by_systemd,
+            in_use: self.in_use.load(Ordering::Relaxed),
         })
     }
 
@@ -135,7 +152,7 @@ impl Inherited {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Handed>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.handed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -213,14 +230,21 @@ mod tests {
 
     #[test]
     fn what_the_process_before_had_is_taken_by_purpose_and_once() {
-        let inherited = Inherited::new(vec![
-            listening(before("a"), "127.0.0.1:0"),
-            listening(before("b"), "127.0.0.1:0"),
-        ]);
+        let inherited = Inherited::new(
+            vec![
+                listening(before("a"), "127.0.0.1:0"),
+                listening(before("b"), "127.0.0.1:0"),
+                listening(before("c"), "127.0.0.1:0"),
+            ],
+            true,
+        );
         let claimed = inherited.claim("a", &nowhere(), None).unwrap();
-        assert!(!claimed.by_systemd);
+        assert!(!claimed.by_systemd && claimed.in_use);
         assert_eq!(claimed.sockets.len(), 1);
         assert!(inherited.claim("a", &nowhere(), None).is_none());
+        inherited.take_over();
+        let claimed = inherited.claim("c", &nowhere(), None).unwrap();
+        assert!(!claimed.in_use);
         assert_eq!(inherited.settle(), ["b"]);
         assert!(inherited.claim("b", &nowhere(), None).is_none());
     }
@@ -230,7 +254,7 @@ mod tests {
         for origin in [before("admin"), systemd("unknown")] {
             let handed = listening(origin, "127.0.0.1:0");
             let address = at(local(&handed));
-            let inherited = Inherited::new(vec![handed]);
+            let inherited = Inherited::new(vec![handed], true);
             assert!(inherited.claim("listen", &nowhere(), None).is_none());
             assert!(inherited.claim("listen", &address, None).is_some());
         }
@@ -239,15 +263,18 @@ mod tests {
     #[test]
     fn those_of_systemd_are_taken_by_name_and_can_be_taken_again() {
         let web = listening(systemd("web"), "127.0.0.1:0");
-        let inherited = Inherited::new(vec![
-            web,
-            listening(systemd("web"), "127.0.0.1:0"),
-            listening(systemd("other"), "127.0.0.1:0"),
-        ]);
+        let inherited = Inherited::new(
+            vec![
+                web,
+                listening(systemd("web"), "127.0.0.1:0"),
+                listening(systemd("other"), "127.0.0.1:0"),
+            ],
+            false,
+        );
         for _ in 0..2 {
             let claimed = inherited.claim("", &nowhere(), Some("web")).unwrap();
             assert_eq!(claimed.sockets.len(), 1, "one address");
-            assert!(claimed.by_systemd);
+            assert!(claimed.by_systemd && !claimed.in_use);
         }
         assert!(inherited.claim("", &nowhere(), Some("none")).is_none());
         assert!(inherited.settle().is_empty());

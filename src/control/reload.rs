@@ -3,13 +3,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard, watch};
 
 use super::admin::Admin;
-use super::core::{Control, ReloadError};
+use super::core::{Control, Phase, ReloadError};
 use super::kept::Good;
 use super::outcome::{How, Standing, Taken};
 use super::state_folder::{self, Found};
@@ -34,6 +35,8 @@ pub(crate) struct Source {
     files: watch::Sender<Vec<PathBuf>>,
     /// Locked while a config is written to disk.
     writing: Arc<Mutex<()>>,
+    /// Whether configs are kept on disk: of several processes, the one that serves does so.
+    keeps: AtomicBool,
 }
 
 /// What was tried last.
@@ -91,7 +94,8 @@ pub(crate) enum NotKept {
 }
 
 impl Source {
-    pub(crate) fn new(control: Arc<Control>, admin: Arc<Admin>) -> Self {
+    /// With `keeps`, good configs are kept on disk from the first one on; else from [`take_over`](Self::take_over) on.
+    pub(crate) fn new(control: Arc<Control>, admin: Arc<Admin>, keeps: bool) -> Self {
         Self {
             control,
             admin,
@@ -99,6 +103,7 @@ impl Source {
             tried: Mutex::default(),
             files: watch::Sender::default(),
             writing: Arc::default(),
+            keeps: AtomicBool::new(keeps),
         }
     }
 
@@ -140,6 +145,23 @@ impl Source {
     /// Nothing is taken for as long as this is kept.
     pub(crate) async fn hold(&self) -> MutexGuard<'_, impl Sized> {
         self.tried.lock().await
+    }
+
+    /// The process before has left all to this one.
+    pub(crate) async fn take_over(&self) {
+        self.admin.take_over();
+        let _no_reload = self.tried.lock().await;
+        self.keeps.store(true, Ordering::Relaxed);
+        let runs = self.control.kept().all().next().cloned();
+        if let Some(good) = runs {
+            self.save(good).await;
+        }
+    }
+
+    /// Leaves all to another process, but for the sockets that it has `left`.
+    pub(super) fn hand_over(&self, left: &[String]) {
+        self.keeps.store(false, Ordering::Relaxed);
+        self.admin.hand_over(left);
     }
 
     /// From now on [`take_file`](Self::take_file) takes this one.
@@ -277,6 +299,10 @@ impl Source {
     }
 
     async fn take_up(&self, mut config: Config) -> Result<Taken, ReloadError> {
+        // It may have waited until another process had the addresses.
+        if self.control.phase() == Phase::Stopping {
+            return Err(ReloadError::Stopping);
+        }
         let admin = config.admin.clone();
         let warnings = std::mem::take(&mut config.warnings);
         let good = Good::now(&config);
@@ -318,6 +344,9 @@ impl Source {
 
     /// Keeps on disk what runs now, if it says where. Nothing depends on it until the next start.
     async fn save(&self, good: Good) {
+        if !self.keeps.load(Ordering::Relaxed) {
+            return;
+        }
         let config = Arc::clone(&self.control.published.state().config);
         let Some(folder) = config.state() else { return };
         let main = config.file.clone();

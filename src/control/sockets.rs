@@ -134,7 +134,7 @@ impl Sockets {
             );
             let by_systemd = handed.as_ref().is_some_and(|handed| handed.by_systemd);
             let opened_here = match handed {
-                Some(handed) => adopt(handed.sockets, workers),
+                Some(handed) => adopt(handed.sockets, workers, !handed.in_use),
                 None => bind(*address, workers, beside_own),
             };
             let (local, sockets) = opened_here.map_err(|source| {

@@ -3,8 +3,9 @@
 //!
 //! The successor is started with the path and the arguments of this process. It is handed a descriptor of every listening
 //! socket, so that their queues and their SO_REUSEPORT groups stay as they are whoever closes its own descriptors; opens
-//! what its config asks for beside them; waits for the first results of its health checks; accepts; and says so. Only then
-//! this process lets go of the sockets. Whatever goes wrong before, it kills the successor and runs on.
+//! what its config asks for beside them; waits for the first results of its health checks; and says so. Only then this
+//! process lets go of the sockets and the successor accepts; what comes in between waits in their queues. Whatever goes wrong
+//! before, this process kills the successor and runs on: that has accepted nothing, removed no file and written none.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -184,7 +185,8 @@ impl Upgrade {
             successor.kill();
             return Err(UpgradeError::Stopping);
         }
-        let left = control.sockets_for(&successor.left);
+        let unused = successor.left.clone();
+        let left = control.sockets_for(&unused);
         let channel = successor.leave_to_it()?;
         // From here on there is no way back.
         control.enter(Phase::Stopping);
@@ -193,7 +195,7 @@ impl Upgrade {
         }
         // Not before systemd knows the other one: that is what it waits for before it speaks to systemd.
         drop(channel);
-        self.source.admin.hand_over();
+        self.source.hand_over(&unused);
         self.outcome
             .send_replace(Some(HandedOver { process, left }));
         Ok(process)

@@ -35,11 +35,14 @@ pub(crate) fn bind(
 }
 
 /// Makes sockets that somebody else has opened, all at one address, serve `count` workers. All of them are used, also where
-/// they are more: what waits in one that nobody accepts on would be lost. Where they are fewer, others share their port;
-/// where it is not to be shared (systemd's usual case), several workers accept on the same socket.
+/// they are more: what waits in one that nobody accepts on would be lost. Where they are fewer, `more` of them share their
+/// port; where there are to be no more, or it is not to be shared (systemd's usual case), several workers accept on the same
+/// socket. Another process that serves by them wants no more: what came into those would wait for this one, and be lost
+/// with it.
 pub(crate) fn adopt(
     handed: Vec<Socket>,
     count: usize,
+    more: bool,
 ) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
     let first = handed.first().ok_or(io::ErrorKind::NotFound)?;
     let local = address_of(first).ok_or(io::ErrorKind::InvalidInput)?;
@@ -50,9 +53,10 @@ pub(crate) fn adopt(
         // Who opened it may have thought of less traffic.
         socket.listen(BACKLOG)?;
     }
-    let shares = handed
-        .iter()
-        .all(|socket| socket.reuse_port().unwrap_or(false));
+    let shares = more
+        && handed
+            .iter()
+            .all(|socket| socket.reuse_port().unwrap_or(false));
     let mut sockets = Vec::new();
     for number in handed.len()..count {
         let beside = shares.then(|| bind_one(local, dual_stack, false).ok());
@@ -182,7 +186,7 @@ mod tests {
 
     #[test]
     fn all_sockets_that_are_handed_over_are_used_even_if_they_are_too_many() {
-        let (local, sockets) = adopt(handed(3, true), 2).unwrap();
+        let (local, sockets) = adopt(handed(3, true), 2, true).unwrap();
         assert_eq!(sockets.len(), 3);
         let accepted = accepted(local, &sockets, 90);
         assert_eq!(accepted.iter().sum::<usize>(), 90, "{accepted:?}");
@@ -191,7 +195,7 @@ mod tests {
 
     #[test]
     fn sockets_that_share_their_port_get_others_beside_them() {
-        let (local, sockets) = adopt(handed(1, true), 3).unwrap();
+        let (local, sockets) = adopt(handed(1, true), 3, true).unwrap();
         assert_eq!(sockets.len(), 3);
         let accepted = accepted(local, &sockets, 90);
         assert_eq!(accepted.iter().sum::<usize>(), 90, "{accepted:?}");
@@ -199,8 +203,18 @@ mod tests {
     }
 
     #[test]
+    fn sockets_that_another_process_serves_by_get_none_beside_them() {
+        let handed = handed(1, true);
+        let theirs: TcpListener = handed[0].try_clone().unwrap().into();
+        let (local, sockets) = adopt(handed, 3, false).unwrap();
+        assert_eq!(sockets.len(), 3);
+        // Nothing of what comes is anywhere else than where that one looks for it.
+        assert_eq!(accepted(local, &[theirs], 90), [90]);
+    }
+
+    #[test]
     fn one_socket_that_does_not_share_its_port_serves_all() {
-        let (local, sockets) = adopt(handed(1, false), 3).unwrap();
+        let (local, sockets) = adopt(handed(1, false), 3, true).unwrap();
         assert_eq!(sockets.len(), 3);
         // One queue: who asks first gets all of it.
         assert_eq!(accepted(local, &sockets, 20), [20, 0, 0]);

@@ -175,6 +175,22 @@ impl Program {
         pid(&self.logged(TAKEN_OVER))
     }
 
+    /// What it has started and not seen the end of.
+    pub fn children(&self) -> Vec<Pid> {
+        let processes = std::fs::read_dir("/proc").unwrap();
+        let parent = |process: &str| {
+            let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+            // After the name, which may hold anything: state, parent.
+            let parent = stat.rsplit(')').next()?.split_whitespace().nth(1)?;
+            parent.parse::<u32>().ok()
+        };
+        processes
+            .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
+            .filter(|name| parent(name) == Some(self.child.id()))
+            .filter_map(|name| Pid::from_raw(name.parse().ok()?))
+            .collect()
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }

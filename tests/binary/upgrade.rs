@@ -388,6 +388,217 @@ fn a_server_that_is_down_gets_no_request_from_the_new_process() {
     assert_eq!(clients.wrong(), Vec::<String>::new());
 }
 
+/// `HELLO` with its admin address at `socket` and its last good configs in the folder `state`.
+fn keeping(socket: &Path) -> String {
+    let admin = format!("unix:{}", socket.display());
+    let config = HELLO.replacen("127.0.0.1:0", &admin, 1);
+    format!("[process]\nstate = \"state\"\n{config}")
+}
+
+/// Waits until the new process has its sockets, and returns it.
+fn waiting(program: &Program) -> Pid {
+    let opened = || {
+        let printed = program.printed();
+        (printed.matches("the admin address is open").count() == 2).then_some(())
+    };
+    until(opened, || program.printed());
+    program.children()[0]
+}
+
+/// A config with a server whose health check waits for `held`.
+fn waits_for(held: &Arc<Mutex<()>>, config: &str) -> String {
+    let server = server("200 OK", "", held).local_addr().unwrap();
+    format!(
+        "{config}[route.app]\npath = \"/app\"\nupstream = \"app\"\n\
+         [upstream.app]\nservers = [\"{server}\"]\nhealth_check = \"/\"\n"
+    )
+}
+
+/// Whatever ends it before it is told to serve, nobody notices.
+#[test]
+fn a_new_process_that_is_killed_while_it_waits_leaves_no_trace() {
+    let (folder, file) = folder("");
+    let socket = folder.path().join("weir.sock");
+    let config = keeping(&socket);
+    std::fs::write(&file, &config).unwrap();
+    let program = Program::run(folder.path());
+    let clients = Clients::of(program.address("web"), "hello");
+    let held: Arc<Mutex<()>> = Arc::default();
+    let _no_answer = held.lock().unwrap();
+    std::fs::write(&file, waits_for(&held, &config)).unwrap();
+    let kept = || {
+        std::fs::read_dir(folder.path().join("state"))
+            .unwrap()
+            .count()
+    };
+    thread::scope(|scope| {
+        let upgrading = scope.spawn(|| output(folder.path(), ["upgrade"]));
+        let new = waiting(&program);
+        clients.go_on(&program);
+        let second = output(folder.path(), ["upgrade"]);
+        assert_eq!(second.status.code(), Some(1));
+        let told = stderr(&second);
+        assert!(told.contains("another upgrade is under way"), "{told}");
+        assert_eq!(kept(), 1, "what has not run yet is not kept");
+        kill_process(new, Signal::KILL).unwrap();
+        let failed = upgrading.join().unwrap();
+        assert_eq!(failed.status.code(), Some(1));
+        let told = stderr(&failed);
+        assert!(
+            told.contains("ended before it was ready (signal: 9"),
+            "{told}"
+        );
+    });
+    assert!(socket.exists());
+    // Nothing was in its way but the upgrade.
+    program.logged("config taken");
+    assert_eq!(kept(), 2);
+    clients.go_on(&program);
+    assert_eq!(clients.wrong(), Vec::<String>::new());
+}
+
+#[test]
+fn a_new_process_that_gives_up_removes_no_file() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (folder, file) = folder("");
+    let socket = folder.path().join("weir.sock");
+    std::fs::write(&file, keeping(&socket)).unwrap();
+    let _program = Program::run(folder.path());
+    let taken = taken.local_addr().unwrap();
+    let other = format!(
+        "{}[listen.other]\naddress = \"{taken}\"\n",
+        keeping(&socket)
+    );
+    std::fs::write(&file, other).unwrap();
+    let failed = output(folder.path(), ["upgrade"]);
+    assert_eq!(failed.status.code(), Some(1), "{}", stderr(&failed));
+    let shown = output(folder.path(), ["status"]);
+    assert_eq!(shown.status.code(), Some(0), "{}", stderr(&shown));
+    assert!(stdout(&shown).contains("AN UPGRADE HAS FAILED"));
+}
+
+/// Its addresses would be held for nothing.
+#[test]
+fn a_signal_to_stop_while_the_new_process_waits_stops_both() {
+    let (folder, file) = folder(HELLO);
+    let mut program = Program::run(folder.path());
+    let address = program.address("web");
+    let held: Arc<Mutex<()>> = Arc::default();
+    let _no_answer = held.lock().unwrap();
+    std::fs::write(&file, waits_for(&held, HELLO)).unwrap();
+    program.signal(Signal::USR2);
+    let new = waiting(&program);
+    program.signal(Signal::TERM);
+    assert_eq!(program.wait().code(), Some(0), "{}", program.printed());
+    until(
+        || TcpStream::connect(address).is_err().then_some(()),
+        || program.printed(),
+    );
+    until(
+        || test_kill_process(new).is_err().then_some(()),
+        || program.printed(),
+    );
+    assert!(program.printed().contains("the process before has ended"));
+}
+
+#[test]
+fn what_ran_before_an_upgrade_can_run_again_where_it_is_kept() {
+    let (folder, file) = folder("");
+    let config = keeping(&folder.path().join("weir.sock"));
+    std::fs::write(&file, &config).unwrap();
+    let mut program = Program::run(folder.path());
+    let address = program.address("web");
+    std::fs::write(&file, config.replace("hello", "changed")).unwrap();
+    let done = output(folder.path(), ["upgrade"]);
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    assert_eq!(program.wait().code(), Some(0));
+    assert!(get(address, "/").ends_with("changed"));
+    let rollback = output(folder.path(), ["rollback"]);
+    assert_eq!(rollback.status.code(), Some(0), "{}", stderr(&rollback));
+    assert!(get(address, "/").ends_with("hello"));
+}
+
+/// As it would at a start: but here a process runs that has better than that.
+#[test]
+fn the_last_good_config_is_no_reason_to_take_over_with_a_bad_file() {
+    let (folder, file) = folder("");
+    let config = keeping(&folder.path().join("weir.sock"));
+    std::fs::write(&file, &config).unwrap();
+    let mut program = Program::run(folder.path());
+    std::fs::write(&file, config.replace("respond", "resond")).unwrap();
+    let failed = output(folder.path(), ["upgrade"]);
+    assert_eq!(failed.status.code(), Some(1));
+    let told = stderr(&failed);
+    assert!(told.contains("weir.toml:10:1: "), "{told}");
+    assert!(program.is_running());
+    assert!(get(program.address("web"), "/").ends_with("hello"));
+}
+
+/// As in a process that stops: they would never end by themselves.
+#[test]
+fn event_streams_of_the_old_process_end_whole_within_drain() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    // It ends in the middle of that time; its connection then waits another second for a request on its way.
+    let config = format!("[process]\ndrain = \"4s\"\n{}", before(&server, ""));
+    let (folder, _) = folder(&config);
+    let mut program = Program::run(folder.path());
+    let mut client = TcpStream::connect(program.address("web")).unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    let (mut stream, _) = server.accept().unwrap();
+    stream
+        .write_all(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n\
+              9\r\ndata: 1\n\n\r\n",
+        )
+        .unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut answer = String::new();
+    while !answer.contains("data: 1\n\n\r\n") {
+        let mut bytes = [0; 1024];
+        let length = client.read(&mut bytes).unwrap();
+        assert!(length > 0, "{answer}");
+        answer.push_str(std::str::from_utf8(&bytes[..length]).unwrap());
+    }
+    upgraded(folder.path(), &program);
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("\r\n0\r\n\r\n"), "{answer}");
+    drop(client);
+    assert_eq!(program.wait().code(), Some(0));
+    let printed = program.printed();
+    assert!(!printed.contains("the time to drain is over"), "{printed}");
+}
+
+/// Whoever scrapes metrics keeps the connection, and is not to be told of a process that serves no more.
+#[test]
+fn connections_to_the_admin_address_end_when_another_process_answers_there() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (folder, _) = folder(&before(&server, ""));
+    let mut program = Program::run(folder.path());
+    let mut client = TcpStream::connect(program.address("web")).unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    let (_held, _) = server.accept().unwrap();
+    let mut scraper = TcpStream::connect(program.admin()).unwrap();
+    let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    scraper.write_all(request).unwrap();
+    let mut answer = [0; 1024];
+    let length = scraper.read(&mut answer).unwrap();
+    assert!(answer[..length].starts_with(b"HTTP/1.1 200"));
+    upgraded(folder.path(), &program);
+    program.logged(TAKEN_OVER);
+    let _ = scraper.write_all(request);
+    scraper.set_read_timeout(Some(PATIENCE)).unwrap();
+    let got = scraper.read(&mut answer).map_err(|error| error.kind());
+    assert!(
+        matches!(got, Ok(0) | Err(std::io::ErrorKind::ConnectionReset)),
+        "{got:?}"
+    );
+    assert!(program.is_running(), "a request is being answered");
+}
+
 #[test]
 fn the_demo_cannot_be_upgraded() {
     let empty = tempfile::tempdir().unwrap();
