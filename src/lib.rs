@@ -12,6 +12,7 @@
 //! 3  state.rs           what a config becomes while running
 //! 2  route/ upstream/   which route; servers, their names, pools, our HTTP/1 codec, health checks
 //!    compress/ cache/   which responses are encoded, and how; which are stored, and for how long they are used
+//!    import/            an nginx config as a weir.toml
 //!    memory.rs          how much the process may use, and so the cache
 //! 1  config/ balance/ telemetry/ deadline.rs
 //! 0  semantics/ units.rs   pure rules of HTTP; newtypes
@@ -35,6 +36,7 @@ pub mod config;
 mod control;
 pub mod daemon;
 mod deadline;
+mod import;
 mod listen;
 mod memory;
 mod proxy;

@@ -9,6 +9,7 @@ mod check;
 mod demo;
 mod diff;
 mod drain;
+mod import;
 mod passed;
 mod purge;
 mod reload;
@@ -103,6 +104,9 @@ enum Command {
         #[command(flatten)]
         running: RunningWeir,
     },
+    /// Turns the config of another proxy into one for weir.
+    #[command(subcommand)]
+    Import(import::Import),
     /// Takes a server that was drained back into service. Exit code: 0 done, 1 refused, 2 not reachable.
     Ready {
         #[command(flatten)]
@@ -157,6 +161,7 @@ pub fn main() -> ExitCode {
             soft,
             running,
         } => purge::purge(&running, &what, soft),
+        Command::Import(what) => import::import(&what),
         Command::Ready { server, running } => drain::ready(&running, &server),
     };
     result.unwrap_or_else(|error| {

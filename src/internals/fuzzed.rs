@@ -1,10 +1,12 @@
 //! For `tests/fuzz/`.
 
 use std::ops::Range;
+use std::path::Path;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::import;
 use crate::semantics::cache_control::{Directives, Scope};
 use crate::semantics::range::{self, Resolved};
 use crate::upstream::http1::head::{Asked, ResponseHead, write_field};
@@ -269,4 +271,26 @@ fn fields(map: &HeaderMap) -> Fields {
     map.iter()
         .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
         .collect()
+}
+
+/// What came of an nginx config.
+pub struct ImportedNginx {
+    pub toml: String,
+    pub remarks: Vec<String>,
+    /// How many directives nothing was said of.
+    pub silent: usize,
+}
+
+/// Imports these contents of a file at `path`.
+///
+/// # Errors
+/// Why it is no config of nginx's.
+pub fn import_nginx(bytes: &[u8], path: &Path) -> Result<ImportedNginx, String> {
+    let imported = import::nginx_text(bytes, path).map_err(|error| error.to_string())?;
+    let remarks = imported.remarks.into_iter().map(|remark| remark.line);
+    Ok(ImportedNginx {
+        toml: imported.toml,
+        remarks: remarks.collect(),
+        silent: imported.count.silent,
+    })
 }

@@ -161,7 +161,7 @@ fn help_and_version_are_data_and_mistakes_are_2() {
     );
     let help = output(empty.path(), ["--help"]);
     assert_eq!(help.status.code(), Some(0));
-    for command in ["run", "demo", "check", "status", "reload"] {
+    for command in ["run", "demo", "check", "status", "reload", "import"] {
         assert!(
             stdout(&help).contains(&format!("\n  {command} ")),
             "{}",

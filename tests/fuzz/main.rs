@@ -1,5 +1,5 @@
-//! Feeds the codec towards servers with mutated responses, the rules of caching with mutated fields, and the check of configs
-//! with mutated files, and checks what must hold for any bytes whatever.
+//! Feeds the codec towards servers with mutated responses, the rules of caching with mutated fields, the check of configs with
+//! mutated files, and the import of nginx configs with mutated configs, and checks what must hold for any bytes whatever.
 //!
 //! Runs each for `FUZZ_SECONDS` (default 4, configs 1) from `FUZZ_SEED` (default 1); the same seed makes the same inputs. An input that
 //! fails is saved and named; move it into `tests/fuzz/corpus/` with the fix, or a field to its seeds, where it is checked from
@@ -19,6 +19,7 @@
 mod config;
 mod fields;
 mod mutation;
+mod nginx;
 mod property;
 #[path = "../upstream_responses/mod.rs"]
 #[allow(dead_code, reason = "only the bytes matter here")]
@@ -63,11 +64,19 @@ fn mutated_configs_hold() {
     explore(CONFIGS, config::seeds());
 }
 
+#[test]
+fn mutated_nginx_configs_hold() {
+    explore(NGINX, nginx::seeds());
+}
+
+type Mutate = fn(&mut Vec<u8>, &[Vec<u8>], &[&[u8]], &mut Random);
+
 /// What is fuzzed.
 #[derive(Clone, Copy)]
 struct Target {
     name: &'static str,
     check: fn(&[u8], &[usize]) -> u64,
+    mutate: Mutate,
     /// What its parser stumbles over.
     words: &'static [&'static [u8]],
     /// For how long it is fuzzed where nothing else is said.
@@ -79,6 +88,7 @@ struct Target {
 const RESPONSES: Target = Target {
     name: "responses",
     check: property::check,
+    mutate: mutation::mutate,
     words: mutation::HTTP,
     seconds: 4,
     corpus: Some("tests/fuzz/corpus"),
@@ -88,6 +98,7 @@ const RESPONSES: Target = Target {
 const FIELDS: Target = Target {
     name: "fields",
     check: fields::check,
+    mutate: mutation::mutate,
     words: mutation::HTTP,
     seconds: 4,
     corpus: None,
@@ -97,8 +108,18 @@ const FIELDS: Target = Target {
 const CONFIGS: Target = Target {
     name: "configs",
     check: config::check,
+    mutate: mutation::mutate,
     words: config::WORDS,
     seconds: 1,
+    corpus: None,
+};
+
+const NGINX: Target = Target {
+    name: "nginx",
+    check: nginx::check,
+    mutate: nginx::mutate,
+    words: mutation::HTTP,
+    seconds: 4,
     corpus: None,
 };
 
@@ -121,7 +142,7 @@ fn explore(target: Target, seeds: Vec<Vec<u8>>) {
         executions += 1;
         let mut input = random.choose(&corpus).clone();
         for _ in 0..1 + random.below(6) {
-            mutation::mutate(&mut input, &corpus, target.words, &mut random);
+            (target.mutate)(&mut input, &corpus, target.words, &mut random);
         }
         input.truncate(MAX_LENGTH);
         let cuts: Vec<_> = (0..1 + random.below(8))

@@ -1,0 +1,393 @@
+//! `proxy_set_header`, `proxy_hide_header`, `add_header`, `expires` -> `request_headers`, `response_headers`, `host_header`.
+
+use super::context::Context;
+use super::scope::Scope;
+use super::syntax::Directive;
+use super::text::Known;
+use super::toml::Table;
+use super::upstreams::Destination;
+use super::values::{field_name, is_field_value, time};
+use crate::semantics::hop_by_hop::is_hop_by_hop;
+use crate::semantics::host;
+
+/// The fields that servers get: those of the route, and the `Host` for the upstream where it is not the client's.
+pub(super) fn request(
+    context: &Context<'_>,
+    scope: &Scope<'_>,
+    known: &Known<'_>,
+    to: &Destination,
+) -> (Option<Table>, Option<(String, String)>) {
+    let mut edits = Edits::default();
+    let mut host = Some((
+        to.host.clone(),
+        "nginx's default; without it servers see the client's".to_owned(),
+    ));
+    for directive in scope.all("proxy_set_header") {
+        let [name, value] = &*directive.args else {
+            context
+                .ledger
+                .left(directive, "it takes a name and a value");
+            continue;
+        };
+        let Some(name) = field_name(name) else {
+            context.ledger.left(directive, NO_NAME);
+            continue;
+        };
+        if name == "host" {
+            host = host_header(context, directive, value, known, to);
+        } else if let Some(why) = by_itself(&name, value, known, context) {
+            context.ledger.needless(directive, why);
+        } else if WEIRS_OWN.contains(&name.as_str()) {
+            let why = "weir says this by itself, by what it knows of the client; where a proxy stands before it, name that \
+                       in `trusted_proxies` of the listener";
+            context.ledger.left(directive, why);
+        } else if is_hop_by_hop(&name) || ["content-length", "trailer"].contains(&name.as_str()) {
+            context.ledger.left(
+                directive,
+                "the field belongs to the connection, which is weir's own",
+            );
+        } else if value.is_empty() {
+            edits.remove.push(name);
+            context.ledger.done(directive);
+        } else {
+            match known.text(value, &context.ledger) {
+                Ok(value) if is_field_value(&value) && !value.contains("${") => {
+                    edits.set(name, value);
+                    context.ledger.done(directive);
+                }
+                Ok(_) => context.ledger.left(directive, NO_VALUE),
+                Err(variable) => context
+                    .ledger
+                    .left(directive, variable_of_request(&variable)),
+            }
+        }
+    }
+    (
+        edits.table(),
+        host.filter(|(name, _)| host::parse(name).is_ok()),
+    )
+}
+
+/// What becomes of `proxy_set_header Host`. `None`: servers see the client's.
+fn host_header(
+    context: &Context<'_>,
+    directive: &Directive,
+    value: &str,
+    known: &Known<'_>,
+    to: &Destination,
+) -> Option<(String, String)> {
+    if [
+        "$host",
+        "$http_host",
+        "$host:$server_port",
+        "$http_host:$server_port",
+        "$host:$proxy_port",
+    ]
+    .contains(&value)
+    {
+        let why = "weir passes the `Host` of the client on, with its port if it has one";
+        context.ledger.needless(directive, why);
+        return None;
+    }
+    let comment = context.origin(directive);
+    if value == "$proxy_host" {
+        context.ledger.done(directive);
+        return Some((to.host.clone(), comment));
+    }
+    match known.text(value, &context.ledger) {
+        Ok(name) if host::parse(&name).is_ok() => {
+            context.ledger.done(directive);
+            Some((name, comment))
+        }
+        Ok(_) => {
+            context
+                .ledger
+                .left(directive, "this is no host; servers see the client's");
+            None
+        }
+        Err(variable) => {
+            let why = format!(
+                "{}; servers see the client's `Host`",
+                variable_of_request(&variable)
+            );
+            context.ledger.left(directive, why);
+            None
+        }
+    }
+}
+
+/// Why a field need not be set: weir does so by itself.
+fn by_itself(
+    name: &str,
+    value: &str,
+    known: &Known<'_>,
+    context: &Context<'_>,
+) -> Option<&'static str> {
+    let is = |values: &[&str]| values.contains(&value);
+    let own = "weir sets it by itself; what clients send in its place is replaced, unless they are `trusted_proxies`";
+    match name {
+        "x-real-ip" => is(&["$remote_addr", "$realip_remote_addr"]).then_some(own),
+        "x-forwarded-for" => is(&["$proxy_add_x_forwarded_for", "$remote_addr"]).then_some(own),
+        "x-forwarded-proto" => {
+            let scheme = known.text("$scheme", &context.ledger).unwrap_or_default();
+            (value == "$scheme" || value == scheme).then_some(own)
+        }
+        "x-forwarded-host" => is(&["$host", "$http_host", "$host:$server_port"]).then_some(own),
+        "forwarded" => value.contains('$').then_some(own),
+        "x-request-id" => is(&["$request_id"]).then_some(own),
+        "x-forwarded-prefix" => None,
+        "upgrade" => is(&["$http_upgrade", "websocket", ""])
+            .then_some("weir passes upgrades such as WebSocket on by itself"),
+        "connection" => Some(
+            "weir keeps connections to servers, and passes upgrades such as WebSocket on by itself",
+        ),
+        _ => {
+            // A field that is set to what the client sent.
+            let own = format!("$http_{}", name.replace('-', "_"));
+            (value == own || value == format!("${{{}}}", &own[1..]))
+                .then_some("weir passes what clients send on as it is")
+        }
+    }
+}
+
+/// The edits of responses; `fixed` is the status where that is known.
+pub(super) fn response(
+    context: &Context<'_>,
+    scope: &Scope<'_>,
+    known: &Known<'_>,
+    fixed: Option<u64>,
+) -> Option<Table> {
+    let mut edits = Edits::default();
+    for directive in scope.all("proxy_hide_header") {
+        match directive.arg(0).and_then(field_name) {
+            Some(name) if is_weirs(&name) => context.ledger.left(directive, NOT_TO_EDIT),
+            Some(name) => {
+                edits.remove.push(name);
+                context.ledger.done(directive);
+            }
+            None => context.ledger.left(directive, NO_NAME),
+        }
+    }
+    expires(context, scope, &mut edits);
+    for directive in scope.all("add_header") {
+        add(context, directive, known, fixed, &mut edits);
+    }
+    edits.table()
+}
+
+fn add(
+    context: &Context<'_>,
+    directive: &Directive,
+    known: &Known<'_>,
+    fixed: Option<u64>,
+    edits: &mut Edits,
+) {
+    let (name, value, always) = match &*directive.args {
+        [name, value] => (name, value, false),
+        [name, value, always] if always == "always" => (name, value, true),
+        _ => {
+            return context
+                .ledger
+                .left(directive, "it takes a name and a value");
+        }
+    };
+    let Some(name) = field_name(name) else {
+        return context.ledger.left(directive, NO_NAME);
+    };
+    if value.is_empty() {
+        return context
+            .ledger
+            .needless(directive, "without a value nothing is added");
+    }
+    if name == "alt-svc" {
+        let why = "it would send clients to HTTP/3, which weir does not speak yet";
+        return context.ledger.left(directive, why);
+    }
+    if value == "$upstream_cache_status" {
+        let why = "weir tells what became of it in the cache in the field `Cache-Status`";
+        return context.ledger.left(directive, why);
+    }
+    if is_weirs(&name) {
+        return context.ledger.left(directive, NOT_TO_EDIT);
+    }
+    match known.text(value, &context.ledger) {
+        Ok(value) if is_field_value(&value) && !value.contains("${") => {
+            if !edits.add(name, value) {
+                let why = "weir adds a field once in a route; let the application set the second";
+                return context.ledger.left(directive, why);
+            }
+            let usual = fixed.is_some_and(|status| ADDED_TO.contains(&status));
+            match always || usual {
+                true => context.ledger.done(directive),
+                false => context.ledger.differs(directive, ANY_STATUS),
+            }
+        }
+        Ok(_) => context.ledger.left(directive, NO_VALUE),
+        Err(variable) => context
+            .ledger
+            .left(directive, variable_of_request(&variable)),
+    }
+}
+
+/// `expires` takes the place of what the server says of freshness.
+fn expires(context: &Context<'_>, scope: &Scope<'_>, edits: &mut Edits) {
+    let Some(directive) = scope.find("expires") else {
+        return;
+    };
+    let value = match &*directive.args {
+        [word] if word == "off" => return context.ledger.done(directive),
+        [word] if word == "epoch" => Some("no-cache".to_owned()),
+        [word] if word == "max" => Some("max-age=315360000".to_owned()),
+        [time] if time.starts_with('-') => Some("no-cache".to_owned()),
+        [lasting] => time(lasting).map(|time| format!("max-age={}", time.as_secs())),
+        _ => None,
+    };
+    let Some(value) = value else {
+        return context.ledger.left(
+            directive,
+            "weir has no such value; set `cache-control` in `response_headers`",
+        );
+    };
+    edits.set("cache-control".into(), value);
+    edits.remove.push("expires".into());
+    let why = "it is `Cache-Control` alone, without `Expires`, and for responses of any status";
+    context.ledger.differs(directive, why);
+}
+
+/// What is changed of the fields of a message.
+#[derive(Default)]
+struct Edits {
+    set: Vec<(String, String)>,
+    add: Vec<(String, String)>,
+    remove: Vec<String>,
+}
+
+impl Edits {
+    /// The last one counts, as it does for servers that nginx sends both to.
+    fn set(&mut self, name: String, value: String) {
+        self.set.retain(|(other, _)| *other != name);
+        self.set.push((name, value));
+    }
+
+    /// Whether there is a place for it. Lists of one field are one list (RFC 9110 §5.3), cookies are not.
+    fn add(&mut self, name: String, value: String) -> bool {
+        match self.add.iter_mut().find(|(other, _)| *other == name) {
+            None => self.add.push((name, value)),
+            Some(_) if name == "set-cookie" => return false,
+            Some((_, before)) => {
+                before.push_str(", ");
+                before.push_str(&value);
+            }
+        }
+        true
+    }
+
+    fn table(mut self) -> Option<Table> {
+        let mut table = Table::default();
+        self.remove.sort();
+        self.remove.dedup();
+        if !self.remove.is_empty() {
+            table.set("remove", self.remove);
+        }
+        for (name, fields) in [("set", self.set), ("add", self.add)] {
+            if fields.is_empty() {
+                continue;
+            }
+            let mut inner = Table::default();
+            for (name, value) in fields {
+                inner.set(&name, value);
+            }
+            table.tables.push((name.to_owned(), inner));
+        }
+        (!table.keys.is_empty() || !table.tables.is_empty()).then_some(table)
+    }
+}
+
+/// What `check` refuses to have edited.
+fn is_weirs(name: &str) -> bool {
+    is_hop_by_hop(name) || ["host", "content-length", "trailer"].contains(&name)
+}
+
+/// What cannot be said of a variable.
+pub(super) fn variable_of_request(name: &str) -> String {
+    let name = super::syntax::plain(name);
+    format!(
+        "weir's config has no variables, and `${name}` is another for each request; let the application do it"
+    )
+}
+
+/// The `Content-Type` of what nginx answers by itself at a place, for a path with that extension.
+pub(super) fn content_type(context: &Context<'_>, scope: &Scope<'_>, path: &str) -> String {
+    let kind = media_type(context, scope, path);
+    let charset = scope.find("charset").filter(|found| !found.says("off"));
+    let Some((directive, name)) = charset.and_then(|found| Some((found, found.arg(0)?))) else {
+        return kind;
+    };
+    let with = format!("{kind}; charset={name}");
+    if !WITH_CHARSET.contains(&kind.as_str()) || name.contains('$') || !is_field_value(&with) {
+        return kind;
+    }
+    let why = "it is said for fixed answers; weir passes the `Content-Type` of servers on as it is";
+    context.ledger.differs(directive, why);
+    with
+}
+
+fn media_type(context: &Context<'_>, scope: &Scope<'_>, path: &str) -> String {
+    if let Some(of_path) = by_extension(scope, path) {
+        return of_path;
+    }
+    let default = scope.find("default_type");
+    let value = default.and_then(|directive| directive.arg(0));
+    match value.filter(|value| is_field_value(value) && !value.is_empty() && !value.contains('$')) {
+        Some(value) => {
+            default.inspect(|directive| context.ledger.done(directive));
+            value.to_owned()
+        }
+        None => "text/plain".to_owned(),
+    }
+}
+
+fn by_extension(scope: &Scope<'_>, path: &str) -> Option<String> {
+    let (_, extension) = path.rsplit('/').next()?.rsplit_once('.')?;
+    let extension = extension.to_ascii_lowercase();
+    let tables = scope.all("types");
+    if tables.is_empty() {
+        let usual = [
+            ("html", "text/html"),
+            ("gif", "image/gif"),
+            ("jpg", "image/jpeg"),
+        ];
+        let found = usual.iter().find(|(known, _)| *known == extension);
+        return found.map(|(_, kind)| (*kind).to_owned());
+    }
+    let mut entries = tables.iter().flat_map(|table| table.inner());
+    let entry = entries.find(|entry| entry.args.contains(&extension))?;
+    (is_field_value(&entry.name) && !entry.name.contains('$')).then(|| entry.name.clone())
+}
+
+/// nginx's default of `charset_types`.
+const WITH_CHARSET: [&str; 6] = [
+    "text/html",
+    "text/xml",
+    "text/plain",
+    "text/vnd.wap.wml",
+    "application/javascript",
+    "application/rss+xml",
+];
+const NO_NAME: &str = "this is not the name of a field";
+const NO_VALUE: &str = "weir takes no such value of a field: ASCII without control characters";
+const NOT_TO_EDIT: &str =
+    "the field belongs to the connection or the framing, which are weir's own";
+/// The statuses to which nginx adds fields without `always`.
+const ADDED_TO: [u64; 10] = [200, 201, 204, 206, 301, 302, 303, 304, 307, 308];
+const ANY_STATUS: &str = "weir adds it to responses of any status, as nginx does with `always`";
+/// Fields that weir writes for servers: set once more they would be there twice.
+const WEIRS_OWN: [&str; 7] = [
+    "x-real-ip",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-prefix",
+    "forwarded",
+    "x-request-id",
+];

@@ -1,0 +1,729 @@
+//! Each directive: what it becomes, or what is told of it.
+
+use std::path::Path;
+
+use super::*;
+use crate::config;
+
+/// What came of a text.
+struct Tried {
+    toml: String,
+    told: String,
+}
+
+impl Tried {
+    /// Whether all these lines are in the output.
+    #[track_caller]
+    fn has(self, lines: &[&str]) -> Self {
+        for line in lines {
+            let found = self
+                .toml
+                .lines()
+                .any(|found| found.split(" # ").next() == Some(line));
+            assert!(found, "no line `{line}` in\n{}\n{}", self.toml, self.told);
+        }
+        self
+    }
+
+    #[track_caller]
+    fn lacks(self, part: &str) -> Self {
+        assert!(!self.toml.contains(part), "`{part}` in\n{}", self.toml);
+        self
+    }
+
+    /// Whether this is told.
+    #[track_caller]
+    fn tells(self, parts: &[&str]) -> Self {
+        for part in parts {
+            assert!(self.told.contains(part), "`{part}` not in\n{}", self.told);
+        }
+        self
+    }
+}
+
+/// Imports a text; what comes of it is a valid config, but for certificates, which are not there.
+#[track_caller]
+fn import(text: &str) -> Tried {
+    let imported = nginx_text(text.as_bytes(), Path::new("/none/nginx/nginx.conf")).unwrap();
+    if let Err(report) = config::parse(&imported.toml, Path::new("/none/nginx/weir.toml")) {
+        let bad = report
+            .problems
+            .iter()
+            .find(|problem| problem.id != "certificate");
+        assert!(bad.is_none(), "{bad:?} in\n{}", imported.toml);
+    }
+    let lines = imported.remarks.into_iter().map(|remark| remark.line);
+    Tried {
+        toml: imported.toml,
+        told: lines.collect::<Vec<_>>().join("\n"),
+    }
+}
+
+/// Imports these lines of a server before an application.
+#[track_caller]
+fn server(lines: &str) -> Tried {
+    import(&format!("http {{ server {{ listen 80; {lines} }} }}"))
+}
+
+/// Imports these lines of a location that leads to an application.
+#[track_caller]
+fn location(lines: &str) -> Tried {
+    server(&format!(
+        "location / {{ proxy_pass http://127.0.0.1:3000; {lines} }}"
+    ))
+}
+
+#[test]
+fn a_server_before_an_application_is_three_tables() {
+    import("server {\n  listen 80;\n  server_name a.example;\n  location / {\n    proxy_pass http://127.0.0.1:3000;\n  }\n}")
+        .has(&[
+            "# /none/nginx/nginx.conf:2: listen 80",
+            "[listen.http]",
+            "address = \"0.0.0.0:80\"",
+            "# /none/nginx/nginx.conf:4: location /",
+            "[route.a-example]",
+            "upstream = \"127-0-0-1-3000\"",
+            "max_body = \"1MiB\"",
+            "[upstream.127-0-0-1-3000]",
+            "servers = [\"127.0.0.1:3000\"]",
+            "host_header = \"127.0.0.1:3000\"",
+        ])
+        .lacks("host = ");
+}
+
+#[test]
+fn every_listen_becomes_a_listener() {
+    server("listen [::]:80; location / { return 200 x; }").has(&["address = \":80\""]);
+    server("listen 127.0.0.1:80; location / { return 200 x; }").has(&[
+        "[listen.http]",
+        "[listen.http-2]",
+        "address = \"127.0.0.1:80\"",
+    ]);
+    import("server { listen 9900 reuseport backlog=5; listen unix:/x; listen 443 quic; listen 81 proxy_protocol; location / { return 200 x; } }")
+        .has(&["[admin]", "address = \"127.0.0.1:9901\"", "[listen.http-9900]"])
+        .tells(&["`listen unix:/x`: weir listens on IP", "does not speak HTTP/3", "PROXY protocol"]);
+    import("server { location / { return 200 x; } }").has(&["address = \"0.0.0.0:80\""]);
+    import("events { }")
+        .has(&["[listen.http]", "[route.nothing]"])
+        .tells(&["no server was found"]);
+}
+
+#[test]
+fn certificates_go_to_the_listener_those_of_the_default_server_first() {
+    let text = "ssl_protocols TLSv1.3; server { listen 443 ssl; server_name a.example; ssl_certificate a.pem; ssl_certificate_key /a.key; return 200 a; }
+        server { listen 443 ssl http2 default_server; server_name b.example; ssl_certificate b.pem; ssl_certificate_key b.key; return 200 b; }
+        server { listen 444 ssl; return 200 c; }";
+    import(text)
+        .has(&[
+            "[listen.https.tls]",
+            "  { cert = \"/none/nginx/b.pem\", key = \"/none/nginx/b.key\" },",
+            "  { cert = \"/none/nginx/a.pem\", key = \"/a.key\" },",
+            "min_version = \"1.3\"",
+            "host = \"a.example\"",
+        ])
+        .lacks("[listen.https-444]")
+        .lacks("http2 = ")
+        .tells(&[
+            "`listen 444 ssl`: no certificate",
+            "by the names that they are for",
+        ]);
+    let old = "server { listen 443 ssl; ssl_certificate a.pem; ssl_certificate_key a.key; ssl_protocols TLSv1 TLSv1.2; return 200 a; }";
+    import(old)
+        .has(&["http2 = false"])
+        .lacks("min_version")
+        .tells(&["note: `ssl_protocols TLSv1 TLSv1.2`: weir speaks TLS 1.2 and 1.3"]);
+    import("server { listen 443 ssl default_server; ssl_reject_handshake on; } server { listen 443 ssl; server_name a.example; ssl_certificate a; ssl_certificate_key b; return 200 x; }")
+        .has(&["unknown_sni = \"reject\"", "host = \"a.example\""]);
+}
+
+#[test]
+fn names_are_hosts_and_the_default_server_is_for_all_others() {
+    let text = "server { listen 80; server_name A.example .b.example ~^x mail.*; return 200 one; }
+        server { listen 80 default_server; server_name _ x.b.example; return 200 two; }
+        server { listen 80; server_name a.example; return 200 three; }
+        server { listen 80; server_name ~y; return 200 four; }";
+    let tried = import(text)
+        .has(&[
+            "host = [\"a.example\", \"b.example\", \"*.b.example\"]",
+            "host = \"x.b.example\"",
+        ])
+        .lacks("three")
+        .lacks("four")
+        .tells(&[
+            "requests for `~^x` go to those of the default server",
+            "no request would reach it",
+        ]);
+    assert_eq!(
+        tried.toml.matches("body = \"two\"").count(),
+        2,
+        "{}",
+        tried.toml
+    );
+}
+
+#[test]
+fn locations_are_paths_by_whole_segments() {
+    let text = "location = /health { return 200 ok; } location /api/ { proxy_pass http://a:1; } location ^~ /old/ { return 410; }
+        location /img { proxy_pass http://b:1; location /img/big/ { proxy_pass http://c:1; } } location / { proxy_pass http://d:1; }
+        location ~* \\.(js|css)$ { expires 1d; } location ~ /\\.ht { deny all; } location @x { return 200 x; } location /a/../b { return 200 b; }";
+    server(text)
+        .has(&[
+            "path_exact = \"/health\"",
+            "[route.site-api]",
+            "path = \"/api\"",
+            "[route.site-api-slash]",
+            "path_exact = \"/api\"",
+            "redirect = { to = \"/api/\", status = 301 }",
+            "path = \"/old\"",
+            "path_exact = \"/old\"",
+            "path = \"/img\"",
+            "path = \"/img/big\"",
+            "path = \"/\"",
+        ])
+        .tells(&[
+            "`/img` is for `/img` and `/img/…`",
+            "`location ~* \\.(js|css)$`: weir's routes have paths and prefixes",
+            "What `deny all` kept closed is open then",
+            "`location @x`: no request comes here",
+            "no path that weir compares",
+        ]);
+}
+
+#[test]
+fn where_nothing_is_said_of_a_path_no_other_server_gets_it() {
+    server("server_name a.example; location /api { proxy_pass http://a:1; }")
+        .has(&["path = \"/\"", "respond = { status = 404 }"]);
+}
+
+#[test]
+fn redirects_keep_status_and_place() {
+    server("server_name a.example b.example; return 301 https://$host$request_uri;").has(&[
+        "host = \"a.example\"",
+        "redirect = { to = \"https://a.example{path}\", status = 301 }",
+        "redirect = { to = \"https://b.example{path}\", status = 301 }",
+    ]);
+    import("server { listen 80 default_server; server_name _; return 301 https://$host$request_uri; } server { listen 81; return 200 x; }")
+        .has(&["redirect_to_https = { port = 443 }"])
+        .tells(&["with status 308"]);
+    server("location /a { return 302 /b; } location /c { return 301 $scheme://c.example$request_uri; } location /d { return 308 https://d.example/x$is_args$args; } location /e { return https://e.example$uri; } location = /f { return 301 /f/$arg_x; }")
+        .has(&[
+            "redirect = { to = \"/b\", status = 302 }",
+            "redirect = { to = \"http://c.example{path}\", status = 301 }",
+            "redirect = { to = \"https://d.example/x\", status = 308 }",
+            "redirect = { to = \"https://e.example{path}\", status = 302 }",
+            "respond = { status = 501 }",
+        ])
+        .tells(&["appends the query of the request", "`$arg_x` is another for each request"]);
+    server("return 303 https://a.example$$request_uri;")
+        .has(&["respond = { status = 501 }"])
+        .tells(&["does not take this as a URL"]);
+}
+
+#[test]
+fn the_redirects_that_certbot_writes_are_understood() {
+    let text = "server_name a.example b.example; if ($host = a.example) { return 301 https://$host$request_uri; } if ($host = b.example) { return 301 https://$host$request_uri; } return 404;";
+    server(text).has(&[
+        "host = \"a.example\"",
+        "redirect = { to = \"https://a.example{path}\", status = 301 }",
+        "redirect = { to = \"https://b.example{path}\", status = 301 }",
+        "respond = { status = 404 }",
+    ]);
+    import("server { listen 80; server_name a.example; if ($host = a.example) { return 301 https://$host$request_uri; } if ($host = a.example) { return 403; } if ($host = b.example) { return 403; } return 404; } server { listen 80; server_name b.example; return 200 b; }")
+        .lacks("403")
+        .tells(&["the server gets no such requests"]);
+    import("server { listen 80; return 404; } server { listen 80; server_name *.a.example; if ($host = old.a.example) { return 301 https://a.example$request_uri; } if ($host = old.a.example) { return 403; } return 200 x; }")
+        .has(&["host = \"old.a.example\"", "redirect = { to = \"https://a.example{path}\", status = 301 }", "host = \"*.a.example\""])
+        .lacks("403");
+    server("rewrite ^/a$ /b permanent; rewrite ^/a$ /c permanent; location = /a { return 200 x; } location / { proxy_pass http://a:1; }")
+        .has(&["redirect = { to = \"/b\", status = 301 }"])
+        .lacks("/c")
+        .tells(&["one before it answers", "or a `rewrite` before it, have"]);
+    let both = "server { listen 80; listen 443 ssl; ssl_certificate a; ssl_certificate_key b; server_name a.example;
+        if ($scheme = http) { return 301 https://a.example$request_uri; } location / { proxy_pass http://a:1; } }";
+    import(both).has(&[
+        "listen = [\"http\"]",
+        "redirect = { to = \"https://a.example{path}\", status = 301 }",
+        "listen = [\"https\"]",
+        "upstream = \"a-1\"",
+    ]);
+    server("set $closed 0; if (-f /closed) { set $closed 1; } if ($closed = 1) { return 403; } location / { return 200 x; }")
+        .tells(&["`if ($closed = 1)`: weir's routes go by", "What `return 403` refused is let in then"]);
+    location("if ($http_user_agent ~ bot) { return 403; }")
+        .tells(&["`if ($http_user_agent ~ bot)`: weir's routes go by"]);
+}
+
+#[test]
+fn fixed_answers_have_their_type() {
+    server("default_type text/css; location = /a { return 200 'a \"b\"'; } location = /b.html { return 200 x; } location = /c { add_header Content-Type application/json; return 200 '{}'; } location = /d { return 204; } location = /e { return 444; } location = /f { return 200 $remote_addr; }")
+        .has(&[
+            "respond = { status = 200, body = \"a \\\"b\\\"\", content_type = \"text/css\" }",
+            "respond = { status = 200, body = \"x\", content_type = \"text/html\" }",
+            "respond = { status = 200, body = \"{}\", content_type = \"application/json\" }",
+            "respond = { status = 204 }",
+            "respond = { status = 404 }",
+            "respond = { status = 501 }",
+        ])
+        .lacks("response_headers")
+        .tells(&["closes no connection"]);
+}
+
+#[test]
+fn rewrites_that_take_a_prefix_off_or_redirect_are_understood() {
+    server("location /api/ { rewrite ^/api/(.*)$ /$1 break; proxy_pass http://a:1; } location /b { rewrite ^/b(/.*)$ /c$1 break; proxy_pass http://a:1; }")
+        .has(&["strip_prefix = \"/api\"", "strip_prefix = \"/b\"", "add_prefix = \"/c\""]);
+    server("rewrite ^/old/?$ /new permanent; rewrite ^/(.*)$ https://a.example/$1 redirect;").has(
+        &[
+            "path_exact = [\"/old\", \"/old/\"]",
+            "redirect = { to = \"/new\", status = 301 }",
+            "redirect = { to = \"https://a.example{path}\", status = 302 }",
+        ],
+    );
+    for flag in ["", "last"] {
+        server(&format!(
+            "location /a/ {{ rewrite ^/a/(.*)$ /$1 {flag}; proxy_pass http://a:1; }}"
+        ))
+        .has(&["respond = { status = 501 }"])
+        .tells(&["looks for a location anew"]);
+    }
+    server("location / { rewrite ^/x/(\\d+)$ /y?id=$1 break; proxy_pass http://a:1; }")
+        .has(&["respond = { status = 501 }"])
+        .tells(&[
+            "knows no regular expressions",
+            "servers would get the wrong path",
+        ]);
+}
+
+#[test]
+fn the_path_of_proxy_pass_takes_the_place_of_the_locations() {
+    for (path, url, keys, told) in [
+        ("/api/", "http://a:1", vec![], ""),
+        ("/api/", "http://a:1/", vec!["strip_prefix = \"/api\""], ""),
+        (
+            "/api/",
+            "http://a:1/v2/",
+            vec!["strip_prefix = \"/api\"", "add_prefix = \"/v2\""],
+            "",
+        ),
+        ("/", "http://a:1/v2/", vec!["add_prefix = \"/v2\""], ""),
+        ("/", "http://a:1/", vec![], ""),
+        (
+            "/api",
+            "http://a:1/",
+            vec!["strip_prefix = \"/api\""],
+            "two slashes",
+        ),
+        (
+            "/api",
+            "http://a:1/v2",
+            vec!["strip_prefix = \"/api\"", "add_prefix = \"/v2\""],
+            "weir `/v2/`",
+        ),
+        (
+            "/api/",
+            "http://a:1/v2",
+            vec!["respond = { status = 501 }"],
+            "is probably missing",
+        ),
+        (
+            "= /a/x",
+            "http://a:1/b/x",
+            vec!["strip_prefix = \"/a\"", "add_prefix = \"/b\""],
+            "",
+        ),
+        (
+            "= /x",
+            "http://a:1/y",
+            vec!["respond = { status = 501 }"],
+            "another name",
+        ),
+        ("/", "http://a:1$request_uri", vec![], ""),
+        (
+            "/",
+            "http://$host",
+            vec!["respond = { status = 501 }"],
+            "`$host` is another",
+        ),
+        (
+            "/",
+            "http://a:1/x?y=1",
+            vec!["respond = { status = 501 }"],
+            "without a query",
+        ),
+    ] {
+        let tried = server(&format!("location {path} {{ proxy_pass {url}; }}"));
+        let prefixes = ["strip_prefix", "add_prefix"]
+            .map(|key| keys.iter().any(|line: &&str| line.starts_with(key)));
+        let found = ["strip_prefix =", "add_prefix ="].map(|key| tried.toml.contains(key));
+        assert_eq!(found, prefixes, "{path} {url}\n{}", tried.toml);
+        tried.has(&keys).tells(&[told]);
+    }
+    server("set $app http://app:3000; location / { proxy_pass $app; }")
+        .has(&["servers = [\"app:3000\"]"]);
+}
+
+#[test]
+fn servers_of_an_upstream_keep_weights_and_roles() {
+    let text = "upstream app { zone app 64k; least_conn; server 10.0.0.1:80 weight=3 max_fails=3 fail_timeout=30s; server b.example max_fails=3 fail_timeout=30s max_conns=7; server unix:/run/a.sock backup; server 10.0.0.4 down; server 10.0.0.1; server bad_port:x; keepalive 32; keepalive_timeout 20s; }
+        server { listen 80; location / { proxy_pass http://app; proxy_set_header Host $host; } } upstream none { server a:1; }";
+    import(text)
+        .has(&[
+            "[upstream.app]",
+            "  { address = \"10.0.0.1:80\", weight = 3 },",
+            "  { address = \"b.example:80\", max_in_flight = 7 },",
+            "  { address = \"unix:/run/a.sock\", backup = true },",
+            "balance = \"least_connections\"",
+            "keepalive = { max_idle = 32, idle = \"20s\" }",
+            "ejection = { failures = 3, base = \"30s\" }",
+        ])
+        .lacks("10.0.0.4")
+        .lacks("host_header")
+        .tells(&[
+            "marked `down`",
+            "it is there twice",
+            "`server bad_port:x`",
+            "no route leads to it",
+            "one `ejection`",
+        ]);
+    let balanced = |line: &str| {
+        import(&format!(
+            "upstream app {{ {line} server a:1; server b:1 max_fails=0; }} server {{ location / {{ proxy_pass http://app; }} }}"
+        ))
+    };
+    balanced("ip_hash;")
+        .has(&["balance = \"hash\"", "hash_key = \"client_ip\""])
+        .tells(&["first three bytes"]);
+    balanced("hash $request_uri consistent;").has(&["hash_key = \"path\""]);
+    balanced("hash $http_x_user;").has(&["hash_key = \"header:x-user\""]);
+    balanced("hash $cookie_sid;").has(&["hash_key = \"cookie:sid\""]);
+    balanced("hash $arg_x;")
+        .lacks("balance")
+        .tells(&["`hash $arg_x`: weir hashes by"]);
+    balanced("random two least_conn;").has(&["balance = \"random\""]);
+    import(
+        "upstream app { server 10.0.0.1 down; } server { location / { proxy_pass http://app; } }",
+    )
+    .has(&["respond = { status = 501 }"])
+    .tells(&["it has no server that weir can use"]);
+}
+
+#[test]
+fn places_that_treat_servers_differently_have_their_own_upstreams() {
+    let text = "upstream app { server a:1; } server { location / { proxy_pass http://app; } location /slow { proxy_pass http://app; proxy_read_timeout 300; proxy_connect_timeout 5s; } location /same { proxy_pass http://app; } }";
+    let tried = import(text).has(&[
+        "[upstream.app]",
+        "[upstream.app-2]",
+        "connect_timeout = \"5s\"",
+        "response_timeout = \"5m\"",
+        "stall_timeout = \"5m\"",
+        "stream_timeout = \"5m\"",
+    ]);
+    assert_eq!(
+        tried.toml.matches("upstream = \"app\"").count(),
+        2,
+        "{}",
+        tried.toml
+    );
+}
+
+#[test]
+fn retries_are_for_the_same_cases() {
+    location("proxy_next_upstream error timeout http_502 http_404 non_idempotent; proxy_next_upstream_tries 3; proxy_next_upstream_timeout 5s;")
+        .has(&["retry = { on = [\"connect\", \"reset\", \"timeout\", \"502\"], methods = [\"GET\", \"HEAD\", \"OPTIONS\", \"PUT\", \"DELETE\", \"POST\", \"PATCH\"], max_retries = 2 }"])
+        .tells(&["does not retry for `http_404`", "by number and by budget"]);
+    location("proxy_next_upstream off;").has(&["retry = \"off\""]);
+}
+
+#[test]
+fn tls_to_servers_is_verified() {
+    let text = "location / { proxy_pass https://api.example; proxy_ssl_trusted_certificate ca.pem; proxy_ssl_name x.example; proxy_ssl_verify off; proxy_ssl_server_name on; }";
+    server(text)
+        .has(&[
+            "servers = [\"api.example:443\"]",
+            "tls = { ca = \"/none/nginx/ca.pem\", server_name = \"x.example\" }",
+            "host_header = \"api.example\"",
+        ])
+        .tells(&["note: `proxy_ssl_verify off`: weir always verifies"]);
+    server("location / { proxy_pass https://unix:/run/a.sock; }")
+        .has(&["tls = { server_name = \"localhost\" }"]);
+    server("location / { proxy_pass https://10.0.0.1; }")
+        .has(&["tls = true"])
+        .tells(&["https://10.0.0.1: weir always verifies"]);
+}
+
+#[test]
+fn fields_that_weir_sets_by_itself_are_needless() {
+    let lines = "proxy_http_version 1.1; proxy_set_header Host $http_host; proxy_set_header X-Real-IP $remote_addr; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade; proxy_set_header X-Request-ID $request_id; proxy_set_header Cookie $http_cookie;";
+    let tried = location(lines)
+        .lacks("request_headers")
+        .lacks("host_header");
+    assert_eq!(
+        tried.told.matches(": needless: `proxy_set_header").count(),
+        8,
+        "{}",
+        tried.told
+    );
+    location("proxy_set_header X-App shop; proxy_set_header Accept-Encoding ''; proxy_set_header X-Port $server_port; proxy_set_header X-Forwarded-Proto https; proxy_set_header X-Client $remote_addr; proxy_set_header TE x; proxy_set_header Host app.example;")
+        .has(&["[route.site.request_headers]", "remove = [\"accept-encoding\"]", "[route.site.request_headers.set]", "x-app = \"shop\"", "x-port = \"80\"", "host_header = \"app.example\""])
+        .tells(&["`proxy_set_header X-Forwarded-Proto https`: weir says this by itself", "`$remote_addr` is another", "belongs to the connection"]);
+}
+
+#[test]
+fn a_place_with_an_add_header_of_its_own_inherits_none() {
+    let text = "add_header X-Frame-Options DENY always; location /a { proxy_pass http://a:1; } location /b { proxy_pass http://b:1; add_header X-B 1; proxy_hide_header X-Powered-By; }";
+    let tried = server(text)
+        .has(&[
+            "x-frame-options = \"DENY\"",
+            "x-b = \"1\"",
+            "remove = [\"x-powered-by\"]",
+        ])
+        .tells(&["note: `add_header X-B 1`: weir adds it to responses of any status"]);
+    assert_eq!(
+        tried.toml.matches("x-frame-options").count(),
+        1,
+        "{}",
+        tried.toml
+    );
+    location("add_header Alt-Svc 'h3=\":443\"'; add_header X $request_time; add_header Link a; add_header Link b; add_header Connection close; expires 7d;")
+        .has(&["link = \"a, b\"", "cache-control = \"max-age=604800\"", "remove = [\"expires\"]"])
+        .tells(&["HTTP/3, which weir does not speak", "`$request_time` is another", "belongs to the connection"]);
+}
+
+#[test]
+fn limits_of_clients_go_to_the_listener_and_to_routes() {
+    server("client_max_body_size 20m; client_header_timeout 15; keepalive_timeout 65 60; client_body_timeout 20; send_timeout 40; large_client_header_buffers 8 16k; location / { proxy_pass http://a:1; } location /up { client_max_body_size 0; proxy_pass http://a:1; }")
+        .has(&["max_body = \"20MiB\"", "max_body = \"off\"", "header_timeout = \"15s\"", "keepalive = \"65s\"", "stall_timeout = \"40s\"", "max_header_size = \"128KiB\"", "max_target_size = \"16KiB\""])
+        .tells(&["the longer of the two"]);
+    import("server { listen 80; keepalive_timeout 5; return 200 a; } server { listen 80; server_name b.example; keepalive_timeout 0; return 200 b; }")
+        .has(&["keepalive = \"5s\""])
+        .tells(&["note: `keepalive_timeout 0`: weir has this for a whole listener"]);
+}
+
+#[test]
+fn compression_has_the_types_and_sizes_of_nginx() {
+    location("gzip on; gzip_types text/css application/json; gzip_min_length 256; gzip_comp_level 6; gzip_vary on; gzip_proxied any; brotli on; brotli_comp_level 11;")
+        .has(&["[route.site.compress]", "codings = [\"br\", \"gzip\"]", "min_size = \"20B\"", "level = { br = 6, gzip = 6 }", "types = [\"text/html\", \"text/css\", \"application/json\"]"])
+        .tells(&["levels from 0 to 6"]);
+    location("gzip off;").lacks("compress");
+}
+
+#[test]
+fn the_cache_keeps_what_nginx_keeps() {
+    let cached = |lines: &str| {
+        import(&format!(
+            "proxy_cache_path /var/cache levels=1:2 keys_zone=c:10m inactive=1h; server {{ location / {{ proxy_pass http://a:1; proxy_cache c; {lines} }} }}"
+        ))
+    };
+    cached("proxy_cache_valid 200 301 10m; proxy_cache_valid 404 1m; proxy_cache_key $scheme$host$uri$is_args$args; proxy_cache_use_stale error timeout updating; proxy_cache_background_update on; proxy_cache_lock on; proxy_ignore_headers Set-Cookie Vary; proxy_cache_bypass $http_pragma;")
+        .has(&["[route.site.cache]", "default_ttl = \"10m\"", "stale_while_revalidate = \"1h\"", "stale_if_error = \"1h\"", "store_set_cookie = true"])
+        .lacks("key_query")
+        .tells(&["`proxy_cache_valid 404 1m`: weir has one", "always heeds `Vary`", "keeps responses in memory"]);
+    cached("proxy_cache_key $host$uri$arg_page;")
+        .has(&["key_query = [\"page\"]", "stale_if_error = \"off\""]);
+    for unsafe_line in [
+        "proxy_no_cache $cookie_session;",
+        "proxy_cache_key $uri$cookie_lang;",
+        "proxy_buffering off;",
+    ] {
+        cached(unsafe_line)
+            .lacks("route.site.cache")
+            .lacks("cache = true");
+    }
+    server("location / { proxy_pass http://a:1; proxy_cache gone; }")
+        .lacks("[route.site.cache]")
+        .tells(&["no `proxy_cache_path`"]);
+}
+
+#[test]
+fn what_keeps_clients_out_closes_the_route() {
+    for guard in [
+        "deny all;",
+        "allow 10.0.0.0/8; deny all;",
+        "auth_basic x;",
+        "auth_request /a;",
+        "limit_except GET { deny all; }",
+        "ssl_verify_client on;",
+        "access_by_lua_block { ngx.exit(403) }",
+    ] {
+        location(guard)
+            .has(&["respond = { status = 403 }"])
+            .lacks("upstream")
+            .tells(&["answer 403 to everyone"]);
+    }
+    location("allow all; auth_basic off; ssl_verify_client optional;").lacks("403");
+    server("deny 1.2.3.4; location / { proxy_pass http://a:1; auth_basic off; }")
+        .has(&["respond = { status = 403 }"]);
+    location("internal;").has(&["respond = { status = 404 }"]);
+}
+
+#[test]
+fn what_is_no_http_server_answers_with_an_error() {
+    server("root /var/www; location / { try_files $uri $uri/ =404; } location /php { fastcgi_pass x; } location /grpc { grpc_pass grpc://x; } location /lua { content_by_lua_block { x } }")
+        .has(&["respond = { status = 404 }", "respond = { status = 501 }"])
+        .tells(&["`root /var/www`: weir serves no files", "does not speak HTTP/2 to servers yet", "weir runs no scripts"]);
+    server("location / { try_files $uri @app; } location @app { proxy_pass http://a:1; proxy_read_timeout 5; }")
+        .has(&["upstream = \"a-1\"", "response_timeout = \"5s\""])
+        .tells(&["every request goes to `location @app`"]);
+    server("try_files $uri @app; location /files/ { expires 1d; } location @app { proxy_pass http://a:1; }")
+        .has(&["path = \"/files\"", "respond = { status = 404 }", "upstream = \"a-1\""]);
+    server("location / { try_files $uri @app; } location @app { rewrite ^(.*)$ /x?p=$1 break; proxy_pass http://a:1; }")
+        .has(&["respond = { status = 404 }"])
+        .lacks("upstream");
+}
+
+#[test]
+fn trusted_proxies_are_those_of_real_ip() {
+    server("set_real_ip_from 10.0.0.0/8; set_real_ip_from 192.168.1.7; real_ip_header X-Forwarded-For; real_ip_recursive on; location / { proxy_pass http://a:1; }")
+        .has(&["trusted_proxies = [\"10.0.0.0/8\", \"192.168.1.7/32\"]"]);
+    server("set_real_ip_from 10.1.2.3/8; set_real_ip_from unix:; real_ip_header x-forwarded-for; location / { proxy_pass http://a:1; }")
+        .has(&["trusted_proxies = [\"10.0.0.0/8\"]"])
+        .tells(&["`set_real_ip_from unix:`"]);
+    for header in ["real_ip_header CF-Connecting-IP;", ""] {
+        server(&format!(
+            "set_real_ip_from 10.0.0.0/8; {header} location / {{ proxy_pass http://a:1; }}"
+        ))
+        .lacks("trusted_proxies")
+        .tells(&[
+            "`set_real_ip_from 10.0.0.0/8`: weir takes the address",
+            header.trim_end_matches(';'),
+        ]);
+    }
+    import("server { listen 80; set_real_ip_from 10.0.0.0/8; real_ip_header X-Forwarded-For; return 200 a; } server { listen 80; server_name b.example; return 200 b; }")
+        .tells(&["note: `set_real_ip_from 10.0.0.0/8`: weir has `trusted_proxies` for a whole listener"]);
+}
+
+#[test]
+fn what_is_of_the_process_is_translated_where_weir_has_it() {
+    let text = "user www; worker_processes 4; worker_shutdown_timeout 30s; pid /run/nginx.pid; error_log /x warn; events { worker_connections 1024; } stream { server { listen 1; } }
+        http { access_log /var/log/a.log main; log_format main '$remote_addr'; resolver 127.0.0.11 valid=30s; types { text/css css; } include mime.types; map $http_upgrade $c { default x; } map $a $b { } server { listen 80; access_log off; location / { return 200 x; } } }";
+    import(text)
+        .has(&[
+            "[process]",
+            "workers = 4",
+            "drain = \"30s\"",
+            "resolver = \"127.0.0.11\"",
+            "[log]",
+            "access = \"/var/log/a.log\"",
+            "access_filter = \"all\"",
+            "access_format = \"combined\"",
+        ])
+        .tells(&[
+            "`user www`: weir keeps the user",
+            "`stream`: weir speaks HTTP only",
+            "`error_log /x warn`",
+            "needless: `pid",
+            "`include mime.types`: it is not here",
+            "needless: `map $http_upgrade $c`",
+            "`map $a $b`: weir's config has no variables",
+            "`access_log off`: weir has one access log",
+        ]);
+}
+
+#[test]
+fn unknown_directives_are_told_once_each() {
+    let tried = location("frobnicate 7; limit_req zone=x; frobnicate 7;");
+    assert_eq!(
+        tried
+            .told
+            .matches("`frobnicate 7`: weir does not know")
+            .count(),
+        2,
+        "{}",
+        tried.told
+    );
+    tried.tells(&["no rate limits yet"]);
+}
+
+/// What is said to be translated is in the output: without its line it is another one.
+#[test]
+fn what_nothing_is_told_of_makes_a_difference() {
+    let configs = [
+        include_str!("../../tests/import/node/nginx.conf"),
+        include_str!("../../tests/import/split/nginx.conf"),
+        include_str!("../../tests/import/tls/nginx.conf"),
+        include_str!("../../tests/import/next/nginx.conf"),
+        include_str!("../../tests/import/debian/sites-enabled/shop.conf"),
+    ];
+    let path = Path::new("/x/nginx.conf");
+    let bare = |toml: &str| -> Vec<String> {
+        let lines = toml.lines().filter(|line| !line.starts_with('#'));
+        let keys = lines.filter_map(|line| line.split(" # ").next());
+        keys.map(str::to_owned).collect()
+    };
+    for text in configs {
+        let whole = nginx_text(text.as_bytes(), path).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        // Whether all of it was told together, for each block around a line.
+        let mut blocks = Vec::new();
+        for (number, line) in lines.iter().enumerate() {
+            let place = format!("/x/nginx.conf:{}: ", number + 1);
+            let told = |remark: &Remark| remark.line.starts_with(&place);
+            if line.trim() == "}" {
+                blocks.pop();
+            } else if line.ends_with('{') {
+                let left = |remark: &Remark| {
+                    remark.line.starts_with(&format!("{place}`")) || remark.is_needless
+                };
+                blocks.push(
+                    whole
+                        .remarks
+                        .iter()
+                        .any(|remark| told(remark) && left(remark)),
+                );
+            }
+            let directive = line.split(';').next().unwrap_or_default().trim();
+            if !line.contains(';')
+                || directive.contains(['#', '{'])
+                || SAYS_THE_SAME.contains(&directive)
+                || blocks.contains(&true)
+                || whole.remarks.iter().any(told)
+            {
+                continue;
+            }
+            let mut rest = lines.clone();
+            rest[number] = "";
+            // The end of a directive of several lines.
+            let Ok(rest) = nginx_text(rest.join("\n").as_bytes(), path) else {
+                continue;
+            };
+            assert_ne!(
+                bare(&whole.toml),
+                bare(&rest.toml),
+                "line {}: {line}",
+                number + 1
+            );
+        }
+    }
+}
+
+/// What the output says anyway: weir's default, or what another line says too.
+const SAYS_THE_SAME: [&str; 8] = [
+    "listen 80",
+    "server_name _",
+    "proxy_cache_key $scheme$host$request_uri",
+    "proxy_cache_background_update on",
+    "proxy_cache_lock on",
+    "ssl_protocols TLSv1.2 TLSv1.3",
+    "ssl_certificate tls/example.pem",
+    "ssl_certificate_key tls/example.key",
+];
+
+/// The promise of the whole: each directive is translated, told, or needless.
+#[test]
+fn nothing_is_dropped_without_a_word() {
+    let text = include_str!("../../tests/import/split/nginx.conf");
+    for cut in 0..text.lines().count() {
+        // Without one of its lines it is another config.
+        let lines: Vec<_> = text
+            .lines()
+            .enumerate()
+            .filter(|(number, _)| *number != cut)
+            .map(|(_, line)| line)
+            .collect();
+        let Ok(imported) = nginx_text(lines.join("\n").as_bytes(), Path::new("/x/nginx.conf"))
+        else {
+            continue;
+        };
+        let count = imported.count;
+        assert_eq!(count.silent, 0, "without line {}", cut + 1);
+    }
+}
