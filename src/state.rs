@@ -197,6 +197,29 @@ pub(crate) struct Surroundings<'p> {
     pub(crate) warm: bool,
 }
 
+impl<'p> Surroundings<'p> {
+    /// Those of a state that nothing runs by: one worker, and no servers of names.
+    pub(crate) fn alone(
+        tls: &'p dyn Fn(&config::Listener, &config::Tls) -> Arc<rustls::ServerConfig>,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            previous: None,
+            found: &unknown,
+            workers: 1,
+            max_files: 1024,
+            tls,
+            now: SystemTime::now(),
+            clock,
+            warm: false,
+        }
+    }
+}
+
+fn unknown(_: &UpstreamName, _: &ServerName) -> Vec<Found> {
+    Vec::new()
+}
+
 impl State {
     /// Compiles `config`. Cannot fail: a `Config` is valid.
     pub(crate) fn build(config: Arc<Config>, around: &Surroundings<'_>) -> Self {
@@ -550,6 +573,21 @@ fn scope(route: &config::Route) -> Box<[u8]> {
 }
 
 impl Upstream {
+    /// Whether what failed so may go to another server. Without `retry`, a failed connect alone does.
+    pub(crate) fn moves_on(&self, on: RetryOn) -> bool {
+        let rules = self.retries.as_ref();
+        rules.map_or(on == RetryOn::Connect, |rules| rules.on.contains(&on))
+    }
+
+    /// Whether a request that failed so after that many retries may be sent once more. `replayable`: twice does no harm.
+    pub(crate) fn may_retry(&self, on: RetryOn, replayable: bool, retries: u32) -> bool {
+        let left = self
+            .retries
+            .as_ref()
+            .is_some_and(|rules| retries < rules.max);
+        replayable && left && self.moves_on(on)
+    }
+
     fn build_all(config: &Config, around: &Surroundings<'_>) -> Vec<Arc<Self>> {
         let previous = around.previous.into_iter();
         let known: HashMap<_, _> = previous

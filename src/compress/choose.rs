@@ -40,6 +40,31 @@ pub(crate) enum Plan {
     IfEnough(Coding),
 }
 
+/// Why a response stays as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AsIs {
+    #[error("the response is encoded already")]
+    Encoded,
+    #[error("the response says `no-transform`")]
+    NoTransform,
+    #[error("a response with this status has no content, or a part")]
+    Status,
+    #[error("the response is smaller than `min_size`")]
+    TooSmall,
+    #[error("the type of the response is not among `types`")]
+    Type,
+    #[error("clients of HTTP/1.0 get nothing encoded")]
+    Http10,
+    #[error("the request says `no-transform`")]
+    RequestNoTransform,
+    #[error("a page of another site asks with cookies over TLS")]
+    OtherSite,
+    #[error("the request has no `Accept-Encoding` that allows one of `codings`")]
+    NotAccepted,
+    #[error("an answer to HEAD has no content")]
+    Head,
+}
+
 /// Decides on a response. Its fields are made to fit as far as they do not depend on what is known later; see
 /// [`coding::describe_encoded`] for the others.
 pub(crate) fn plan(
@@ -48,38 +73,48 @@ pub(crate) fn plan(
     status: StatusCode,
     headers: &mut HeaderMap,
 ) -> Plan {
-    if coding::is_encoded(headers) || coding::forbids_transformation(headers) {
-        return Plan::AsIs;
+    plan_or_reason(compress, request, status, headers).unwrap_or(Plan::AsIs)
+}
+
+/// The same; the reason where the response stays as it is.
+#[inline]
+pub(crate) fn plan_or_reason(
+    compress: &Compress,
+    request: Request<'_>,
+    status: StatusCode,
+    headers: &mut HeaderMap,
+) -> Result<Plan, AsIs> {
+    if coding::is_encoded(headers) {
+        return Err(AsIs::Encoded);
+    }
+    if coding::forbids_transformation(headers) {
+        return Err(AsIs::NoTransform);
     }
     if status == StatusCode::NOT_MODIFIED {
         // What type it would be of is seldom said.
         coding::vary_by_accept_encoding(headers);
         coding::weaken_etag_as_asked(headers, request.headers);
-        return Plan::AsIs;
+        return Err(AsIs::Status);
     }
-    let Some(kind) = Kind::of(compress, status, headers) else {
-        return Plan::AsIs;
-    };
+    let kind = Kind::of(compress, status, headers)?;
     coding::vary_by_accept_encoding(headers);
-    let Some(coding) = request.coding(compress) else {
-        return Plan::AsIs;
-    };
+    let coding = request.coding(compress)?;
     if request.method == Method::HEAD {
         match kind.length {
             Some(_) => coding::describe_encoded(headers, coding),
             // A GET might find it too small.
             None => coding::weaken_etag(headers),
         }
-        return Plan::AsIs;
+        return Err(AsIs::Head);
     }
     if kind.length.is_none() && !kind.prompt && compress.min_size.0 > 0 {
-        return Plan::IfEnough(coding);
+        return Ok(Plan::IfEnough(coding));
     }
-    Plan::Encode {
+    Ok(Plan::Encode {
         coding,
         length: kind.length,
         prompt: kind.prompt,
-    }
+    })
 }
 
 /// A response of the kind that is encoded.
@@ -89,23 +124,26 @@ struct Kind {
 }
 
 impl Kind {
-    fn of(compress: &Compress, status: StatusCode, headers: &HeaderMap) -> Option<Self> {
+    fn of(compress: &Compress, status: StatusCode, headers: &HeaderMap) -> Result<Self, AsIs> {
         let has_content = !status.is_informational()
             && !matches!(
                 status,
                 StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::PARTIAL_CONTENT
             );
         if !has_content || headers.contains_key(header::CONTENT_RANGE) {
-            return None;
+            return Err(AsIs::Status);
         }
         let length = headers.get(header::CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
         if length.is_some_and(|length: u64| length < compress.min_size.0.max(1)) {
-            return None;
+            return Err(AsIs::TooSmall);
         }
-        let kind = coding::media_type(headers)?;
+        let kind = coding::media_type(headers).ok_or(AsIs::Type)?;
         let listed = compress.types.iter().any(|types| types.matches(&kind));
-        (listed && !kind.starts_with("application/grpc")).then(|| Self {
+        if !listed || kind.starts_with("application/grpc") {
+            return Err(AsIs::Type);
+        }
+        Ok(Self {
             length,
             prompt: kind == coding::EVENT_STREAM,
         })
@@ -113,14 +151,19 @@ impl Kind {
 }
 
 impl Request<'_> {
-    fn coding(self, compress: &Compress) -> Option<Coding> {
-        if self.version < Version::HTTP_11
-            || coding::forbids_transformation(self.headers)
-            || self.is_of_another_site()
-        {
-            return None;
+    /// The coding that the client gets, whatever the response.
+    pub(crate) fn coding(self, compress: &Compress) -> Result<Coding, AsIs> {
+        if self.version < Version::HTTP_11 {
+            return Err(AsIs::Http10);
         }
-        Accepted::of(self.headers).choose(&compress.codings)
+        if coding::forbids_transformation(self.headers) {
+            return Err(AsIs::RequestNoTransform);
+        }
+        if self.is_of_another_site() {
+            return Err(AsIs::OtherSite);
+        }
+        let accepted = Accepted::of(self.headers).choose(&compress.codings);
+        accepted.ok_or(AsIs::NotAccepted)
     }
 
     /// Whether another site's page asks with what the client's browser keeps for this one.
@@ -202,6 +245,58 @@ mod tests {
             assert_eq!(planned(200, &[JSON, LONG, field]), no, "{field:?}");
             assert_eq!(planned(416, &[JSON, LONG, field]), no, "{field:?}");
         }
+    }
+
+    #[test]
+    fn what_stays_as_it_is_has_a_reason() {
+        let why = |asked: &[(&'static str, &'static str)],
+                   method: &Method,
+                   status: u16,
+                   response: &[(&'static str, &'static str)]| {
+            let asked = headers(asked);
+            let request = Request {
+                method,
+                version: Version::HTTP_11,
+                headers: &asked,
+                https: true,
+            };
+            let status = StatusCode::from_u16(status).unwrap();
+            let mut response = headers(response);
+            plan_or_reason(&Compress::default(), request, status, &mut response)
+        };
+        let (get, takes) = (&Method::GET, ("accept-encoding", "br"));
+        let of = |status, response| why(&[takes], get, status, response);
+        assert!(of(200, &[JSON, LONG]).is_ok());
+        for (status, response, reason) in [
+            (
+                200,
+                &[JSON, LONG, ("content-encoding", "br")][..],
+                AsIs::Encoded,
+            ),
+            (
+                200,
+                &[JSON, LONG, ("cache-control", "no-transform")],
+                AsIs::NoTransform,
+            ),
+            (304, &[], AsIs::Status),
+            (206, &[JSON, LONG], AsIs::Status),
+            (200, &[JSON, ("content-length", "1")], AsIs::TooSmall),
+            (200, &[LONG], AsIs::Type),
+            (200, &[("content-type", "image/png"), LONG], AsIs::Type),
+        ] {
+            assert_eq!(of(status, response), Err(reason), "{response:?}");
+        }
+        let by =
+            |asked: &[(&'static str, &'static str)], method| why(asked, method, 200, &[JSON, LONG]);
+        let no_transform = ("cache-control", "no-transform");
+        let other_site = [takes, ("sec-fetch-site", "cross-site"), ("cookie", "a=1")];
+        assert_eq!(
+            by(&[takes, no_transform], get),
+            Err(AsIs::RequestNoTransform)
+        );
+        assert_eq!(by(&other_site, get), Err(AsIs::OtherSite));
+        assert_eq!(by(&[], get), Err(AsIs::NotAccepted));
+        assert_eq!(by(&[takes], &Method::HEAD), Err(AsIs::Head));
     }
 
     #[test]

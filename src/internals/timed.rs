@@ -3,7 +3,6 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
@@ -80,16 +79,7 @@ impl ReceivedRequest {
     pub fn new(config: Config, request: Request<()>) -> Option<Self> {
         let access = AccessLog::start(&config.log).ok()?;
         let clock = Clock::start();
-        let around = Surroundings {
-            previous: None,
-            found: &|_, _| Vec::new(),
-            workers: 1,
-            max_files: 1024,
-            tls: &tls::settings,
-            now: SystemTime::now(),
-            clock,
-            warm: false,
-        };
+        let around = Surroundings::alone(&tls::settings, clock);
         let state = Arc::new(State::build(Arc::new(config), &around));
         let metrics = Arc::new(WorkerMetrics::default());
         let published = Arc::new(Published::new(Arc::clone(&state), clock));

@@ -47,20 +47,17 @@ impl Cached<'_> {
         body: Incoming,
     ) -> Result<Response<Body>, Failed> {
         let request = Rc::clone(&record.request);
-        if !matches!(request.method, Method::GET | Method::HEAD) {
+        if !is_looked_up(&request.method) {
             return self.pass_method(record, body).await;
         }
         let asks = Asks::of(&request.headers);
         let directives = asks.directives(&request.headers);
-        if let Some(detail) = self.is_passed(asks, &directives, (&request.headers, &body)) {
-            let verdict = Verdict::forwarded(Forwarded::Bypass).with_detail(detail);
+        if let Some(verdict) = self.is_passed(asks, &directives, (&request.headers, &body)) {
             return self.pass(record, Some(body), verdict).await;
         }
         let mut key = std::mem::take(&mut *self.proxy.key.borrow_mut());
         key.clear();
-        asked(&record, self.listener, self.target, |asked| {
-            key::write(&mut key, asked, self.rules);
-        });
+        self.write_key(&mut key, &record);
         let scope = self.scope(&record);
         let answer = Search {
             cached: self,
@@ -75,8 +72,25 @@ impl Cached<'_> {
         answer
     }
 
-    /// Why a request is not looked up, if so.
-    fn is_passed(
+    /// Appends what the response is found by.
+    pub(super) fn write_key(&self, key: &mut Vec<u8>, record: &Record) {
+        asked(record, self.listener, self.target, |asked| {
+            key::write(key, asked, self.rules);
+        });
+    }
+
+    /// The verdict on a request that is not looked up, if it is none that is.
+    pub(super) fn is_passed(
+        &self,
+        asks: Asks,
+        directives: &RequestDirectives,
+        (headers, body): (&HeaderMap, &Incoming),
+    ) -> Option<Verdict> {
+        let detail = self.why_passed(asks, directives, (headers, body))?;
+        Some(Verdict::forwarded(Forwarded::Bypass).with_detail(detail))
+    }
+
+    fn why_passed(
         &self,
         asks: Asks,
         directives: &RequestDirectives,
@@ -103,7 +117,7 @@ impl Cached<'_> {
 
     /// What the response depends on beside the target and the fields that `Vary` names: the route, its upstream if it has
     /// several, and the host of the request where trusted proxies tell another.
-    fn scope(&self, record: &Record) -> Cow<'_, [u8]> {
+    pub(super) fn scope(&self, record: &Record) -> Cow<'_, [u8]> {
         let route = &*self.route.scope;
         let drawn = match &self.route.action {
             Action::Forward(choices) if choices.len() > 1 => self.upstream.upstream.name.as_str(),
@@ -134,7 +148,7 @@ impl Cached<'_> {
         mut record: Box<Record>,
         body: Incoming,
     ) -> Result<Response<Body>, Failed> {
-        let verdict = Verdict::forwarded(Forwarded::Method);
+        let verdict = OF_OTHER_METHODS;
         self.count(&mut record, &verdict);
         let answer = self.forward().run(record, Some(body)).await?;
         if let Answer::Answered(answered) = &answer
@@ -221,6 +235,14 @@ impl Cached<'_> {
         }
     }
 }
+
+/// Whether requests of that method are answered from the store.
+pub(super) fn is_looked_up(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// The verdict on the others.
+pub(super) const OF_OTHER_METHODS: Verdict = Verdict::forwarded(Forwarded::Method);
 
 /// Whether `Connection` names fields that would be passed on if it did not (RFC 9110 §7.6.1).
 fn names_fields(headers: &HeaderMap) -> bool {

@@ -48,13 +48,18 @@ pub(super) fn plan(
     listener: &Listener,
     parts: &mut Parts,
 ) -> Plan {
-    let request = compress::Request {
+    let request = request(record, listener);
+    compress::plan(compress, request, parts.status, &mut parts.headers)
+}
+
+/// A request, as far as it decides on the coding of its response.
+pub(super) fn request<'r>(record: &'r Record, listener: &Listener) -> compress::Request<'r> {
+    compress::Request {
         method: &record.request.method,
         version: record.request.version,
         headers: &record.request.headers,
         https: record.is_https(listener),
-    };
-    compress::plan(compress, request, parts.status, &mut parts.headers)
+    }
 }
 
 fn begin(

@@ -167,7 +167,9 @@ pub(super) async fn mark(
     until: Instant,
 ) {
     let store = &caching.store;
-    match judged(caching, answered, times, fetch.rules) {
+    let response = (answered.status, &answered.headers, length(answered));
+    let asked = &answered.record.request.headers;
+    match judged(caching, asked, response, times, fetch.rules) {
         Ok(_) => store.unmark(fetch.key, fetch.request).await,
         // It need not be written down each time.
         Err(_) if until > times.received + HALF_A_MARK => {}
@@ -180,22 +182,35 @@ pub(super) async fn mark(
     }
 }
 
-/// Whether a response may be stored, and for how long it may be used.
-fn judged(
+/// Whether a response may be stored, and for how long it may be used. Its length, where that is known.
+pub(super) fn judged(
     caching: &Caching,
-    answered: &Answered,
+    asked: &HeaderMap,
+    (status, headers, length): (StatusCode, &HeaderMap, Option<u64>),
     times: Times,
     rules: &Cache,
 ) -> Result<Lease, Refusal> {
-    let asked = &answered.record.request.headers;
-    let lease = judge(
-        &exchange(asked, answered.status, &answered.headers, times),
-        rules,
-    )?;
-    match length(answered) {
-        _ if is_stream(&answered.headers) => Err(Refusal::Stream),
+    let lease = judge(&exchange(asked, status, headers, times), rules)?;
+    match length {
+        _ if is_stream(headers) => Err(Refusal::Stream),
         Some(length) if length > caching.store.max_object_size() => Err(Refusal::TooLarge),
         _ => Ok(lease),
+    }
+}
+
+/// What is stored of a response, short of its body; why it is not after all, if so.
+pub(super) async fn stored_head(
+    caching: &Caching,
+    fetch: Fetch<'_>,
+    (status, headers, length): (StatusCode, &HeaderMap, Option<u64>),
+    lease: Lease,
+    wall: SystemTime,
+) -> Result<Arc<Stored>, Refusal> {
+    let headers = prepared(status, storable(headers, wall), length);
+    let head = Arc::new(Stored::head(status, headers, length, lease, wall));
+    match caching.store.objection(fetch, &head).await {
+        Some(refusal) => Err(refusal),
+        None => Ok(head),
     }
 }
 
@@ -399,7 +414,9 @@ impl Fill {
                     .await;
             }
         }
-        match judged(caching, &answered, times, rules) {
+        let response = (answered.status, &answered.headers, length(&answered));
+        let asked = &answered.record.request.headers;
+        match judged(caching, asked, response, times, rules) {
             Ok(lease) => self.keep(caching, rules, answered, lease, times).await,
             Err(refusal) => {
                 self.refuse(caching, rules, answered, refusal, times.received)
@@ -462,14 +479,12 @@ impl Fill {
                 .refuse(caching, rules, answered, Refusal::NoRoom, now)
                 .await;
         };
-        let headers = storable(&answered.headers, times.wall);
-        let headers = prepared(answered.status, headers, length);
-        let head = Stored::head(answered.status, headers, length, lease, times.wall);
-        let head = Arc::new(head);
         let fetch = self.fetch(&answered.record.request.headers, rules);
-        if let Some(refusal) = caching.store.objection(fetch, &head).await {
-            return self.refuse(caching, rules, answered, refusal, now).await;
-        }
+        let response = (answered.status, &answered.headers, length);
+        let head = match stored_head(caching, fetch, response, lease, times.wall).await {
+            Ok(head) => head,
+            Err(refusal) => return self.refuse(caching, rules, answered, refusal, now).await,
+        };
         match answered.content {
             Content::Whole(ref bytes) => {
                 // Of its own: it must not hold on to what else was read with it.

@@ -223,7 +223,7 @@ impl Forward<'_> {
     }
 
     /// The place of the server that the client's cookie names.
-    fn sticks_to(&self, record: &Record) -> Option<usize> {
+    pub(super) fn sticks_to(&self, record: &Record) -> Option<usize> {
         let sticky = self.upstream.upstream.sticky.as_ref()?;
         sticky.place(&record.request.headers)
     }
@@ -247,7 +247,7 @@ impl Forward<'_> {
     }
 
     /// What the balancer of this upstream wants to know.
-    fn occasion(&self, record: &Record, now: u64) -> Occasion {
+    pub(super) fn occasion(&self, record: &Record, now: u64) -> Occasion {
         match &self.upstream.upstream.balance {
             Balance::RoundRobin | Balance::LeastConnections | Balance::Random => {
                 Occasion::default()
@@ -525,7 +525,11 @@ impl Forward<'_> {
 
     /// The protocol to switch to, where the client asks for one in a way that can be passed on: HTTP/1.1, no body. Never
     /// h2c: a server that takes it would speak past every rule of the proxy.
-    fn upgrade<'r>(&self, request: &'r Parts, has_body: bool) -> Option<&'r http::HeaderValue> {
+    pub(super) fn upgrade<'r>(
+        &self,
+        request: &'r Parts,
+        has_body: bool,
+    ) -> Option<&'r http::HeaderValue> {
         if !self.target.present.upgrade
             || request.version != Version::HTTP_11
             || request.method != Method::GET

@@ -9,6 +9,7 @@ mod cached;
 mod choose;
 pub(crate) mod client;
 mod compress_once;
+mod course;
 mod decoded;
 mod encoded;
 mod encoding;
@@ -37,33 +38,28 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderValue};
 use http::request::Parts;
-use http::{HeaderName, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 
 use self::asked::asked;
 use self::body::Body;
 use self::cached::Cached;
 use self::client::Client;
+use self::course::Course;
 use self::error::ProxyError;
 use self::forward::{Failed, Forward};
 use self::local::Local;
-use self::record::{Id, Record};
+use self::record::Record;
 use self::running::Exchanges;
 use self::target::Target;
 use crate::cache::Purge;
 use crate::compress::EncoderMemory;
 use crate::deadline::Deadlines;
-use crate::route::Wanted;
-use crate::semantics::forwarded;
-use crate::state::{Action, Listener, Published};
+use crate::state::{Listener, Published};
 use crate::telemetry::access_log::AccessSink;
 use crate::telemetry::request_id::RequestIds;
 use crate::telemetry::worker::WorkerMetrics;
 use crate::upstream::http1::workspace::Workspace;
-
-/// The longest request id that is taken over from a trusted proxy.
-const MAX_REQUEST_ID: usize = 128;
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The data plane of one worker.
 pub(crate) struct Proxy {
@@ -227,71 +223,21 @@ impl Proxy {
         body: Incoming,
     ) -> Result<Response<Body>, Failed> {
         let request = Rc::clone(&record.request);
-        self.identify(&mut record, listener);
+        course::identify(&mut record, listener);
         let target = match Target::of(&request, &listener.limits) {
             Ok(target) => target,
             Err(error) => return Err((record, error)),
         };
-        if let Some(location) = self.https_location(&record, listener, &target) {
-            leave(&record, &body);
-            return Ok(respond::redirect(
-                record,
-                listener,
-                None,
-                StatusCode::PERMANENT_REDIRECT,
-                &location,
-                &target,
-            ));
-        }
-        let wanted = Wanted {
-            host: &target.host,
-            path: target.routed_path(),
-            method: &request.method,
-            headers: &request.headers,
-            query: target.query,
-        };
-        let Some(&number) = listener.table.find(&wanted) else {
-            return Err((record, ProxyError::NoRoute));
-        };
-        record.route = Some(number);
-        let Some(route) = local.state.routes.get(number) else {
-            return Err((record, ProxyError::NoRoute));
-        };
-        if route
-            .max_body
-            .is_some_and(|max| body.size_hint().lower() > max)
-        {
-            return Err((record, ProxyError::BodyTooLarge));
-        }
-        let choices = match &route.action {
-            Action::Forward(choices) => choices,
-            Action::Redirect { to, status } => {
-                leave(&record, &body);
-                return Ok(respond::redirect(
-                    record,
-                    listener,
-                    Some(route),
-                    *status,
-                    to,
-                    &target,
-                ));
-            }
-            Action::Respond {
-                status,
-                body: text,
-                content_type,
-            } => {
-                leave(&record, &body);
-                return Ok(respond::fixed(
-                    record,
-                    listener,
-                    route,
-                    *status,
-                    text,
-                    content_type,
-                ));
-            }
-        };
+        let length = body.size_hint().lower();
+        let (route, choices) =
+            match course::decide(&mut record, &local.state, listener, &target, length) {
+                Ok(Course::Forward(route, choices)) => (route, choices),
+                Ok(Course::Answer(answer)) => {
+                    leave(&record, &body);
+                    return Ok(answer.respond(record, listener, &target));
+                }
+                Err(error) => return Err((record, error)),
+            };
         record.choice = self.draw(choices, local, &request);
         let upstream = choices
             .get(record.choice)
@@ -335,63 +281,14 @@ impl Proxy {
         Ok(response)
     }
 
-    /// Who asks, and the name of the request: both by the word of a trusted proxy only.
-    fn identify(&self, record: &mut Record, listener: &Listener) {
-        let headers = &record.request.headers;
-        let peer = record.client.peer.ip();
-        if !listener.trusted_proxies.is_empty()
-            && forwarded::is_trusted(peer, &listener.trusted_proxies)
-        {
-            record.address = forwarded::client_address(peer, &listener.trusted_proxies, headers);
-            if let Some(id) = headers
-                .get(X_REQUEST_ID)
-                .filter(|id| id.len() <= MAX_REQUEST_ID && id.to_str().is_ok())
-            {
-                record.id = Id::Told(id.clone());
-            }
-        }
-    }
-
-    /// Where `redirect_to_https` sends the client; nowhere what a certificate authority asks for over cleartext
-    /// (RFC 8555 §8.3).
-    fn https_location(
-        &self,
-        record: &Record,
-        listener: &Listener,
-        target: &Target<'_>,
-    ) -> Option<String> {
-        let to = listener.redirect_to_https?;
-        let peer = record.client.peer.ip();
-        if record.is_https(listener)
-            || target.host.is_empty()
-            || target.path.starts_with("/.well-known/acme-challenge/")
-        {
-            return None;
-        }
-        let port = if to.port == 443 {
-            String::new()
-        } else {
-            format!(":{}", to.port)
-        };
-        // The host that the client asked for, which a proxy in front may have changed.
-        let told = forwarded::host_of(peer, &listener.trusted_proxies, &record.request.headers);
-        let host = told.as_ref().map_or(&*target.host, |host| &*host.name);
-        Some(format!("https://{host}{port}{{path}}"))
-    }
-
     /// The place of one of the choices: where the client's cookie says, else by weight.
     fn draw(&self, choices: &[(usize, u64)], local: &Local, request: &Parts) -> usize {
-        let Some((_, sum)) = choices.last().filter(|_| choices.len() > 1) else {
+        if let Some(choice) = course::choice(choices, &local.state, request) {
+            return choice;
+        }
+        let Some((_, sum)) = choices.last() else {
             return 0;
         };
-        let knows_client = |(upstream, _): &(usize, u64)| {
-            let upstream = local.state.upstreams.get(*upstream);
-            let sticky = upstream.and_then(|upstream| upstream.sticky.as_ref());
-            sticky.is_some_and(|sticky| sticky.place(&request.headers).is_some())
-        };
-        if let Some(place) = choices.iter().position(knows_client) {
-            return place;
-        }
         let point = self.random() % sum;
         choices
             .iter()

@@ -22,7 +22,7 @@ use crate::upstream::connect::ConnectError;
 use crate::upstream::http1::ExchangeError;
 
 /// Connections that are tried for one request, whatever the number of retries.
-const MAX_CONNECTS: u32 = 3;
+pub(super) const MAX_CONNECTS: u32 = 3;
 
 /// How soon the end of a connection shows that its server had closed before it got the request.
 const STALE_WITHIN: Duration = Duration::from_millis(250);
@@ -85,7 +85,8 @@ impl<'r> Retrying<'r> {
         match failure {
             Failure::Connect(_) => {
                 self.connects += 1;
-                if self.connects < MAX_CONNECTS && self.allows(RetryOn::Connect) {
+                let hopeful = self.hopeful && self.upstream.upstream.moves_on(RetryOn::Connect);
+                if self.connects < MAX_CONNECTS && hopeful {
                     Next::Another(RetryReason::Connect)
                 } else {
                     Next::Nothing
@@ -147,18 +148,11 @@ impl<'r> Retrying<'r> {
     }
 
     fn retry(&mut self, on: RetryOn, reason: RetryReason, replayable: bool) -> Next {
-        let rules = self.upstream.upstream.retries.as_ref();
-        let left = rules.is_some_and(|rules| self.retries < rules.max);
-        if !(replayable && left && self.allows(on)) {
+        let upstream = &self.upstream.upstream;
+        if !(self.hopeful && upstream.may_retry(on, replayable, self.retries)) {
             return Next::Nothing;
         }
         Next::Another(reason)
-    }
-
-    /// Without `retry`, a failed connect alone moves on.
-    fn allows(&self, on: RetryOn) -> bool {
-        let rules = self.upstream.upstream.retries.as_ref();
-        self.hopeful && rules.map_or(on == RetryOn::Connect, |rules| rules.on.contains(&on))
     }
 
     /// The server for another attempt: not `failed`, where there is another. Who `has_answer` takes that rather than wait for

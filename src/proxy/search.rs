@@ -64,6 +64,38 @@ pub(super) struct Need {
     variant: Vec<u8>,
 }
 
+/// A stored response that answers the request.
+pub(super) struct FoundStored {
+    stored: Arc<Stored>,
+    pub(super) verdict: Verdict,
+    /// In the background, meanwhile.
+    is_to_be_renewed: bool,
+}
+
+impl FoundStored {
+    fn new(stored: &Arc<Stored>, verdict: Verdict) -> Self {
+        Self {
+            stored: Arc::clone(stored),
+            verdict,
+            is_to_be_renewed: false,
+        }
+    }
+}
+
+/// What is done where nothing that is stored answers.
+pub(super) enum Without {
+    /// It is passed on as if there were no store.
+    Pass(Verdict),
+    /// The client wants nothing else.
+    Refuse(Verdict),
+    /// A HEAD is passed on, and stores nothing.
+    PassHead,
+    /// What was fetched last could not be stored, and why.
+    PassMarked((Refusal, Instant)),
+    /// The response is fetched, for the store too.
+    Fetch,
+}
+
 impl Search<'_> {
     pub(super) async fn find(&self, mut record: Box<Record>) -> Result<Response<Body>, Failed> {
         let request = Rc::clone(&record.request);
@@ -73,34 +105,28 @@ impl Search<'_> {
         loop {
             let resource = self.cached.caching.store.find(self.key).await;
             let need = match self.look(&record, resource.as_deref(), now) {
-                Ok((stored, verdict)) => return Ok(self.reply(record, &stored, None, verdict, now)),
+                Ok(found) => {
+                    if found.is_to_be_renewed {
+                        let variant =
+                            Resource::variant_of(resource.as_deref(), self.asker(&record));
+                        self.refresh(&record, &variant, &found.stored);
+                    }
+                    return Ok(self.reply(record, &found.stored, None, found.verdict, now));
+                }
                 Err(need) => need,
             };
-            if let Some(detail) = need.passes {
-                let verdict = Verdict::forwarded(Forwarded::Bypass).with_detail(detail);
-                return self.cached.pass(record, None, verdict).await;
-            }
-            if self.directives.only_if_cached {
-                let verdict = Verdict::forwarded(need.why);
-                self.cached.count(&mut record, &verdict);
-                return Err((record, ProxyError::NotStored));
-            }
-            if request.method == Method::HEAD {
-                return Box::pin(self.pass_head(record, need)).await;
-            }
-            if let Some(mark) = need.uncacheable {
-                return Box::pin(self.cached.pass_marked(
-                    record,
-                    (self.key, self.scope),
-                    need.why,
-                    mark,
-                ))
-                .await;
-            }
-            if self.asks.for_ranges && need.stale.is_none() {
-                // The whole may be much larger than what is asked for.
-                let verdict = Verdict::forwarded(need.why).with_detail("range");
-                return self.cached.pass(record, None, verdict).await;
+            match self.without(&request.method, &need) {
+                Without::Pass(verdict) => return self.cached.pass(record, None, verdict).await,
+                Without::Refuse(verdict) => {
+                    self.cached.count(&mut record, &verdict);
+                    return Err((record, ProxyError::NotStored));
+                }
+                Without::PassHead => return Box::pin(self.pass_head(record, need)).await,
+                Without::PassMarked(mark) => {
+                    let (searched, why) = ((self.key, self.scope), need.why);
+                    return Box::pin(self.cached.pass_marked(record, searched, why, mark)).await;
+                }
+                Without::Fetch => {}
             }
             let fetch = self.fetch(record, need, &mut tried);
             // Boxed: what is stored is to be found without paying for what is not.
@@ -112,7 +138,25 @@ impl Search<'_> {
         }
     }
 
-    fn asker<'a>(&'a self, record: &'a Record) -> Asker<'a> {
+    /// What is done where nothing that is stored answers the request.
+    pub(super) fn without(&self, method: &Method, need: &Need) -> Without {
+        if let Some(detail) = need.passes {
+            Without::Pass(Verdict::forwarded(Forwarded::Bypass).with_detail(detail))
+        } else if self.directives.only_if_cached {
+            Without::Refuse(Verdict::forwarded(need.why))
+        } else if *method == Method::HEAD {
+            Without::PassHead
+        } else if let Some(mark) = need.uncacheable {
+            Without::PassMarked(mark)
+        } else if self.asks.for_ranges && need.stale.is_none() {
+            // The whole may be much larger than what is asked for.
+            Without::Pass(Verdict::forwarded(need.why).with_detail("range"))
+        } else {
+            Without::Fetch
+        }
+    }
+
+    pub(super) fn asker<'a>(&'a self, record: &'a Record) -> Asker<'a> {
         Asker {
             scope: self.scope,
             fields: &record.request.headers,
@@ -120,12 +164,12 @@ impl Search<'_> {
     }
 
     /// What is stored for this request, and how it may be used now.
-    fn look(
+    pub(super) fn look(
         &self,
         record: &Record,
         resource: Option<&Resource>,
         now: Instant,
-    ) -> Result<(Arc<Stored>, Verdict), Need> {
+    ) -> Result<FoundStored, Need> {
         let asker = self.asker(record);
         let nothing = |why, uncacheable| Need {
             why,
@@ -156,19 +200,19 @@ impl Search<'_> {
         let ttl = stored.lease.ttl(now);
         let hit = Verdict::hit(ttl);
         let on_error = match reuse(&stored.lease, self.directives, now) {
-            Reuse::Fresh => return Ok((Arc::clone(stored), hit)),
-            Reuse::Stale => return Ok((Arc::clone(stored), hit.with_detail("max-stale"))),
+            Reuse::Fresh => return Ok(FoundStored::new(stored, hit)),
+            Reuse::Stale => return Ok(FoundStored::new(stored, hit.with_detail("max-stale"))),
             Reuse::StaleWhileRevalidating => {
-                if !stored.has_just_failed(now) {
-                    self.refresh(record, &known.variant(asker), stored);
-                }
                 let verdict = hit.with_detail("stale-while-revalidate");
-                return Ok((Arc::clone(stored), verdict));
+                return Ok(FoundStored {
+                    is_to_be_renewed: !stored.has_just_failed(now),
+                    ..FoundStored::new(stored, verdict)
+                });
             }
             Reuse::Validate { on_error } => on_error,
         };
         if on_error && (self.cached.upstream.is_down() || stored.has_just_failed(now)) {
-            return Ok((Arc::clone(stored), hit.with_detail("stale-if-error")));
+            return Ok(FoundStored::new(stored, hit.with_detail("stale-if-error")));
         }
         let is_asked_to = stored.lease.is_fresh(now) && !stored.lease.always_validate;
         Err(Need {
