@@ -71,6 +71,11 @@ impl Vary {
         })
     }
 
+    /// The names of these fields.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.names.iter().map(ToString::to_string).collect()
+    }
+
     /// Whether all fields of the other one are among these.
     pub(super) fn covers(&self, other: &Self) -> bool {
         other.names.iter().all(|name| self.names.contains(name))

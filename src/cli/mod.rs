@@ -9,6 +9,8 @@ mod check;
 mod demo;
 mod diff;
 mod drain;
+mod explain;
+mod explained;
 mod import;
 mod passed;
 mod purge;
@@ -48,6 +50,18 @@ enum Command {
         #[arg(long)]
         show: bool,
         /// How to print problems.
+        #[arg(long, value_enum, default_value = "text")]
+        format: check::Format,
+    },
+    /// Says what weir would do with a request, without sending anything and without a running weir: listener, route and why no
+    /// other one, what servers see and which they are, cache and compression, or its own answer. Exit code: 0 a route takes
+    /// it, 1 weir itself would refuse it, 2 error.
+    Explain {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        question: explain::Question,
+        /// How to print it.
         #[arg(long, value_enum, default_value = "text")]
         format: check::Format,
     },
@@ -146,6 +160,11 @@ pub fn main() -> ExitCode {
             show,
             format,
         } => return check::check(config.config, show, format),
+        Command::Explain {
+            config,
+            question,
+            format,
+        } => explain::explain(config.config, &question, format),
         Command::Status { running, json } => status::status(&running, json),
         Command::Diff { running, format } => diff::diff(&running, format),
         Command::Reload(running) => reload::reload(&running),

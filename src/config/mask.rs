@@ -3,6 +3,23 @@
 //! A message is written by whoever reads a value, and quotes it whole, in part or in other words. So what is hidden is not
 //! what was put in, but every quotation that has anything in common with it.
 
+use super::Config;
+use super::value::join;
+
+impl Config {
+    /// Whether a key holds something that came from the environment, and is not to be shown: `key` as in
+    /// `["route", "site", "request_headers", "set", "x-env"]`.
+    pub(crate) fn hides(&self, key: &[&str]) -> bool {
+        if self.masked.is_empty() {
+            return false;
+        }
+        let path = key.iter().fold(String::new(), |path, key| join(&path, key));
+        // Names of fields may be written in any case.
+        let mut masked = self.masked.iter();
+        masked.any(|masked| masked.eq_ignore_ascii_case(&path))
+    }
+}
+
 /// Where a value came from, as far as that was the environment.
 #[derive(Default)]
 pub(super) struct Origin {
@@ -128,7 +145,7 @@ fn without_word(text: &str, word: &str) -> String {
 }
 
 /// In place of what is not shown.
-pub(super) const MASK: &str = "***";
+pub(crate) const MASK: &str = "***";
 
 #[cfg(test)]
 mod tests {

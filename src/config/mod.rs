@@ -67,6 +67,7 @@ pub(crate) use file::{again, load_with_names};
 pub use file::{find, load, load_with, parse, parse_with};
 pub(crate) use files::read_up_to;
 pub(crate) use include::matches;
+pub(crate) use mask::MASK;
 pub(crate) use renewal::Look;
 pub use variables::Outside;
 

@@ -36,7 +36,7 @@ impl Default for Retry {
 }
 
 impl RetryOn {
-    pub(super) const ALL: [(&'static str, Self); 6] = [
+    pub(crate) const ALL: [(&'static str, Self); 6] = [
         ("connect", Self::Connect),
         ("reset", Self::Reset),
         ("timeout", Self::Timeout),

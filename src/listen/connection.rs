@@ -275,7 +275,7 @@ async fn close(stream: ClientStream, cut: bool) {
     }
 }
 
-fn http1_builder(listener: &Listener) -> http1::Builder {
+pub(super) fn http1_builder(listener: &Listener) -> http1::Builder {
     let limits = &listener.limits;
     let mut builder = http1::Builder::new();
     // The target has a limit of its own, and an answer that hyper would not give.

@@ -5,6 +5,7 @@ pub(crate) mod connection;
 mod gathered;
 mod joined;
 mod linger;
+pub(crate) mod received;
 mod stream;
 mod streams;
 pub(crate) mod tls;

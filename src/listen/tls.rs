@@ -9,7 +9,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use crate::config::{Listener, Tls, TlsVersion, UnknownSni, provider};
+use crate::config::{Certificate, Listener, Tls, TlsVersion, UnknownSni, provider};
 
 /// The settings of a listener.
 pub(crate) fn settings(listener: &Listener, tls: &Tls) -> Arc<ServerConfig> {
@@ -32,6 +32,17 @@ pub(crate) fn settings(listener: &Listener, tls: &Tls) -> Arc<ServerConfig> {
     }
     settings.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     Arc::new(settings)
+}
+
+/// The certificate that a client gets who asks for `name`, and whether it is for that name; `None`: its handshake is
+/// refused.
+pub(crate) fn certificate<'t>(tls: &'t Tls, name: Option<&str>) -> Option<(&'t Certificate, bool)> {
+    let all = Certificates::new(tls);
+    let found = all.find(name)?;
+    let is_for_name = name.is_some_and(|name| all.named(name).is_some());
+    let mut certificates = tls.certificates.iter();
+    let certificate = certificates.find(|each| Arc::ptr_eq(&each.loaded, &found))?;
+    Some((certificate, is_for_name))
 }
 
 /// One set of ticket keys for the process: a reload must not end all sessions. rustls rotates them every six hours.
@@ -83,13 +94,18 @@ impl Certificates {
             // Without SNI there is nothing unknown: old clients and those that use an address.
             return self.default.clone();
         };
-        let name = name.trim_end_matches('.').to_ascii_lowercase();
-        let parent = name.split_once('.').map_or("", |(_, parent)| parent);
-        let found = self.exact.get(&name).or_else(|| self.wildcard.get(parent));
+        let found = self.named(name);
         match self.unknown {
             UnknownSni::Default => found.or(self.default.as_ref()).cloned(),
             UnknownSni::Reject => found.cloned(),
         }
+    }
+
+    /// The one for a name.
+    fn named(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        let parent = name.split_once('.').map_or("", |(_, parent)| parent);
+        self.exact.get(&name).or_else(|| self.wildcard.get(parent))
     }
 }
 

@@ -43,7 +43,15 @@ pub(super) enum Own<'s> {
     },
 }
 
-impl Own<'_> {
+impl<'s> Own<'s> {
+    /// The one that it answers for, if it does for one.
+    pub(super) fn route(&self) -> Option<&'s Route> {
+        match self {
+            Self::ToHttps(_) => None,
+            Self::Redirect { route, .. } | Self::Fixed { route, .. } => Some(route),
+        }
+    }
+
     /// The response for the client who asked.
     pub(super) fn respond(
         self,

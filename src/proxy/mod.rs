@@ -14,6 +14,7 @@ mod decoded;
 mod encoded;
 mod encoding;
 pub(crate) mod error;
+pub(crate) mod explain;
 mod fill;
 mod flight;
 mod forward;

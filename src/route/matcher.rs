@@ -1,5 +1,7 @@
 //! What a route demands of a request besides host and path.
 
+use std::fmt;
+
 use http::Method;
 
 use super::Wanted;
@@ -29,7 +31,7 @@ impl Matcher {
 
     /// Whether the request meets all of them.
     pub(super) fn matches(&self, wanted: &Wanted<'_>) -> bool {
-        (self.methods.is_empty() || self.methods.contains(wanted.method))
+        self.has_method(wanted)
             && self
                 .headers
                 .iter()
@@ -38,6 +40,52 @@ impl Matcher {
                 .query
                 .iter()
                 .all(|condition| has_parameter(condition, wanted))
+    }
+
+    /// Those that the request does not meet.
+    pub(super) fn unmet(&self, wanted: &Wanted<'_>) -> Vec<Unmet<'_>> {
+        let methods = (!self.has_method(wanted)).then_some(Unmet::Method(&self.methods));
+        let fields = self.headers.iter();
+        let fields = fields.filter(|condition| !has_field(condition, wanted));
+        let parameters = self.query.iter();
+        let parameters = parameters.filter(|condition| !has_parameter(condition, wanted));
+        methods
+            .into_iter()
+            .chain(fields.map(Unmet::Field))
+            .chain(parameters.map(Unmet::Parameter))
+            .collect()
+    }
+
+    fn has_method(&self, wanted: &Wanted<'_>) -> bool {
+        self.methods.is_empty() || self.methods.contains(wanted.method)
+    }
+}
+
+/// A condition that a request does not meet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Unmet<'m> {
+    /// It is none of these.
+    Method(&'m [Method]),
+    Field(&'m HeaderCondition),
+    Parameter(&'m QueryCondition),
+}
+
+impl fmt::Display for Unmet<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Method(methods) => {
+                let words: Vec<_> = methods.iter().map(Method::as_str).collect();
+                write!(out, "the method is not {}", words.join(" or "))
+            }
+            Self::Field(HeaderCondition { name, value }) => match value {
+                Some(value) => write!(out, "no field `{name}: {value}`"),
+                None => write!(out, "no field `{name}`"),
+            },
+            Self::Parameter(QueryCondition { name, value }) => match value {
+                Some(value) => write!(out, "no parameter `{name}={value}` in the query"),
+                None => write!(out, "no parameter `{name}` in the query"),
+            },
+        }
     }
 }
 
@@ -111,13 +159,16 @@ mod tests {
         for (name, value) in headers {
             fields.append(*name, HeaderValue::from_static(value));
         }
-        matcher.matches(&Wanted {
+        let wanted = Wanted {
             host: "",
             path: "/",
             method,
             headers: &fields,
             query,
-        })
+        };
+        let matches = matcher.matches(&wanted);
+        assert_eq!(matches, matcher.unmet(&wanted).is_empty());
+        matches
     }
 
     #[test]
@@ -176,6 +227,32 @@ mod tests {
         assert!(
             matches(&empty, &Method::GET, &[], Some("beta"))
                 && matches(&empty, &Method::GET, &[], Some("beta="))
+        );
+    }
+
+    #[test]
+    fn what_is_not_met_is_told() {
+        let all = matcher(
+            &[Method::GET, Method::HEAD],
+            &[("x-a", None), ("x-b", Some("2"))],
+            &[("q", None), ("r", Some("1"))],
+        );
+        let wanted = Wanted {
+            host: "",
+            path: "/",
+            method: &Method::PUT,
+            headers: &HeaderMap::new(),
+            query: Some("q&r=2"),
+        };
+        let told: Vec<_> = all.unmet(&wanted).iter().map(Unmet::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "the method is not GET or HEAD",
+                "no field `x-a`",
+                "no field `x-b: 2`",
+                "no parameter `r=1` in the query",
+            ]
         );
     }
 

@@ -10,7 +10,8 @@ mod table;
 
 use http::{HeaderMap, Method};
 
-pub(crate) use table::Table;
+pub(crate) use matcher::Unmet;
+pub(crate) use table::{ByHost, ByPath, Table, Weighed};
 
 /// What a route is chosen by.
 #[derive(Clone, Copy, Debug)]

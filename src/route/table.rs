@@ -12,10 +12,39 @@ use foldhash::quality::RandomState;
 use smallvec::SmallVec;
 
 use super::Wanted;
-use super::matcher::Matcher;
+use super::matcher::{Matcher, Unmet};
 use crate::config::{HostPattern, Route};
 
 type Map<V> = HashMap<Box<str>, V, RandomState>;
+
+/// A route for the request's host and path.
+#[derive(Debug)]
+pub(crate) struct Weighed<'t, R> {
+    pub(crate) route: &'t R,
+    pub(crate) host: ByHost<'t>,
+    pub(crate) path: ByPath<'t>,
+    pub(crate) conditions: usize,
+    pub(crate) priority: i64,
+    /// Those of its conditions that the request does not meet.
+    pub(crate) unmet: Vec<Unmet<'t>>,
+}
+
+/// What of a route is for the request's host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ByHost<'h> {
+    Exact,
+    /// By what follows `*.`.
+    Suffix(&'h str),
+    Any,
+}
+
+/// What of a route is for the request's path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ByPath<'p> {
+    Exact,
+    /// Without its slash at the end: "/" is empty.
+    Prefix(&'p str),
+}
 
 /// The routes of one listener; `R` is what the caller knows a route by.
 #[derive(Debug)]
@@ -94,14 +123,55 @@ impl<R: Clone> Table<R> {
 }
 
 impl<R> Table<R> {
-    /// The route that the request takes: of those for its host and path the best whose conditions it meets. Plain loops:
-    /// as a chain of iterators this cost twice as much.
+    /// The route that the request takes: of those for its host and path the best whose conditions it meets.
     pub(crate) fn find(&self, wanted: &Wanted<'_>) -> Option<&R> {
-        let host = wanted.host;
+        self.walk(wanted.host, |_, group| {
+            group.walk(wanted.path, |_, entries| first(entries, wanted))
+        })
+    }
+
+    /// All routes for the request's host and path, in the order in which [`find`](Self::find) tries them, each with what
+    /// it is compared by. A route with several hosts or paths may be there several times.
+    pub(crate) fn weigh<'t>(&'t self, wanted: &Wanted<'t>) -> Vec<Weighed<'t, R>> {
+        let mut all = Vec::new();
+        let _: Option<()> = self.walk(wanted.host, |host, group| {
+            group.walk(wanted.path, |path, entries| {
+                all.extend(entries.iter().map(|entry| Weighed {
+                    route: &entry.route,
+                    host,
+                    path,
+                    conditions: entry.matcher.conditions(),
+                    priority: entry.priority,
+                    unmet: entry.matcher.unmet(wanted),
+                }));
+                None
+            })
+        });
+        all
+    }
+
+    /// All routes for a host, whatever their paths.
+    pub(crate) fn for_host(&self, host: &str) -> Vec<&R> {
+        let mut all = Vec::new();
+        let _: Option<()> = self.walk(host, |_, group| {
+            all.extend(group.entries().map(|entry| &entry.route));
+            None
+        });
+        all
+    }
+
+    /// Goes through the routes for the host, the most exact first, until `visit` has found something. Plain loops: as a
+    /// chain of iterators this cost twice as much.
+    #[inline]
+    fn walk<'t, 'h, T>(
+        &'t self,
+        host: &'h str,
+        mut visit: impl FnMut(ByHost<'h>, &'t Group<R>) -> Option<T>,
+    ) -> Option<T> {
         if let Some(group) = self.exact.get(host)
-            && let Some(route) = group.find(wanted)
+            && let Some(found) = visit(ByHost::Exact, group)
         {
-            return Some(route);
+            return Some(found);
         }
         if self.deepest_suffix > 0 {
             // The longest suffix that could be configured begins after the dot that is `deepest_suffix` dots from the end.
@@ -112,13 +182,13 @@ impl<R> Table<R> {
             let cuts: SmallVec<[usize; 8]> = dots.take(self.deepest_suffix).collect();
             for suffix in cuts.iter().rev().filter_map(|&cut| host.get(cut..)) {
                 if let Some(group) = self.suffixes.get(suffix)
-                    && let Some(route) = group.find(wanted)
+                    && let Some(found) = visit(ByHost::Suffix(suffix), group)
                 {
-                    return Some(route);
+                    return Some(found);
                 }
             }
         }
-        self.any.find(wanted)
+        visit(ByHost::Any, &self.any)
     }
 }
 
@@ -170,12 +240,17 @@ impl<R> Group<R> {
         }
     }
 
-    fn find(&self, wanted: &Wanted<'_>) -> Option<&R> {
-        let path = wanted.path;
+    /// Goes through the routes for the path, the most exact first, until `visit` has found something.
+    #[inline]
+    fn walk<'t, 'p, T>(
+        &'t self,
+        path: &'p str,
+        mut visit: impl FnMut(ByPath<'p>, &'t [Entry<R>]) -> Option<T>,
+    ) -> Option<T> {
         if let Some(entries) = self.exact.get(path)
-            && let Some(route) = first(entries, wanted)
+            && let Some(found) = visit(ByPath::Exact, entries)
         {
-            return Some(route);
+            return Some(found);
         }
         if self.deepest > 0 {
             for prefix in self
@@ -185,13 +260,18 @@ impl<R> Group<R> {
                 .filter_map(|&cut| path.get(..cut))
             {
                 if let Some(entries) = self.prefixes.get(prefix)
-                    && let Some(route) = first(entries, wanted)
+                    && let Some(found) = visit(ByPath::Prefix(prefix), entries)
                 {
-                    return Some(route);
+                    return Some(found);
                 }
             }
         }
-        first(&self.root, wanted)
+        visit(ByPath::Prefix(""), &self.root)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Entry<R>> {
+        let maps = self.exact.values().chain(self.prefixes.values());
+        maps.chain([&self.root]).flatten()
     }
 
     /// Where a configured prefix of the path could end, the shortest first: at a slash or at the end, within both the
@@ -562,6 +642,55 @@ mod tests {
         })
     }
 
+    #[test]
+    fn routes_are_weighed_in_the_order_in_which_they_are_tried() {
+        let mut special = route(&["*.a.com"], &["/x"]);
+        special.methods.push(Method::PUT);
+        special.priority = 3;
+        let table = table(&[
+            route(&[], &["", "=/x/y"]),
+            route(&["*.a.com"], &["/x", "/else"]),
+            special,
+            route(&["b.a.com"], &["/else"]),
+        ]);
+        let headers = HeaderMap::new();
+        let weighed = table.weigh(&Wanted {
+            host: "b.a.com",
+            path: "/x/y",
+            method: &Method::GET,
+            headers: &headers,
+            query: None,
+        });
+        let below = ByHost::Suffix("a.com");
+        let told: Vec<_> = weighed
+            .iter()
+            .map(|one| {
+                (
+                    *one.route,
+                    one.host,
+                    one.path,
+                    one.priority,
+                    one.unmet.len(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (2, below, ByPath::Prefix("/x"), 3, 1),
+                (1, below, ByPath::Prefix("/x"), 0, 0),
+                (0, ByHost::Any, ByPath::Exact, 0, 0),
+                (0, ByHost::Any, ByPath::Prefix(""), 0, 0),
+            ]
+        );
+        assert_eq!(weighed[0].conditions, 1);
+        let mut for_host: Vec<_> = table.for_host("b.a.com").into_iter().copied().collect();
+        for_host.sort_unstable();
+        for_host.dedup();
+        assert_eq!(for_host, [0, 1, 2, 3]);
+        assert_eq!(table.for_host("c.org"), [&0, &0]);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1024))]
 
@@ -580,7 +709,15 @@ mod tests {
                 headers.insert(http::header::ACCEPT, HeaderValue::from_str(&header).unwrap());
             }
             let wanted = Wanted { host: &host, path: &path, method: &method, headers: &headers, query: query.as_deref() };
-            prop_assert_eq!(table(&routes).find(&wanted).copied(), reference(&routes, &wanted));
+            let table = table(&routes);
+            let found = table.find(&wanted).copied();
+            prop_assert_eq!(found, reference(&routes, &wanted));
+            // What is told of the way there is the way.
+            let weighed = table.weigh(&wanted);
+            let first = weighed.iter().find(|one| one.unmet.is_empty());
+            prop_assert_eq!(first.map(|one| *one.route), found);
+            let for_host = table.for_host(&host);
+            prop_assert!(weighed.iter().all(|one| for_host.contains(&one.route)));
         }
     }
 }

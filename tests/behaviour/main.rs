@@ -21,6 +21,7 @@ mod compression;
 mod drain;
 mod draining;
 mod ejection;
+mod explaining;
 mod failover;
 mod forwarding;
 mod grpc_health;
