@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::LoadError;
+use crate::config::{self, LoadError};
 
 /// A reverse proxy and load balancer that does not fall over.
 #[derive(Parser)]
@@ -121,6 +121,8 @@ enum Command {
     /// Turns the config of another proxy into one for weir.
     #[command(subcommand)]
     Import(import::Import),
+    /// Prints the JSON Schema of the config, for editors.
+    Schema,
     /// Takes a server that was drained back into service. Exit code: 0 done, 1 refused, 2 not reachable.
     Ready {
         #[command(flatten)]
@@ -181,6 +183,7 @@ pub fn main() -> ExitCode {
             running,
         } => purge::purge(&running, &what, soft),
         Command::Import(what) => import::import(&what),
+        Command::Schema => schema(),
         Command::Ready { server, running } => drain::ready(&running, &server),
     };
     result.unwrap_or_else(|error| {
@@ -191,6 +194,11 @@ pub fn main() -> ExitCode {
                 .map_or(2, LoadError::exit_code),
         )
     })
+}
+
+fn schema() -> anyhow::Result<ExitCode> {
+    out(&format!("{:#}\n", config::schema()));
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints an error: the problems of a config in full, anything else with its causes on one line.

@@ -27,6 +27,7 @@ mod process;
 mod renewal;
 mod retries;
 mod routes;
+mod schema;
 mod secrets;
 mod servers_tls;
 mod show;
@@ -69,6 +70,7 @@ pub(crate) use files::read_up_to;
 pub(crate) use include::matches;
 pub(crate) use mask::MASK;
 pub(crate) use renewal::Look;
+pub(crate) use schema::schema;
 pub use variables::Outside;
 
 /// A whole configuration, checked. Names are unique, references resolve, certificates are loaded.

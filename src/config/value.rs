@@ -191,6 +191,8 @@ impl<'t> Table<'t> {
 
     /// The value of `key`, if the file has it.
     pub(super) fn get(&self, key: &'static str) -> Option<Value<'t>> {
+        #[cfg(test)]
+        super::schema::asked_for(&self.value.path, key);
         self.known.borrow_mut().push(key);
         let value = self.entries.get(key)?;
         Some(Value::new(

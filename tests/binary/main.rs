@@ -11,6 +11,7 @@ mod compression;
 mod demo;
 mod deploy;
 mod diff;
+mod editors;
 mod explain;
 mod import;
 mod rollback;
