@@ -23,7 +23,8 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::{self, LoadError};
 
@@ -123,6 +124,11 @@ enum Command {
     Import(import::Import),
     /// Prints the JSON Schema of the config, for editors.
     Schema,
+    /// Prints what completes command lines of weir in a shell.
+    Completions {
+        #[arg(value_enum)]
+        shell: Shell,
+    },
     /// Takes a server that was drained back into service. Exit code: 0 done, 1 refused, 2 not reachable.
     Ready {
         #[command(flatten)]
@@ -184,6 +190,7 @@ pub fn main() -> ExitCode {
         } => purge::purge(&running, &what, soft),
         Command::Import(what) => import::import(&what),
         Command::Schema => schema(),
+        Command::Completions { shell } => completions(shell),
         Command::Ready { server, running } => drain::ready(&running, &server),
     };
     result.unwrap_or_else(|error| {
@@ -198,6 +205,13 @@ pub fn main() -> ExitCode {
 
 fn schema() -> anyhow::Result<ExitCode> {
     out(&format!("{:#}\n", config::schema()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "weir", &mut script);
+    out(&String::from_utf8(script)?);
     Ok(ExitCode::SUCCESS)
 }
 
