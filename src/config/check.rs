@@ -15,6 +15,7 @@ use super::listeners::listener;
 use super::problems::{Problems, did_you_mean};
 use super::process::{admin, log, process};
 use super::routes::route;
+use super::secrets::paths_of_credentials;
 use super::upstreams::upstream;
 use super::value::{Entry, Name, Table, Value, off, plain};
 use super::variables::paths_of_replaced;
@@ -158,6 +159,8 @@ pub(super) fn check<'t>(
         if problems.is_clean() {
             warnings::check(&routes, &upstreams, &context);
         }
+        let mut masked = paths_of_replaced(root.get_ref(), problems);
+        masked.extend(paths_of_credentials(root.get_ref()));
         let config = Config {
             file: file.to_owned(),
             files: files.paths(),
@@ -165,7 +168,7 @@ pub(super) fn check<'t>(
             seen: files.seen(),
             contents: files.contents(),
             warnings: Report::default(),
-            masked: paths_of_replaced(root.get_ref(), problems),
+            masked,
             process,
             admin,
             log,

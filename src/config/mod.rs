@@ -90,8 +90,8 @@ pub struct Config {
     pub contents: Contents,
     /// What is legal, but surely not meant.
     pub warnings: Report,
-    /// The keys whose values came from the environment, in whole or in part, as in `upstream.api.servers[1]`. They are not
-    /// to be shown.
+    /// The keys whose values are not to be shown, as in `upstream.api.servers[1]`: they came from the environment, in whole or
+    /// in part, or are credentials.
     pub masked: Vec<String>,
     pub process: Process,
     pub admin: Admin,

@@ -157,11 +157,17 @@ fn words(
         );
     }
     if error.message().starts_with("string values must be quoted") {
+        // What may be a secret is not repeated: the message goes to places that the file does not.
+        let is_amount = named.len() <= 6 && named.starts_with(|first: char| first.is_ascii_digit());
         return match named {
             "" => ("the value is missing".into(), None),
-            _ => (
+            _ if is_amount => (
                 error.message().into(),
                 Some(format!("write `\"{}\"`", plain(named))),
+            ),
+            _ => (
+                error.message().into(),
+                Some("put it between double quotes".into()),
             ),
         };
     }
