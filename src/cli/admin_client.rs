@@ -219,7 +219,13 @@ where
         .map_err(|error| anyhow!("the answer broke off: {error}"))?;
     driving.abort();
     if status == StatusCode::UNAUTHORIZED {
-        bail!("weir wants its token; pass it with `--token` or in WEIR_TOKEN");
+        match token {
+            None => bail!("weir wants its token; pass it with `--token` or in WEIR_TOKEN"),
+            Some(_) => bail!(
+                "weir refuses this token; after `weir rollback` it wants that of the config that runs: \
+                 pass it with `--token` or in WEIR_TOKEN"
+            ),
+        }
     }
     Ok(Answer {
         status,

@@ -35,8 +35,9 @@ fn table(status: &Value) -> String {
     let last = &config["last_reload"];
     let _ = writeln!(
         out,
-        "weir {}, {}",
+        "weir {}, process {}, {}",
         text(&status["version"]),
+        status["process"],
         if status["ready"] == true {
             "ready"
         } else {

@@ -15,6 +15,8 @@ use crate::upstream::resolve::Resolution;
 #[derive(Serialize)]
 pub(crate) struct Status {
     version: &'static str,
+    /// Its id; `weir upgrade` puts another in its place.
+    process: u32,
     ready: bool,
     workers: Vec<Worker>,
     config: ConfigStatus,
@@ -151,6 +153,7 @@ impl Status {
         let last = control.last_reload();
         Self {
             version: env!("CARGO_PKG_VERSION"),
+            process: std::process::id(),
             ready: control.is_ready(),
             workers: control
                 .metrics

@@ -18,10 +18,9 @@ fn status_shows_what_runs() {
     let shown = output(folder.path(), ["status", "--admin", &url]);
     assert_eq!(shown.status.code(), Some(0), "{}", stderr(&shown));
     let text = stdout(&shown);
-    assert!(
-        text.starts_with(&format!("weir {}, ready\n", env!("CARGO_PKG_VERSION"))),
-        "{text}"
-    );
+    let (version, process) = (env!("CARGO_PKG_VERSION"), program.id());
+    let first = format!("weir {version}, process {process}, ready\n");
+    assert!(text.starts_with(&first), "{text}");
     for part in [
         "listen web",
         &program.address("web").to_string(),
@@ -119,7 +118,13 @@ fn a_token_comes_from_the_flag_the_environment_or_the_file() {
         "{}",
         stderr(&refused)
     );
-    assert_eq!(status(&["--token", "wrong"], None).status.code(), Some(2));
+    let wrong = status(&["--token", "wrong"], None);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(
+        stderr(&wrong).contains("refuses this token"),
+        "{}",
+        stderr(&wrong)
+    );
     assert_eq!(status(&["--token", "secret"], None).status.code(), Some(0));
     assert_eq!(status(&[], Some("secret")).status.code(), Some(0));
     assert_eq!(
