@@ -83,6 +83,8 @@ fn filter(level: LogLevel) -> Targets {
         .with_target("weir", own)
         // What a client does to its connection is no operator's business: a flood of resets would be one of lines.
         .with_target("h2", LevelFilter::OFF)
+        // That a watch ended with its file is no news; what cannot be watched is told by whoever asks for it.
+        .with_target("notify", own.min(LevelFilter::ERROR))
 }
 
 /// <https://no-color.org>: set and not empty.
@@ -104,6 +106,7 @@ mod tests {
         assert!(!debug.would_enable("weir::proxy", &Level::TRACE));
         assert!(debug.would_enable("rustls::conn", &Level::WARN));
         assert!(!debug.would_enable("rustls::conn", &Level::INFO));
+        assert!(!debug.would_enable("notify::inotify", &Level::WARN));
     }
 
     #[test]
