@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, timeout_at};
 
@@ -48,18 +49,33 @@ pub(crate) async fn watch(source: Arc<Source>) {
     let mut watch = Watch {
         watcher,
         places: Places::default(),
+        looking: Arc::default(),
     };
     let mut files = source.files();
     // Before each reading: what changes after it is seen next time. Nobody has looked yet.
     let mut seen = Fingerprint::default();
     loop {
         let now = files.borrow_and_update().clone();
-        let moved = watch.follow(&now);
+        // A file system that hangs holds up the watch, and nothing else.
+        let follow = {
+            let now = now.clone();
+            move || {
+                let moved = watch.follow(&now);
+                (watch, moved)
+            }
+        };
+        let moved;
+        (watch, moved) = match tokio::task::spawn_blocking(follow).await {
+            Ok(followed) => followed,
+            Err(error) => {
+                return tracing::error!(%error, "the files are watched no more; this is a defect of weir, please report it");
+            }
+        };
         // What changed in a directory before it was watched has told nobody: another look, after the same quiet.
         if !moved {
             tokio::select! {
                 () = watch.change(&mut changed) => {},
-                () = other_than(seen, &now) => {},
+                () = watch.other_than(seen, &now) => {},
                 // Somebody else has taken a config; the watch may have others to follow.
                 others = files.changed() => match others {
                     Ok(()) => continue,
@@ -72,26 +88,6 @@ pub(crate) async fn watch(source: Arc<Source>) {
         let _ = source.take_file(true).await;
         // Whatever became of it: what runs has certificates, too.
         source.renew().await;
-    }
-}
-
-/// What files look like; as nothing does, where that cannot be told in time.
-async fn look(files: &[PathBuf]) -> Fingerprint {
-    let files = files.to_vec();
-    let looking = tokio::task::spawn_blocking(move || Fingerprint::of(&files));
-    let looked = timeout_at(Instant::now() + LOOK_WITHIN, looking).await;
-    looked.ok().and_then(Result::ok).unwrap_or_default()
-}
-
-/// Waits until files look other than they did.
-async fn other_than(seen: Fingerprint, files: &[PathBuf]) {
-    let every = if seen.deaf { DEAF } else { NET };
-    loop {
-        tokio::time::sleep(every).await;
-        let now = look(files).await;
-        if now != seen && now != Fingerprint::default() {
-            return;
-        }
     }
 }
 
@@ -176,6 +172,8 @@ struct Watch {
     /// `None` where the kernel has none left.
     watcher: Option<RecommendedWatcher>,
     places: Places,
+    /// Locked while somebody looks at the files. Where their file system hangs, that one is enough.
+    looking: Arc<Mutex<()>>,
 }
 
 impl Watch {
@@ -206,6 +204,33 @@ impl Watch {
         more
     }
 
+    /// What files look like; as nothing does, where that cannot be told in time.
+    async fn look(&self, files: &[PathBuf]) -> Fingerprint {
+        let Ok(alone) = Arc::clone(&self.looking).try_lock_owned() else {
+            return Fingerprint::default();
+        };
+        let files = files.to_vec();
+        let looking = tokio::task::spawn_blocking(move || {
+            let looks = Fingerprint::of(&files);
+            drop(alone);
+            looks
+        });
+        let looked = timeout_at(Instant::now() + LOOK_WITHIN, looking).await;
+        looked.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// Waits until files look other than they did.
+    async fn other_than(&self, seen: Fingerprint, files: &[PathBuf]) {
+        let every = if seen.deaf { DEAF } else { NET };
+        loop {
+            tokio::time::sleep(every).await;
+            let now = self.look(files).await;
+            if now != seen && now != Fingerprint::default() {
+                return;
+            }
+        }
+    }
+
     /// Waits for a change.
     async fn change(&self, events: &mut UnboundedReceiver<notify::Result<Event>>) {
         loop {
@@ -228,7 +253,7 @@ impl Watch {
         let mut seen = Fingerprint::default();
         loop {
             self.quiet(events, latest).await;
-            let now = look(files).await;
+            let now = self.look(files).await;
             if !now.deaf || now == seen || Instant::now() >= latest {
                 return now;
             }
@@ -300,6 +325,7 @@ mod tests {
         let watch = Watch {
             watcher: None,
             places: Places::of(std::slice::from_ref(&file)),
+            looking: Arc::default(),
         };
         let (events, mut changed) = unbounded_channel();
         let begin = Instant::now();
