@@ -23,6 +23,8 @@ use crate::config::{self, Config, Contents, Report};
 /// What no config comes near; more is not read into memory.
 const LARGEST: u64 = 256 << 20;
 const MAGIC: &str = "weir-config 1 ";
+/// What the times of files may be rounded to.
+const TICK: Duration = Duration::from_secs(2);
 
 /// What the line of JSON says.
 #[derive(Serialize, Deserialize)]
@@ -96,6 +98,12 @@ pub(super) fn save(folder: &Path, main: &Path, good: &Good) -> io::Result<()> {
         for part in parts {
             file.write_all(&part)?;
         }
+        // Last in order, whatever the clock said when the others were written.
+        let newest = ours(folder, main)?.first().map(|(_, written)| *written);
+        let ahead = newest.filter(|newest| *newest >= SystemTime::now());
+        if let Some(next) = ahead.and_then(|newest| newest.checked_add(TICK)) {
+            file.set_modified(next)?;
+        }
         file.sync_all()
     });
     if let Err(error) = written.and_then(|()| std::fs::rename(&aside, folder.join(&name))) {
@@ -122,7 +130,10 @@ pub(super) fn load(folder: &Path, main: &Path) -> Found {
             return found;
         }
     };
-    for (path, _) in files.into_iter().take(MOST) {
+    for (path, _) in files {
+        if found.good.len() == MOST || found.damaged.len() == MOST {
+            break;
+        }
         let read = read(&path).map_err(|error| error.to_string());
         match read.and_then(|bytes| decoded(&bytes, main).map_err(str::to_owned)) {
             Ok(good) => found.good.push(good),
@@ -322,6 +333,21 @@ mod tests {
         assert_eq!(found.good.len(), MOST);
         assert_eq!(hashes(&found)[0], "14");
         assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), MOST);
+    }
+
+    #[test]
+    fn what_is_saved_last_is_first_whatever_the_clock_said_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let in_a_century = 7_000_000_000;
+        for number in 0..MOST {
+            save_at(folder.path(), &format!("{number:016x}"), in_a_century);
+        }
+        for hash in ["a", "b", "c"] {
+            save(folder.path(), Path::new(MAIN), &good(hash)).unwrap();
+        }
+        let found = load(folder.path(), Path::new(MAIN));
+        assert_eq!(found.good.len(), MOST);
+        assert_eq!(hashes(&found)[..3], ["c", "b", "a"]);
     }
 
     #[test]
