@@ -35,6 +35,8 @@ pub(super) enum Message {
     Complete,
     /// To the successor: this process serves no more.
     Alone,
+    /// From the successor: it has heard that, and serves.
+    Serves,
     /// From the successor: it has no use for the sockets of that purpose and has closed them.
     Left(String),
     /// From the successor: it can serve.
@@ -159,7 +161,11 @@ impl Channel {
     /// the service.
     pub(crate) fn alone(&self) -> io::Result<()> {
         match self.receive(Instant::now() + RECEIVE_WITHIN)? {
-            Some((Message::Alone, _)) => Ok(()),
+            Some((Message::Alone, _)) => {
+                // Where it has gone since, there is none but this one.
+                let _ = self.send(&Message::Serves, None);
+                Ok(())
+            }
             Some(_) => Err(io::ErrorKind::InvalidData.into()),
             None => Err(io::ErrorKind::UnexpectedEof.into()),
         }

@@ -29,6 +29,8 @@ use crate::listen::worker::{Command, SocketId};
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How long the workers may take to share their sockets.
 const SHARED_WITHIN: Duration = Duration::from_secs(5);
+/// How long the successor may take to say that it serves, once it is alone.
+const SERVES_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why this process runs on.
 #[derive(Debug, thiserror::Error)]
@@ -187,7 +189,10 @@ impl Upgrade {
         }
         let unused = successor.left.clone();
         let left = control.sockets_for(&unused);
-        let channel = successor.leave_to_it()?;
+        let leaving = tokio::task::spawn_blocking(move || successor.leave_to_it());
+        let channel = leaving
+            .await
+            .map_err(|error| UpgradeError::Share(error.into()))??;
         // From here on there is no way back.
         control.enter(Phase::Stopping);
         if let Some(manager) = &self.manager {
@@ -258,11 +263,13 @@ struct Successor {
 }
 
 impl Successor {
-    /// Leaves all to it, if it is still there.
+    /// Leaves all to it, if it is still there to say so. Blocks.
     fn leave_to_it(mut self) -> Result<Channel, UpgradeError> {
-        match self.channel.send(&Message::Alone, None) {
-            Ok(()) => Ok(self.channel),
-            Err(_) => Err(UpgradeError::Ended(end(&mut self.child))),
+        let until = Instant::now() + SERVES_WITHIN;
+        let left = self.channel.send(&Message::Alone, None);
+        match left.and_then(|()| self.channel.receive(until)) {
+            Ok(Some((Message::Serves, _))) => Ok(self.channel),
+            _ => Err(UpgradeError::Ended(end(&mut self.child))),
         }
     }
 
@@ -326,6 +333,7 @@ fn hand_to(
         }
         _ => UpgradeError::Send(error),
     };
+    let handed = sockets.len();
     for Handed { origin, socket } in sockets {
         channel
             .send(&Message::Socket(origin), Some(socket.as_fd()))
@@ -336,11 +344,10 @@ fn hand_to(
     loop {
         match channel.receive(until) {
             Ok(Some((Message::Ready, _))) => return Ok(left),
-            Ok(Some((Message::Left(purpose), _))) => left.push(purpose),
+            // Each purpose once: it may have several sockets.
+            Ok(Some((Message::Left(purpose), _))) if left.len() < handed => left.push(purpose),
             Ok(Some((Message::Failed(why), _))) => return Err(UpgradeError::Failed(why)),
-            Ok(Some((Message::Socket(_) | Message::Complete | Message::Alone, _))) => {
-                return Err(UpgradeError::Unclear(io::ErrorKind::InvalidData.into()));
-            }
+            Ok(Some(_)) => return Err(UpgradeError::Unclear(io::ErrorKind::InvalidData.into())),
             Ok(None) => return Err(UpgradeError::Ended(String::new())),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 return Err(UpgradeError::TooSlow);
@@ -412,6 +419,32 @@ mod tests {
     fn a_file_that_is_no_program_is_told() {
         let told = failure("/", &[], 1);
         assert!(told.starts_with("`/` cannot be started: "), "{told}");
+    }
+
+    #[test]
+    fn what_is_left_without_end_is_refused() {
+        let left = "while :; do echo '{\"Left\":\"web\"}'; done >&0";
+        let told = failure_of_script(left, 2);
+        assert!(told.starts_with("the new process says what"), "{told}");
+    }
+
+    /// It was ready, and is gone before it was told that it is alone: this one serves on.
+    #[test]
+    fn nothing_is_left_to_one_that_has_ended() {
+        let started = Started {
+            program: "/bin/sh".into(),
+            arguments: ["-c", "echo '\"Ready\"' >&0; exit 3"]
+                .map(Into::into)
+                .into(),
+        };
+        let Ok(successor) = start(&started, sockets(1)) else {
+            panic!("it says that it is ready");
+        };
+        let told = chain(&successor.leave_to_it().err().unwrap());
+        assert!(
+            told.contains("(exit status: 3)") || told.contains("signal: 9"),
+            "{told}"
+        );
     }
 
     #[test]
