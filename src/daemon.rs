@@ -334,7 +334,7 @@ impl Running {
             if let Some(manager) = &manager {
                 manager.reloading();
             }
-            source.take_file(false).await;
+            source.take_file_as_told().await;
             if let Some(manager) = manager {
                 manager.ready();
             }

@@ -47,11 +47,15 @@ pub(super) async fn reload(State(admin): State<Arc<Admin>>) -> Response {
     let Some(source) = admin.source.get().and_then(Weak::upgrade) else {
         return no_file();
     };
+    let Some(place) = source.place() else {
+        return too_many();
+    };
     // In a task of its own: the answer may go out over a server that the reload replaces.
-    let attempt = tokio::spawn(async move { source.take_file(false).await })
-        .await
-        .ok()
-        .flatten();
+    let attempt = tokio::spawn(async move {
+        let _place = place;
+        source.take_file(false).await
+    });
+    let attempt = attempt.await.ok().flatten();
     match attempt {
         Some(attempt) => outcome(&admin.control, attempt),
         None => told(
@@ -80,8 +84,14 @@ pub(super) async fn rollback(State(admin): State<Arc<Admin>>, body: Body) -> Res
     let Some(source) = admin.source.get().and_then(Weak::upgrade) else {
         return no_file();
     };
+    let Some(place) = source.place() else {
+        return too_many();
+    };
     // In a task of its own, as a reload.
-    let attempt = tokio::spawn(async move { source.rollback(asked.hash.as_deref()).await });
+    let attempt = tokio::spawn(async move {
+        let _place = place;
+        source.rollback(asked.hash.as_deref()).await
+    });
     match attempt.await {
         Ok(Ok(attempt)) => outcome(&admin.control, attempt),
         Ok(Err(not_kept)) => {
@@ -111,6 +121,13 @@ fn outcome(control: &Control, attempt: Attempt) -> Response {
             (StatusCode::UNPROCESSABLE_ENTITY, Json(body)).into_response()
         }
     }
+}
+
+fn too_many() -> Response {
+    told(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "too many reloads and rollbacks wait for each other; ask again when they are done",
+    )
 }
 
 fn no_file() -> Response {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, MutexGuard, watch};
+use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::admin::Admin;
 use super::core::{Control, Phase, ReloadError};
@@ -20,6 +20,8 @@ use crate::config::{self, Comparison, Config, LoadError, Report};
 const READ_WITHIN: Duration = Duration::from_secs(10);
 /// How long writing them may take.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
+/// Reloads and rollbacks that wait for each other.
+const MOST_WAITING: usize = 16;
 /// How many lines a log is given of what a reload changed.
 const MOST_LINES: usize = 20;
 
@@ -35,6 +37,8 @@ pub(crate) struct Source {
     files: watch::Sender<Vec<PathBuf>>,
     /// Locked while a config is written to disk.
     writing: Arc<Mutex<()>>,
+    /// Of those who wait until they may take a config.
+    places: Arc<Semaphore>,
     /// Whether configs are kept on disk: of several processes, the one that serves does so.
     keeps: AtomicBool,
 }
@@ -103,6 +107,7 @@ impl Source {
             tried: Mutex::default(),
             files: watch::Sender::default(),
             writing: Arc::default(),
+            places: Arc::new(Semaphore::new(MOST_WAITING)),
             keeps: AtomicBool::new(keeps),
         }
     }
@@ -140,6 +145,19 @@ impl Source {
         self.control.note(How::Reload, &result);
         self.watch(&tried);
         result
+    }
+
+    /// A place among those who wait for a reload or a rollback of theirs; `None` where there are too many. Of as many as that,
+    /// all but one have not read the file yet, and will read what it holds now.
+    pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
+    }
+
+    /// As [`take_file`](Self::take_file), unless enough wait to do so.
+    pub(crate) async fn take_file_as_told(&self) {
+        if let Some(_place) = self.place() {
+            self.take_file(false).await;
+        }
     }
 
     /// Nothing is taken for as long as this is kept.

@@ -314,6 +314,33 @@ async fn reloads_at_the_same_time_take_turns() {
     until_answer(&followed.weir, "10").await;
 }
 
+/// Whoever asks without end does not keep others from it for long.
+#[tokio::test]
+async fn only_so_many_reloads_wait_for_each_other() {
+    let route = |number| fixed(&format!("r{number}"), &format!("path = \"/{number}\""), "x");
+    let routes: String = (0..2000).map(route).collect();
+    let followed = Arc::new(Followed::start(&format!("{}{routes}", site("one"))).await);
+    let asking: Vec<_> = (0..60)
+        .map(|_| {
+            let followed = Arc::clone(&followed);
+            tokio::spawn(async move { followed.weir.admin("POST", "/api/reload").await.status })
+        })
+        .collect();
+    let (mut taken, mut refused) = (0, 0);
+    for status in asking {
+        match status.await.unwrap() {
+            200 => taken += 1,
+            503 => refused += 1,
+            other => panic!("{other}"),
+        }
+    }
+    assert!(
+        taken >= 16 && refused > 0,
+        "{taken} taken, {refused} refused"
+    );
+    assert_eq!(followed.weir.admin("POST", "/api/reload").await.status, 200);
+}
+
 /// The reload goes on; its client only does not hear of it.
 #[tokio::test]
 async fn a_client_that_leaves_does_not_break_off_a_reload() {
