@@ -54,10 +54,14 @@ pub(super) fn cache(context: &Context<'_>, scope: &Scope<'_>) -> Option<Table> {
         );
         return None;
     };
+    let draft = context.ledger.draft(NOT_CACHED);
     let kept_out = kept_out(context, scope);
     let mut table = Table::default();
     let keyed = key(context, scope, &mut table);
     if kept_out || !keyed {
+        for directive in OF_CACHE.iter().flat_map(|name| scope.all(name)) {
+            context.ledger.refuse(directive, NOT_CACHED);
+        }
         let why = "weir cannot tell apart what nginx does here, so nothing is cached; where the application says \
                    `Cache-Control: private` for what is personal, say `cache = true`";
         context.ledger.left(switch, why);
@@ -76,6 +80,7 @@ pub(super) fn cache(context: &Context<'_>, scope: &Scope<'_>) -> Option<Table> {
     if table.keys.is_empty() {
         table.set("enabled", true);
     }
+    draft.keep();
     Some(table)
 }
 
@@ -185,11 +190,16 @@ fn fresh(context: &Context<'_>, scope: &Scope<'_>, table: &mut Table) {
 /// `proxy_cache_use_stale`, `proxy_cache_background_update`.
 fn stale(context: &Context<'_>, scope: &Scope<'_>, zone: Duration, table: &mut Table) {
     let background = scope.find("proxy_cache_background_update");
-    background.inspect(|directive| context.ledger.done(directive));
     let Some(directive) = scope.find("proxy_cache_use_stale") else {
+        if let Some(background) = background {
+            let why =
+                "without `proxy_cache_use_stale updating` there is nothing to renew meanwhile";
+            context.ledger.needless(background, why);
+        }
         return table.set_for("stale_if_error", "off", "nginx's default");
     };
     context.ledger.done(directive);
+    background.inspect(|directive| context.ledger.done(directive));
     let kept = duration(zone).unwrap_or_else(|| "10m".into());
     let is = |case: &str| directive.args.iter().any(|arg| arg == case);
     if is("updating") {
@@ -240,7 +250,9 @@ fn ignored(context: &Context<'_>, scope: &Scope<'_>, table: &mut Table) {
                     "the cookies of a stored response go to everyone, unless they are removed",
                 );
             }
-            name if name.starts_with("x-accel-") => context.ledger.done(directive),
+            name if name.starts_with("x-accel-") => context
+                .ledger
+                .but_for(directive, "`X-Accel-*` fields have no effect anyway"),
             _ => {
                 let name = super::syntax::plain(name);
                 let why = format!(
@@ -278,6 +290,16 @@ impl Table {
     }
 }
 
+const NOT_CACHED: &str = "it belongs to a `proxy_cache` that is not translated";
+/// What says how responses are stored.
+const OF_CACHE: [&str; 6] = [
+    "proxy_cache_key",
+    "proxy_cache_valid",
+    "proxy_cache_use_stale",
+    "proxy_cache_background_update",
+    "proxy_cache_lock",
+    "proxy_ignore_headers",
+];
 /// nginx's default of `inactive`.
 const TEN_MINUTES: Duration = Duration::from_secs(600);
 /// Conditions that weir knows by itself.

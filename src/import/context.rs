@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
+use super::behind::Behind;
 use super::ledger::Ledger;
 use super::syntax::{Directive, Place};
 use super::toml::Table;
@@ -12,6 +13,10 @@ pub(super) struct Context<'d> {
     pub(super) ledger: Ledger,
     /// The names of the files that were read.
     pub(super) files: Vec<String>,
+    /// Where each of them, by its number, is included.
+    pub(super) included: HashMap<usize, Place>,
+    /// How often each of them was read.
+    pub(super) times: HashMap<String, usize>,
     /// The directory of the main file, absolute where that can be known.
     pub(super) directory: PathBuf,
     /// The `upstream` blocks by their names.
@@ -23,6 +28,8 @@ pub(super) struct Context<'d> {
     pub(super) by_essence: RefCell<HashMap<String, String>>,
     pub(super) upstream_names: RefCell<Names>,
     pub(super) route_names: RefCell<Names>,
+    /// What closed routes, by their names, would do.
+    pub(super) behind: RefCell<HashMap<String, Behind>>,
     /// Whether anything is forwarded to servers.
     pub(super) forwards: Cell<bool>,
 }
@@ -44,6 +51,31 @@ impl<'d> Context<'d> {
     pub(super) fn at(&self, place: Place) -> String {
         let file = self.files.get(place.file).map_or("", String::as_str);
         format!("{file}:{}", place.line)
+    }
+
+    /// `FILE:LINE, LINE, FILE:LINE`
+    pub(super) fn all_at(&self, places: &[Place]) -> String {
+        let mut out = String::new();
+        let mut last = None;
+        for place in places {
+            let name = self.files.get(place.file);
+            if last.is_some() {
+                out.push_str(", ");
+            }
+            match last == Some(name) {
+                true => out.push_str(&place.line.to_string()),
+                false => out.push_str(&self.at(*place)),
+            }
+            last = Some(name);
+        }
+        out
+    }
+
+    /// How often the file of a place is included.
+    pub(super) fn times_included(&self, place: Place) -> usize {
+        let name = self.files.get(place.file);
+        let times = name.and_then(|name| self.times.get(name));
+        times.copied().unwrap_or_default()
     }
 
     /// Where a directive stands and what it says.

@@ -1,5 +1,7 @@
 //! `proxy_set_header`, `proxy_hide_header`, `add_header`, `expires` -> `request_headers`, `response_headers`, `host_header`.
 
+use std::collections::HashMap;
+
 use super::context::Context;
 use super::scope::Scope;
 use super::syntax::Directive;
@@ -22,7 +24,19 @@ pub(super) fn request(
         to.host.clone(),
         "nginx's default; without it servers see the client's".to_owned(),
     ));
-    for directive in scope.all("proxy_set_header") {
+    let all = scope.all("proxy_set_header");
+    let mut last = HashMap::new();
+    for (number, directive) in all.iter().enumerate() {
+        let name = directive.arg(0).map(str::to_ascii_lowercase);
+        last.insert(name, number);
+    }
+    for (number, directive) in all.iter().enumerate() {
+        let name = directive.arg(0).map(str::to_ascii_lowercase);
+        if last.get(&name).is_some_and(|last| *last != number) {
+            let why = "weir sets a field once; the last of them counts";
+            context.ledger.left(directive, why);
+            continue;
+        }
         let [name, value] = &*directive.args else {
             context
                 .ledger
@@ -76,21 +90,26 @@ fn host_header(
     known: &Known<'_>,
     to: &Destination,
 ) -> Option<(String, String)> {
+    if value == "$http_host" {
+        let why = "weir passes the `Host` of the client on as it is";
+        context.ledger.needless(directive, why);
+        return None;
+    }
     if [
         "$host",
-        "$http_host",
         "$host:$server_port",
         "$http_host:$server_port",
         "$host:$proxy_port",
     ]
     .contains(&value)
     {
-        let why = "weir passes the `Host` of the client on, with its port if it has one";
-        context.ledger.needless(directive, why);
+        let why = "weir passes the `Host` of the client on as it is, with its port if it has one; nginx's `$host` is in lower \
+                   case and has no port";
+        context.ledger.differs_alike(directive, "host", why);
         return None;
     }
     let comment = context.origin(directive);
-    if value == "$proxy_host" {
+    if value == "$proxy_host" && host::parse(&to.host).is_ok() {
         context.ledger.done(directive);
         return Some((to.host.clone(), comment));
     }
@@ -158,7 +177,9 @@ pub(super) fn response(
     fixed: Option<u64>,
 ) -> Option<Table> {
     let mut edits = Edits::default();
-    for directive in scope.all("proxy_hide_header") {
+    // Of what servers say, and these have said nothing where the status is known.
+    let hidden = scope.all("proxy_hide_header").iter();
+    for directive in hidden.filter(|_| fixed.is_none()) {
         match directive.arg(0).and_then(field_name) {
             Some(name) if is_weirs(&name) => context.ledger.left(directive, NOT_TO_EDIT),
             Some(name) => {

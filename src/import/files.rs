@@ -1,12 +1,13 @@
 //! The files of an nginx config: read, parsed, includes put in their places.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::glob;
-use super::syntax::{self, Directive, SyntaxError};
+use super::syntax::{self, Directive, Place, SyntaxError};
 
 /// Why there is nothing to import.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +35,8 @@ pub(super) struct Source {
     pub(super) directory: PathBuf,
     /// What was to be included and is not here: the directive by its number, and why.
     pub(super) missing: Vec<(usize, String)>,
+    /// Where each file, by its number, is included.
+    pub(super) included: HashMap<usize, Place>,
     /// The files that are not UTF-8.
     pub(super) not_utf8: Vec<usize>,
 }
@@ -56,6 +59,7 @@ pub(super) fn from(bytes: &[u8], path: &Path) -> Result<Source, ImportError> {
             count: 0,
             directory: path.parent().unwrap_or(Path::new("")).to_owned(),
             missing: Vec::new(),
+            included: HashMap::new(),
             not_utf8: Vec::new(),
         },
         bytes: 0,
@@ -169,7 +173,11 @@ impl Reader {
             (!is_pattern && found.is_empty()).then(|| "there is no such file".to_owned());
         for path in found {
             match bytes_of(&path) {
-                Ok(bytes) => out.extend(self.parse(&bytes, &path, depth + 1)?),
+                Ok(bytes) => {
+                    let number = self.source.files.len();
+                    self.source.included.insert(number, directive.place);
+                    out.extend(self.parse(&bytes, &path, depth + 1)?);
+                }
                 Err(error) => {
                     let name = syntax::plain(&path.display().to_string());
                     unread.get_or_insert_with(|| format!("`{name}` cannot be read ({error})"));

@@ -20,6 +20,16 @@ pub(super) fn is_translated(name: &str) -> bool {
     is_among(name, TRANSLATED)
 }
 
+/// Whether it keeps clients out, or lets them in.
+pub(super) fn is_of_access(name: &str) -> bool {
+    is_among(
+        name,
+        "allow deny satisfy limit_except internal ssl_verify_client",
+    ) || ["auth_", "secure_link"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+}
+
 fn is_among(name: &str, names: &str) -> bool {
     names.split(' ').any(|other| other == name)
 }

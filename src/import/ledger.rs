@@ -1,10 +1,11 @@
 //! What became of each directive: nothing is dropped without a word.
 //!
 //! Whoever translates a directive says so here; whoever cannot says why, and what to do instead. What nobody spoke of is
-//! found at the end ([`Ledger::silent`]).
+//! found at the end ([`Ledger::silent`]). What is translated for a table that may come to nothing is said in a [`Draft`]: unless
+//! the table gets into the output it counts as not said, and is told.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::syntax::{Directive, Place};
 
@@ -16,9 +17,13 @@ pub(super) struct Remark {
     pub(super) kind: Kind,
     /// The directive and what there is to say of it.
     pub(super) text: String,
+    /// What is said of many lines alike is told of the first of them.
+    pub(super) group: Option<&'static str>,
+    /// Of which directive, and what.
+    said: Option<(usize, String)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Kind {
     /// Translated, but not the same in all respects; or translated by halves.
     Differs,
@@ -26,6 +31,8 @@ pub(super) enum Kind {
     Needless,
     /// Not translated.
     Left,
+    /// The same of what lets clients in or keeps them out.
+    Access,
 }
 
 /// What became of a directive: the worst of all that was said of it.
@@ -53,6 +60,80 @@ pub(super) struct Ledger {
     remarks: RefCell<Vec<Remark>>,
     /// What was said of which directive: what several places inherit is told once.
     said: RefCell<HashSet<(usize, String)>>,
+    /// All that was settled, so that a draft can be taken back.
+    journal: RefCell<Vec<Entry>>,
+    /// Why directives that may be in the output elsewhere are not in it everywhere.
+    refused: RefCell<HashMap<usize, String>>,
+    /// Why directives are not in the output, if they are nowhere in it.
+    dropped: RefCell<HashMap<usize, String>>,
+    /// What closed routes have in their comments.
+    put_off: RefCell<Vec<PutOff>>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    id: usize,
+    place: Place,
+    fate: Fate,
+    before: Fate,
+}
+
+/// Directives that a closed route has in its comment.
+#[derive(Clone, Debug)]
+pub(super) struct PutOff {
+    /// Of the location.
+    pub(super) at: Remark,
+    pub(super) directives: Vec<(usize, Place)>,
+}
+
+/// What is said while it lasts is taken back when it ends, unless it is kept.
+#[must_use = "what is said is taken back when it ends"]
+pub(super) struct Draft<'l> {
+    ledger: &'l Ledger,
+    settled: usize,
+    remarks: usize,
+    why: String,
+    ended: bool,
+}
+
+impl Draft<'_> {
+    /// Its table is in the output.
+    pub(super) fn keep(mut self) {
+        self.ended = true;
+    }
+
+    /// Its table is in the comment of the closed route of `location`.
+    pub(super) fn put_off(mut self, location: &Directive) {
+        self.ended = true;
+        let directives = self.ledger.take_back(self.settled, self.remarks);
+        let at = Remark::of(location, Kind::Access, String::new());
+        let put_off = PutOff { at, directives };
+        self.ledger.put_off.borrow_mut().push(put_off);
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let mut dropped = self.ledger.dropped.borrow_mut();
+        for (id, _) in self.ledger.take_back(self.settled, self.remarks) {
+            dropped.entry(id).or_insert_with(|| self.why.clone());
+        }
+    }
+}
+
+impl Remark {
+    fn of(directive: &Directive, kind: Kind, why: String) -> Self {
+        Self {
+            place: Some(directive.place),
+            kind,
+            text: format!("`{}`: {why}", directive.text()),
+            group: None,
+            said: Some((directive.id, why)),
+        }
+    }
 }
 
 impl Ledger {
@@ -61,36 +142,76 @@ impl Ledger {
             fates: RefCell::new(vec![Fate::Silent; directives]),
             remarks: RefCell::default(),
             said: RefCell::default(),
+            journal: RefCell::default(),
+            refused: RefCell::default(),
+            dropped: RefCell::default(),
+            put_off: RefCell::default(),
+        }
+    }
+
+    /// What is said from here on is of a table that may come to nothing; in that case for this reason.
+    pub(super) fn draft(&self, why: impl Into<String>) -> Draft<'_> {
+        Draft {
+            ledger: self,
+            settled: self.journal.borrow().len(),
+            remarks: self.remarks.borrow().len(),
+            why: why.into(),
+            ended: false,
         }
     }
 
     /// It is in the output.
     pub(super) fn done(&self, directive: &Directive) {
-        self.settle(directive.id, Fate::Translated);
+        self.settle(directive, Fate::Translated);
     }
 
     /// It is in the output, with this difference.
     pub(super) fn differs(&self, directive: &Directive, why: impl Into<String>) {
         self.done(directive);
-        self.say(directive, Kind::Differs, why.into());
+        self.say(directive, Kind::Differs, why.into(), None);
+    }
+
+    /// The same for a difference that many lines of that group have.
+    pub(super) fn differs_alike(
+        &self,
+        directive: &Directive,
+        group: &'static str,
+        why: impl Into<String>,
+    ) {
+        self.done(directive);
+        self.say(directive, Kind::Differs, why.into(), Some(group));
+    }
+
+    /// It is not in the output at one of the places where it holds, which is told at the end even if it is at others.
+    pub(super) fn refuse(&self, directive: &Directive, why: &str) {
+        let mut refused = self.refused.borrow_mut();
+        refused
+            .entry(directive.id)
+            .or_insert_with(|| why.to_owned());
+    }
+
+    /// It is not in the output, and lets clients in or keeps them out. All of its block with it.
+    pub(super) fn access(&self, directive: &Directive, why: impl Into<String>) {
+        self.settle_all(directive, Fate::Left);
+        self.say(directive, Kind::Access, why.into(), None);
     }
 
     /// It is in the output, but for a part that needs no counterpart.
     pub(super) fn but_for(&self, directive: &Directive, why: impl Into<String>) {
         self.done(directive);
-        self.say(directive, Kind::Needless, why.into());
+        self.say(directive, Kind::Needless, why.into(), None);
     }
 
     /// It is not in the output, and nothing is lost, for this reason. All of its block with it.
     pub(super) fn needless(&self, directive: &Directive, why: impl Into<String>) {
         self.settle_all(directive, Fate::Needless);
-        self.say(directive, Kind::Needless, why.into());
+        self.say(directive, Kind::Needless, why.into(), None);
     }
 
     /// It is not in the output, for this reason. All of its block with it.
     pub(super) fn left(&self, directive: &Directive, why: impl Into<String>) {
         self.settle_all(directive, Fate::Left);
-        self.say(directive, Kind::Left, why.into());
+        self.say(directive, Kind::Left, why.into(), None);
     }
 
     /// Something to know of the config as a whole.
@@ -100,6 +221,8 @@ impl Ledger {
             place: None,
             kind: Kind::Differs,
             text,
+            group: None,
+            said: None,
         };
         let mut remarks = self.remarks.borrow_mut();
         if !remarks.contains(&remark) {
@@ -115,10 +238,65 @@ impl Ledger {
             .is_none_or(|fate| *fate == Fate::Silent)
     }
 
-    /// All remarks in the order of their lines, those of the whole at the end.
+    /// Why it is not in the output, or not everywhere, where nothing was told of that.
+    pub(super) fn missed(&self, directive: &Directive) -> Option<String> {
+        let fate = self.fates.borrow().get(directive.id).copied();
+        let why = |reasons: &RefCell<HashMap<usize, String>>| {
+            reasons.borrow().get(&directive.id).cloned()
+        };
+        match fate.unwrap_or_default() {
+            Fate::Silent => why(&self.refused).or_else(|| why(&self.dropped)),
+            Fate::Translated => why(&self.refused),
+            Fate::Needless | Fate::Left => None,
+        }
+    }
+
+    /// Tells of closed routes which lines their comments have, of those that are nowhere else in the output.
+    pub(super) fn settle_put_off(&self, why: impl Fn(&[Place]) -> String) {
+        for PutOff { mut at, directives } in self.put_off.take() {
+            let is_silent = |id: usize| {
+                let fates = self.fates.borrow();
+                fates.get(id).is_some_and(|fate| *fate == Fate::Silent)
+            };
+            let mut places = Vec::new();
+            for (id, place) in directives {
+                if is_silent(id) {
+                    self.settle_at(id, place, Fate::Left);
+                    places.push(place);
+                }
+            }
+            places.sort_unstable();
+            places.dedup();
+            if !places.is_empty() {
+                at.text.push_str(&why(&places));
+                self.remarks.borrow_mut().push(at);
+            }
+        }
+    }
+
+    /// It is told of with others of its file.
+    pub(super) fn left_with_others(&self, directive: &Directive) {
+        self.settle_all(directive, Fate::Left);
+    }
+
+    /// Tells of several lines at once, at the place that they have in common.
+    pub(super) fn left_together(&self, place: Place, text: String) {
+        self.remarks.borrow_mut().push(Remark {
+            place: Some(place),
+            kind: Kind::Left,
+            text,
+            group: None,
+            said: None,
+        });
+    }
+
+    /// All remarks in the order of their lines, those of access first, those of the whole at the end.
     pub(super) fn remarks(&self) -> Vec<Remark> {
         let mut remarks = self.remarks.borrow().clone();
-        remarks.sort_by_key(|remark| (remark.place.is_none(), remark.place));
+        remarks.sort_by_key(|remark| {
+            let is_of_access = remark.kind == Kind::Access;
+            (!is_of_access, remark.place.is_none(), remark.place)
+        });
         remarks
     }
 
@@ -133,28 +311,66 @@ impl Ledger {
         }
     }
 
-    fn settle(&self, id: usize, fate: Fate) {
+    fn settle(&self, directive: &Directive, fate: Fate) {
+        self.settle_at(directive.id, directive.place, fate);
+    }
+
+    fn settle_at(&self, id: usize, place: Place, fate: Fate) {
         if let Some(known) = self.fates.borrow_mut().get_mut(id) {
-            *known = fate.max(*known);
+            let before = *known;
+            *known = fate.max(before);
+            self.journal.borrow_mut().push(Entry {
+                id,
+                place,
+                fate,
+                before,
+            });
         }
     }
 
     fn settle_all(&self, directive: &Directive, fate: Fate) {
-        self.settle(directive.id, fate);
+        self.settle(directive, fate);
         for inner in directive.inner() {
             self.settle_all(inner, fate);
         }
     }
 
-    fn say(&self, directive: &Directive, kind: Kind, why: String) {
+    fn say(&self, directive: &Directive, kind: Kind, why: String, group: Option<&'static str>) {
         if !self.said.borrow_mut().insert((directive.id, why.clone())) {
             return;
         }
-        self.remarks.borrow_mut().push(Remark {
-            place: Some(directive.place),
-            kind,
-            text: format!("`{}`: {why}", directive.text()),
-        });
+        let remark = Remark::of(directive, kind, why);
+        self.remarks.borrow_mut().push(Remark { group, ..remark });
+    }
+
+    /// Takes back that something is in the output, and in which way it differs there. Which directives that was said of.
+    fn take_back(&self, settled: usize, remarks: usize) -> Vec<(usize, Place)> {
+        let entries = self.journal.borrow_mut().split_off(settled);
+        for entry in entries.iter().rev() {
+            if let Some(fate) = self.fates.borrow_mut().get_mut(entry.id) {
+                *fate = entry.before;
+            }
+        }
+        let mut taken = Vec::new();
+        let mut seen = HashSet::new();
+        for entry in entries {
+            if entry.fate != Fate::Translated {
+                self.settle_at(entry.id, entry.place, entry.fate);
+            } else if seen.insert(entry.id) {
+                taken.push((entry.id, entry.place));
+            }
+        }
+        let mut told = self.remarks.borrow_mut();
+        let mut said = self.said.borrow_mut();
+        for remark in told.split_off(remarks) {
+            match &remark.said {
+                Some(differs) if remark.kind == Kind::Differs => {
+                    said.remove(differs);
+                }
+                _ => told.push(remark),
+            }
+        }
+        taken
     }
 }
 
@@ -189,5 +405,30 @@ mod tests {
             .map(|remark| remark.text)
             .collect();
         assert_eq!(texts, ["`a`: not needed", "`b`: unknown", "`d`: a bit"]);
+    }
+
+    #[test]
+    fn what_comes_to_nothing_is_as_if_it_had_not_been_said() {
+        let mut count = 0;
+        let tree = parse("a; b; c;", 0, &mut count).unwrap();
+        let ledger = Ledger::of(count);
+        ledger.done(&tree[1]);
+        {
+            let _draft = ledger.draft("no table");
+            ledger.done(&tree[0]);
+            ledger.differs(&tree[1], "a bit");
+            ledger.left(&tree[2], "unknown");
+        }
+        assert!(ledger.silent(&tree[0]) && !ledger.silent(&tree[1]));
+        assert_eq!(ledger.missed(&tree[0]).as_deref(), Some("no table"));
+        assert_eq!(ledger.missed(&tree[1]), None);
+        ledger.refuse(&tree[1], "not everywhere");
+        assert_eq!(ledger.missed(&tree[1]).as_deref(), Some("not everywhere"));
+        let told = ledger.remarks();
+        assert_eq!(told.len(), 1, "{told:?}");
+        let draft = ledger.draft("no table");
+        ledger.differs(&tree[1], "a bit");
+        draft.keep();
+        assert_eq!(ledger.remarks().len(), 2);
     }
 }

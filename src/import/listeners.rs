@@ -276,6 +276,10 @@ impl Listener {
             default,
             here: &here,
         };
+        let draft = context.ledger.draft(format!(
+            "the listener `{}` is left out, since it has no certificate",
+            self.name
+        ));
         setting.trusted_proxies(&mut table);
         setting.limits(&mut table);
         if self.tls {
@@ -290,6 +294,7 @@ impl Listener {
                 vec![("port".to_owned(), Toml::from(u64::from(port)))],
             );
         }
+        draft.keep();
         Some(table)
     }
 

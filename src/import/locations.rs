@@ -102,7 +102,10 @@ fn collect<'d>(
         };
         let inner = scope.within(location.inner());
         match modifier {
-            "~" | "~*" => context.ledger.left(location, of_expression(location)),
+            "~" | "~*" => match of_expression(location) {
+                (why, true) => context.ledger.access(location, why),
+                (why, false) => context.ledger.left(location, why),
+            },
             "@" => {
                 named.insert(written, (location, inner));
             }
@@ -148,7 +151,8 @@ fn split(text: &str) -> (&str, &str) {
     }
 }
 
-fn of_expression(location: &Directive) -> String {
+/// What is told of it, and whether it kept clients out.
+fn of_expression(location: &Directive) -> (String, bool) {
     let closes = |directive: &&Directive| {
         let refuses = directive.name == "return"
             && directive
@@ -158,16 +162,18 @@ fn of_expression(location: &Directive) -> String {
             || ["deny", "internal"].contains(&directive.name.as_str())
             || directive.name.starts_with("auth_")
     };
-    let open = match location.inner().iter().find(closes) {
+    let closing = location.inner().iter().find(closes);
+    let open = match closing {
         Some(directive) => format!(
             " What `{}` kept closed is open then: close it in the application first.",
             directive.text()
         ),
         None => String::new(),
     };
-    format!(
+    let why = format!(
         "weir's routes have paths and prefixes, no regular expressions; requests for it go to the route of the longest prefix.{open}"
-    )
+    );
+    (why, closing.is_some())
 }
 
 /// Which paths and prefixes each place is for in weir's terms.
@@ -196,7 +202,9 @@ fn matched(context: &Context<'_>, spots: &mut [Spot<'_>]) {
                     "weir compares whole segments: `{path}` is for `{path}` and `{path}/…`, not for `{path}…`; those go to the \
                      route of a shorter prefix"
                 );
-                context.ledger.differs(spot.directive, why);
+                context
+                    .ledger
+                    .differs_alike(spot.directive, "segments", why);
             }
             if !has_longer {
                 spot.prefixes.push(path);

@@ -6,6 +6,7 @@
 //! nginx serves files or speaks another protocol, the route answers with an error. What neither a route nor a prefix can say
 //! (regular expressions, `if`) is told, and what it refused is told to be open.
 
+mod behind;
 mod caching;
 mod compression;
 mod conditions;
@@ -35,7 +36,7 @@ mod values;
 mod words;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 pub(crate) use files::ImportError;
@@ -48,7 +49,7 @@ use ledger::{Kind, Ledger};
 use listeners::Listener;
 use scope::Scope;
 use servers::Server;
-use syntax::Directive;
+use syntax::{Directive, Place};
 use toml::Table;
 
 /// What came of it.
@@ -56,7 +57,7 @@ use toml::Table;
 pub(crate) struct Imported {
     /// The weir.toml.
     pub(crate) toml: String,
-    /// What there is to tell, in the order of the input, one line each.
+    /// What there is to tell, one line each: first what lets clients in or keeps them out, then the rest in the order of the input.
     pub(crate) remarks: Vec<Remark>,
     pub(crate) count: Count,
 }
@@ -100,9 +101,15 @@ fn imported(source: &Source) -> Imported {
     for directive in main.iter().filter(|directive| directive.name == "events") {
         ledger.done(directive);
     }
+    let mut times = HashMap::new();
+    for file in &source.files {
+        *times.entry(file.clone()).or_default() += 1;
+    }
     let context = Context {
         ledger,
+        times,
         files: source.files.clone(),
+        included: source.included.clone(),
         directory: std::path::absolute(source.directory.join("."))
             .unwrap_or_else(|_| source.directory.clone()),
         blocks: upstream_blocks(http),
@@ -111,10 +118,17 @@ fn imported(source: &Source) -> Imported {
         by_essence: RefCell::default(),
         upstream_names: RefCell::default(),
         route_names: RefCell::default(),
+        behind: RefCell::default(),
         forwards: Cell::new(false),
     };
     let toml = written(&context, main, http);
     general(&context, source);
+    context.ledger.settle_put_off(|places| {
+        let lines = context.all_at(places);
+        format!(
+            "its route is closed; what these lines say is in its comment, to be put back: {lines}"
+        )
+    });
     sweep(&context, main, source);
     Imported {
         toml,
@@ -167,6 +181,13 @@ fn written<'d>(context: &Context<'d>, main: &'d [Directive], http: &'d [Directiv
         routes.extend(routes::routes(
             context, server, &variants, &listeners, &owners,
         ));
+    }
+    let mut named = HashMap::new();
+    for route in &mut routes {
+        if let Some(behind) = context.behind.borrow_mut().remove(&route.name) {
+            let comments = behind.comments(context, &route.name, &mut named);
+            route.comments.extend(comments);
+        }
     }
     caching::settle_paths(context, http.iter(), routes.iter().any(is_cached));
     complete(&mut listen, &mut routes, context);
@@ -270,16 +291,35 @@ fn general(context: &Context<'_>, source: &Source) {
     }
 }
 
-/// Speaks of every directive that nobody spoke of.
+/// Speaks of every directive that nobody spoke of, and of those that are not in the output everywhere.
 fn sweep(context: &Context<'_>, block: &[Directive], source: &Source) {
+    let mut together: BTreeMap<usize, Vec<Place>> = BTreeMap::new();
     for directive in block {
         if directive.name == "include" {
             let why = source.missing.iter().find(|(id, _)| *id == directive.id);
             included(context, directive, why.map(|(_, why)| why.as_str()));
+        } else if let Some(why) = context.ledger.missed(directive) {
+            context.ledger.left(directive, why);
         } else if context.ledger.silent(directive) {
-            unspoken(context, directive);
+            let is_shared = context.times_included(directive.place) > 1;
+            if is_shared && has_no_place(directive) {
+                context.ledger.left_with_others(directive);
+                let places = together.entry(directive.place.file).or_default();
+                places.push(directive.place);
+            } else {
+                unspoken(context, directive);
+            }
         }
         sweep(context, directive.inner(), source);
+    }
+    for (file, mut places) in together {
+        let Some(from) = context.included.get(&file) else {
+            continue;
+        };
+        places.dedup();
+        let lines = context.all_at(&places);
+        let text = format!("`include`, of {lines}: {NO_PLACE}");
+        context.ledger.left_together(*from, text);
     }
 }
 
@@ -315,18 +355,33 @@ fn unspoken(context: &Context<'_>, directive: &Directive) {
         return context.ledger.left(directive, why);
     }
     match known::verdict(&directive.name) {
+        Some(Verdict::Left(why)) if known::is_of_access(&directive.name) => {
+            context.ledger.access(directive, why)
+        }
         Some(Verdict::Needless(why)) => context.ledger.needless(directive, why),
         Some(Verdict::Left(why)) => context.ledger.left(directive, why),
-        None if directive.name == "upstream" => context.ledger.left(directive, "no route leads to it"),
-        None if directive.name == "location" => {
-            context.ledger.left(directive, "no request comes here but those that nginx sends on by itself");
+        None if directive.name == "upstream" => {
+            context.ledger.left(directive, "no route leads to it")
         }
-        None if known::is_translated(&directive.name) => context.ledger.left(
+        None if directive.name == "location" => {
+            context.ledger.left(
+                directive,
+                "no request comes here but those that nginx sends on by itself",
+            );
+        }
+        None if known::is_translated(&directive.name) => context.ledger.left(directive, NO_PLACE),
+        None => context.ledger.left(
             directive,
-            "there is nothing in the output that it would apply to here: each place has its own, or no counterpart",
+            "weir does not know this directive; look up what it does, and whether it is needed",
         ),
-        None => context.ledger.left(directive, "weir does not know this directive; look up what it does, and whether it is needed"),
     }
+}
+
+/// Whether all there is to say of it is that nothing at its place is translated.
+fn has_no_place(directive: &Directive) -> bool {
+    !["upstream", "location", "access_log"].contains(&directive.name.as_str())
+        && known::verdict(&directive.name).is_none()
+        && known::is_translated(&directive.name)
 }
 
 /// `map $http_upgrade $connection_upgrade { … }`, as the documentation of nginx has it.
@@ -335,23 +390,82 @@ fn is_of_websocket(directive: &Directive) -> bool {
 }
 
 fn remarks(context: &Context<'_>) -> Vec<Remark> {
-    let line = |remark: ledger::Remark| {
+    let all = alike(context, context.ledger.remarks());
+    // A file that several places include says the same for each of them.
+    let mut from: HashMap<_, Vec<Place>> = HashMap::new();
+    let shared = |remark: &ledger::Remark| {
+        let place = remark.place?;
+        let key = (context.at(place), remark.kind, remark.text.clone());
+        (context.times_included(place) > 1).then_some((key, place))
+    };
+    for (key, place) in all.iter().filter_map(shared) {
+        from.entry(key).or_default().push(place);
+    }
+    let mut lines = Vec::new();
+    for remark in all {
+        let included = shared(&remark).map(|(key, place)| (from.remove(&key), place));
+        let suffix = match included {
+            Some((None, _)) => continue,
+            Some((Some(places), place)) => which(context, &places, context.times_included(place)),
+            None => String::new(),
+        };
         let place = match remark.place {
             Some(place) => context.at(place),
             None => context.files.first().cloned().unwrap_or_default(),
         };
         let kind = match remark.kind {
+            Kind::Access => "access: ",
             Kind::Left => "",
             Kind::Differs => "note: ",
             Kind::Needless => "needless: ",
         };
-        Remark {
+        lines.push(Remark {
             is_needless: remark.kind == Kind::Needless,
-            line: format!("{place}: {kind}{}", remark.text),
-        }
-    };
-    context.ledger.remarks().into_iter().map(line).collect()
+            line: format!("{place}: {kind}{}{suffix}", remark.text),
+        });
+    }
+    lines
 }
+
+/// One remark for all of a group, with their lines.
+fn alike(context: &Context<'_>, all: Vec<ledger::Remark>) -> Vec<ledger::Remark> {
+    let mut groups: HashMap<_, Vec<Place>> = HashMap::new();
+    for remark in &all {
+        if let Some((group, place)) = remark.group.zip(remark.place) {
+            groups.entry(group).or_default().push(place);
+        }
+    }
+    let mut out = Vec::new();
+    for mut remark in all {
+        if let Some(group) = remark.group {
+            let Some(places) = groups.remove(group) else {
+                continue;
+            };
+            let others = places.get(1..).unwrap_or_default();
+            if !others.is_empty() {
+                let others = context.all_at(others);
+                remark.text.push_str(&format!(". Likewise: {others}"));
+            }
+        }
+        out.push(remark);
+    }
+    out
+}
+
+/// Of which includes of its file something is told, where it is not told of all.
+fn which(context: &Context<'_>, places: &[Place], times: usize) -> String {
+    let mut files: Vec<_> = places.iter().map(|place| place.file).collect();
+    files.sort_unstable();
+    files.dedup();
+    if files.len() == times {
+        return String::new();
+    }
+    let from = files.iter().filter_map(|file| context.included.get(file));
+    let from: Vec<_> = from.copied().collect();
+    format!(" (as included at {})", context.all_at(&from))
+}
+
+const NO_PLACE: &str = "there is nothing in the output that it would apply to here: each place has its own, or no counterpart";
 
 const GENERAL: [&str; 5] = [
     "routes: an exact path, then the longest prefix by whole segments; the order in the file means nothing, slashes are not merged, \

@@ -1,6 +1,7 @@
 //! What a place does: its redirects and fixed answers first, then what keeps clients out, then where requests go.
 
 use super::conditions::{Condition, condition};
+use super::context::Context;
 use super::forward::{self, Path};
 use super::locations::{Spot, guards, named_guards};
 use super::redirects::{Action, Rewrite, answer, rewrite};
@@ -15,6 +16,11 @@ pub(super) enum Outcome<'d> {
     /// With the blocks that hold there, which may be those of a named location.
     Forward(Box<forward::Forward>, Scope<'d>),
     Act(Action),
+    /// It stands behind a rule of access; what it would do, where that is known.
+    Guarded {
+        why: String,
+        behind: Option<(Box<forward::Forward>, Scope<'d>)>,
+    },
 }
 
 impl<'d> Writer<'_, 'd> {
@@ -47,13 +53,21 @@ impl<'d> Writer<'_, 'd> {
                             ));
                         }
                         Condition::Never => self.settle_never(directive),
-                        _ => self.context.ledger.left(directive, of_condition(directive)),
+                        _ => of_condition(self.context, directive),
                     },
                     "rewrite" => match rewrite(self.context, directive, &known) {
                         Some(Rewrite::All(action)) => return Outcome::Act(action),
-                        Some(Rewrite::Prefix { from, to }) => {
+                        Some(Rewrite::Prefix { from, to, bare }) => {
+                            let sent = format!("{}/", to.strip_suffix('/').unwrap_or(&to));
+                            let is_whole = !bare && !from.is_empty() && spot.path == from;
                             if let Err(why) = path.rewritten(from, to) {
                                 self.context.ledger.left(directive, why);
+                            } else if is_whole {
+                                let path = &spot.path;
+                                let why = format!(
+                                    "for `{path}` itself, which the pattern is not for, nginx sends `{path}`, weir `{sent}`"
+                                );
+                                self.context.ledger.differs(directive, why);
                             }
                         }
                         Some(Rewrite::Paths(..)) => {
@@ -84,19 +98,24 @@ impl<'d> Writer<'_, 'd> {
             for guard in &guards {
                 let why = "weir has no such rule of access yet. Routes that it guards answer 403 to everyone, so that nothing \
                            is open that was closed: let a firewall or the application guard it, then write `upstream` there";
-                self.context.ledger.left(guard, why);
+                self.context.ledger.access(guard, why);
             }
             let pass = scope.own("proxy_pass").first().copied();
+            let mut behind = None;
             if let Some(pass) = pass {
                 let why = "it stands behind a rule of access that weir does not have; its route is closed";
-                self.context.ledger.left(pass, why);
+                let forward = forward::forward(self.context, pass, scope, known, path);
+                behind = forward
+                    .ok()
+                    .map(|forward| (Box::new(forward), scope.clone()));
+                self.context.ledger.access(pass, why);
             }
             let pass = pass.map(|pass| format!(" Behind it: {}.", syntax::plain(&pass.text())));
             let why = format!(
                 "closed, since weir has no {names} yet.{}",
                 pass.unwrap_or_default()
             );
-            return Outcome::Act(Action::Closed { status: 403, why });
+            return Outcome::Guarded { why, behind };
         }
         if let Some(pass) = scope.own("proxy_pass").first().copied() {
             let context = self.context;
@@ -171,17 +190,22 @@ impl<'d> Writer<'_, 'd> {
 /// What nginx does in a named location before it forwards.
 const COME_FIRST: [&str; 4] = ["return", "rewrite", "if", "internal"];
 
-/// What is told of an `if`.
-pub(super) fn of_condition(directive: &Directive) -> String {
+/// Tells of an `if` that weir does not have.
+pub(super) fn of_condition(context: &Context<'_>, directive: &Directive) {
     let refuses = |inner: &&Directive| {
         let status = inner.arg(0).unwrap_or_default();
         inner.name == "deny" || inner.name == "return" && status.starts_with('4')
     };
-    let open = match directive.inner().iter().find(refuses) {
+    let refusal = directive.inner().iter().find(refuses);
+    let open = match refusal {
         Some(refusal) => format!(" What `{}` refused is let in then.", refusal.text()),
         None => String::new(),
     };
-    format!(
+    let why = format!(
         "weir's routes go by host, path, method, header and query; write a route with that condition.{open}"
-    )
+    );
+    match refusal {
+        Some(_) => context.ledger.access(directive, why),
+        None => context.ledger.left(directive, why),
+    }
 }

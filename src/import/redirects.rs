@@ -256,7 +256,12 @@ pub(super) enum Rewrite {
     /// Some paths are.
     Paths(Vec<String>, Action),
     /// Servers see another beginning of the path.
-    Prefix { from: String, to: String },
+    Prefix {
+        from: String,
+        to: String,
+        /// Also of the path that is nothing but that beginning.
+        bare: bool,
+    },
 }
 
 /// What it comes to, where weir can do the same; otherwise it was told.
@@ -341,27 +346,23 @@ fn inner(
     let prefix = || {
         let pattern = pattern.strip_prefix('^').unwrap_or(pattern);
         let pattern = pattern.strip_suffix('$').unwrap_or(pattern);
-        let to = known.text(to.strip_suffix("$1")?, &context.ledger).ok()?;
         // Each pair of what comes before the group and before `$1`.
-        let (from, to) = match pattern {
-            _ if let Some(from) = pattern.strip_suffix("/(.*)") => {
-                (from, to.strip_suffix('/')?.to_owned())
-            }
-            _ if let Some(from) = pattern.strip_suffix("/?(.*)") => {
-                (from, to.strip_suffix('/')?.to_owned())
-            }
-            _ if let Some(from) = pattern.strip_suffix("(/.*)") => (from, to),
-            _ if let Some(from) = pattern.strip_suffix("(/|$)(.*)") => (from, to),
+        let (from, end, bare) = match pattern {
+            _ if let Some(from) = pattern.strip_suffix("/(.*)") => (from, "/$1", false),
+            _ if let Some(from) = pattern.strip_suffix("(/|$)(.*)") => (from, "/$2", true),
+            _ if let Some(from) = pattern.strip_suffix("/?(.*)") => (from, "/$1", true),
+            _ if let Some(from) = pattern.strip_suffix("(/.*)") => (from, "$1", false),
             _ => return None,
         };
+        let to = known.text(to.strip_suffix(end)?, &context.ledger).ok()?;
         let from = literal(from)?;
         let to = if to.is_empty() { to } else { path_of(&to)? };
-        Some((from, to))
+        Some((from, to, bare))
     };
     match prefix() {
-        Some((from, to)) => {
+        Some((from, to, bare)) => {
             context.ledger.done(directive);
-            Some(Rewrite::Prefix { from, to })
+            Some(Rewrite::Prefix { from, to, bare })
         }
         None => {
             let why = "weir takes a prefix off a path (`strip_prefix`) and puts one before it (`add_prefix`), and knows no \

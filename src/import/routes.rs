@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::behind::Behind;
 use super::caching::cache;
 use super::compression::compress;
 use super::conditions::{Condition, condition};
@@ -114,9 +115,33 @@ impl<'d> Writer<'_, 'd> {
                 paths: &paths,
                 at: spot.directive,
             };
+            let context = self.context;
+            let draft = context.ledger.draft(format!(
+                "the route of {} `{}` is closed",
+                context.at(spot.directive.place),
+                spot.directive.text()
+            ));
             match self.outcome(spot) {
-                Outcome::Forward(forward, scope) => self.forward(&place, *forward, &scope),
-                Outcome::Act(action) => self.act(&place, action, &spot.scope),
+                Outcome::Forward(forward, scope) => {
+                    self.forward(&place, *forward, &scope);
+                    draft.keep();
+                }
+                Outcome::Act(action @ Action::Closed { .. }) => {
+                    drop(draft);
+                    self.act(&place, action, &spot.scope);
+                }
+                Outcome::Act(action) => {
+                    self.act(&place, action, &spot.scope);
+                    draft.keep();
+                }
+                Outcome::Guarded { why, behind } => {
+                    let is_known = behind.is_some();
+                    self.guarded(&place, why, behind);
+                    match is_known {
+                        true => draft.put_off(spot.directive),
+                        false => drop(draft),
+                    }
+                }
             }
             if let Some(path) = spot
                 .without_slash
@@ -153,9 +178,7 @@ impl<'d> Writer<'_, 'd> {
                         ));
                     }
                     Condition::Never => self.settle_never(directive),
-                    Condition::Unknown => {
-                        self.context.ledger.left(directive, of_condition(directive))
-                    }
+                    Condition::Unknown => of_condition(self.context, directive),
                 },
                 "rewrite" => match rewrite(self.context, directive, &known) {
                     Some(Rewrite::All(action)) => return Some((directive, action)),
@@ -267,19 +290,50 @@ impl<'d> Writer<'_, 'd> {
     fn forward(&mut self, place: &Place<'_, 'd>, forward: forward::Forward, scope: &Scope<'d>) {
         let context = self.context;
         context.forwards.set(true);
-        let known = self.known(scope);
+        let user = format!("for {}", context.origin(place.at));
+        let comments = [&*forward.origin, &*user].map(syntax::plain);
+        let Behind {
+            table: rest,
+            upstream,
+            base,
+        } = self.behind(forward, scope);
         let mut table = self.matching(place);
+        table.set(
+            "upstream",
+            context.upstream_name(&base, upstream, comments.into()),
+        );
+        table.keys.extend(rest.keys);
+        table.tables.extend(rest.tables);
+        self.push(place, table, Vec::new());
+    }
+
+    /// Closed, since clients would come in whom nginx keeps out; with what would be there otherwise.
+    fn guarded(
+        &mut self,
+        place: &Place<'_, 'd>,
+        why: String,
+        behind: Option<(Box<forward::Forward>, Scope<'d>)>,
+    ) {
+        let mut table = self.matching(place);
+        table.set("respond", vec![("status".to_owned(), Toml::from(403))]);
+        let behind = behind.map(|(forward, scope)| self.behind(*forward, &scope));
+        self.push(place, table, vec![why]);
+        if let Some((made, behind)) = self.made.last().zip(behind) {
+            let mut known = self.context.behind.borrow_mut();
+            known.insert(made.name.clone(), behind);
+        }
+    }
+
+    /// What is done with requests that go to servers.
+    fn behind(&self, forward: forward::Forward, scope: &Scope<'d>) -> Behind {
+        let context = self.context;
+        let known = self.known(scope);
+        let mut table = Table::default();
         let (request, host) = fields::request(context, scope, &known, &forward.to);
         let mut upstream = forward.upstream;
         if let Some((name, why)) = host {
             upstream.set_for("host_header", host_header(name), syntax::plain(&why));
         }
-        let user = format!("for {}", context.origin(place.at));
-        let comments = [forward.origin, user].map(|comment| syntax::plain(&comment));
-        table.set(
-            "upstream",
-            context.upstream_name(&forward.base, upstream, comments.into()),
-        );
         if let Some(prefix) = forward.strip {
             table.set("strip_prefix", prefix);
         }
@@ -303,7 +357,11 @@ impl<'d> Writer<'_, 'd> {
             .tables
             .extend(compress(context, scope).map(|compress| ("compress".to_owned(), compress)));
         streaming(context, scope);
-        self.push(place, table, Vec::new());
+        Behind {
+            table,
+            upstream,
+            base: forward.base,
+        }
     }
 
     fn act(&mut self, place: &Place<'_, 'd>, action: Action, scope: &Scope<'d>) {
@@ -334,13 +392,21 @@ impl<'d> Writer<'_, 'd> {
                 return self.push(place, table, comments);
             }
         }
-        if let Some(mut response) = fields::response(self.context, scope, &known, Some(status)) {
-            typed(&mut table, &mut response);
-            if !response.keys.is_empty() || !response.tables.is_empty() {
-                table.tables.push(("response_headers".to_owned(), response));
-            }
-        }
+        self.responded(&mut table, scope, &known, status);
         self.push(place, table, comments);
+    }
+
+    /// What is added to an answer of weir's own.
+    fn responded(&self, table: &mut Table, scope: &Scope<'d>, known: &Known<'d>, status: u64) {
+        let Some(mut response) = fields::response(self.context, scope, known, Some(status)) else {
+            return;
+        };
+        if table.has("respond") {
+            typed(table, &mut response);
+        }
+        if !response.keys.is_empty() || !response.tables.is_empty() {
+            table.tables.push(("response_headers".to_owned(), response));
+        }
     }
 
     /// A redirect to https for each host; weir has no word for the host in a route.
@@ -394,6 +460,8 @@ impl<'d> Writer<'_, 'd> {
         };
         let mut table = self.matching(&place);
         table.set("redirect", redirect(format!("{path}/"), 301));
+        let known = self.known(&spot.scope);
+        self.responded(&mut table, &spot.scope, &known, 301);
         let comment = "nginx sends clients on to the path with a slash at its end";
         self.push(&place, table, vec![comment.into()]);
     }

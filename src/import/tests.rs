@@ -546,7 +546,8 @@ fn what_keeps_clients_out_closes_the_route() {
     ] {
         location(guard)
             .has(&["respond = { status = 403 }"])
-            .lacks("upstream")
+            .lacks("\nupstream")
+            .lacks("\n[upstream")
             .tells(&["answer 403 to everyone"]);
     }
     location("allow all; auth_basic off; ssl_verify_client optional;").lacks("403");
@@ -642,6 +643,7 @@ fn what_nothing_is_told_of_makes_a_difference() {
         include_str!("../../tests/import/tls/nginx.conf"),
         include_str!("../../tests/import/next/nginx.conf"),
         include_str!("../../tests/import/debian/sites-enabled/shop.conf"),
+        REFUSED,
     ];
     let path = Path::new("/x/nginx.conf");
     let bare = |toml: &str| -> Vec<String> {
@@ -652,6 +654,12 @@ fn what_nothing_is_told_of_makes_a_difference() {
     for text in configs {
         let whole = nginx_text(text.as_bytes(), path).unwrap();
         let lines: Vec<_> = text.lines().collect();
+        // What closed routes have in their comments is told for many lines at once.
+        let put_off = whole.remarks.iter().filter_map(|remark| {
+            let (_, lines) = remark.line.split_once("to be put back: /x/nginx.conf:")?;
+            Some(lines.split(", "))
+        });
+        let put_off: Vec<_> = put_off.flatten().collect();
         // Whether all of it was told together, for each block around a line.
         let mut blocks = Vec::new();
         for (number, line) in lines.iter().enumerate() {
@@ -661,7 +669,8 @@ fn what_nothing_is_told_of_makes_a_difference() {
                 blocks.pop();
             } else if line.ends_with('{') {
                 let left = |remark: &Remark| {
-                    remark.line.starts_with(&format!("{place}`")) || remark.is_needless
+                    let is_left = |kind: &str| remark.line.starts_with(&format!("{place}{kind}`"));
+                    is_left("") || is_left("access: ") || remark.is_needless
                 };
                 blocks.push(
                     whole
@@ -676,6 +685,7 @@ fn what_nothing_is_told_of_makes_a_difference() {
                 || SAYS_THE_SAME.contains(&directive)
                 || blocks.contains(&true)
                 || whole.remarks.iter().any(told)
+                || put_off.contains(&&*(number + 1).to_string())
             {
                 continue;
             }
@@ -695,8 +705,72 @@ fn what_nothing_is_told_of_makes_a_difference() {
     }
 }
 
+/// Much that is translated elsewhere, beside what makes it come to nothing.
+const REFUSED: &str = r"
+proxy_cache_path /c keys_zone=c:1m;
+client_header_timeout 7s;
+upstream app {
+  least_conn;
+  random;
+  server 10.0.0.1:80 max_fails=3;
+  server 10.0.0.2:80 down;
+}
+upstream guarded {
+  server 10.0.0.3:80;
+  keepalive 7;
+}
+server {
+  listen 81 ssl;
+  send_timeout 9s;
+  return 200 x;
+}
+server {
+  listen 80;
+  proxy_cache c;
+  proxy_cache_key $scheme$uri;
+  proxy_set_header X-One 1;
+  location / {
+    proxy_pass http://app;
+    proxy_cache_bypass $cookie_x;
+    proxy_set_header X-Two 1;
+    proxy_set_header X-Two 2;
+    proxy_cache_valid 5m;
+  }
+  location /cached/ {
+    proxy_pass http://app;
+    proxy_cache_background_update on;
+  }
+  location /closed/ {
+    set $app http://guarded;
+    rewrite ^/closed/(.*)$ /$1 break;
+    deny all;
+    proxy_pass http://guarded;
+    proxy_set_header X-Api-Key k;
+    proxy_read_timeout 120;
+    proxy_hide_header X-Powered-By;
+  }
+  location /unknown/ {
+    set $x /y;
+    rewrite ^/unknown/(.*)$ /$1 break;
+    proxy_pass http://app$x$arg_x;
+    proxy_connect_timeout 3s;
+  }
+  location /tls/ {
+    proxy_pass https://10.0.0.9;
+    proxy_ssl_certificate a.pem;
+    proxy_ssl_verify on;
+  }
+  location /sent/ {
+    add_header Content-Type text/x-y;
+    proxy_hide_header X-Powered-By;
+    return 301 /there;
+  }
+}
+";
+
 /// What the output says anyway: weir's default, or what another line says too.
-const SAYS_THE_SAME: [&str; 8] = [
+const SAYS_THE_SAME: [&str; 9] = [
+    "proxy_ssl_verify on",
     "listen 80",
     "server_name _",
     "proxy_cache_key $scheme$host$request_uri",
@@ -726,4 +800,153 @@ fn nothing_is_dropped_without_a_word() {
         let count = imported.count;
         assert_eq!(count.silent, 0, "without line {}", cut + 1);
     }
+}
+
+#[test]
+fn what_belongs_to_a_cache_that_is_not_translated_is_told() {
+    let text = "proxy_cache_path /c keys_zone=c:1m; server { location / { proxy_pass http://a:1; proxy_cache c; proxy_cache_key $uri; proxy_cache_valid 5m; proxy_cache_bypass $cookie_x; } }";
+    import(text).lacks("cache").tells(&[
+        "`proxy_cache_key $uri`: it belongs to a `proxy_cache` that is not translated",
+        "`proxy_cache_valid 5m`: it belongs to a `proxy_cache` that is not translated",
+    ]);
+    // Also where another place has it.
+    let text = "proxy_cache_path /c keys_zone=c:1m; server { proxy_cache c; proxy_cache_key $uri; location / { proxy_pass http://a:1; } location /x { proxy_pass http://a:1; proxy_no_cache $cookie_x; } }";
+    import(text)
+        .has(&["key_query = \"none\""])
+        .tells(&["`proxy_cache_key $uri`: it belongs to a `proxy_cache` that is not translated"]);
+}
+
+#[test]
+fn what_comes_to_nothing_with_its_table_is_told() {
+    import("server { listen 80; return 200 x; } server { listen 444 ssl; client_header_timeout 7s; return 200 x; }")
+        .lacks("header_timeout")
+        .tells(&["`server`: no request would reach it"]);
+    server("location / { rewrite ^/(.*)$ /v1/$1 break; set $x 1; proxy_pass http://a:1$x$arg_y; }")
+        .has(&["respond = { status = 501 }"])
+        .tells(&[
+            "`rewrite ^/(.*)$ /v1/$1 break`: the route of /none/nginx/nginx.conf:1 `location /` is closed",
+            "`set $x 1`: the route of",
+        ]);
+    location("proxy_set_header X-A 1; proxy_set_header x-a 2;")
+        .has(&["x-a = \"2\""])
+        .tells(&["`proxy_set_header X-A 1`: weir sets a field once"]);
+    server("location / { proxy_pass https://a.example; proxy_ssl_certificate a.pem; }")
+        .lacks("client_cert")
+        .tells(&["`proxy_ssl_certificate a.pem`: weir takes a certificate and its key"]);
+    server("add_header Content-Type text/x-y; return 301 /there;")
+        .has(&["content-type = \"text/x-y\""]);
+    import("upstream app { least_conn; ip_hash; server a:1; } server { location / { proxy_pass http://app; } }")
+        .has(&["balance = \"least_connections\""])
+        .tells(&["`ip_hash`: weir balances in one way"]);
+}
+
+#[test]
+fn a_closed_route_says_what_to_put_back() {
+    let text = "upstream app { server a:1; } server { location / { proxy_pass http://app; }
+        location /k/ { deny all; rewrite ^/k/(.*)$ /$1 break;
+        proxy_pass http://app; proxy_set_header X-Api-Key k;
+        proxy_read_timeout 120; } }";
+    import(text)
+        .has(&[
+            "#   upstream = \"app-2\"",
+            "#   strip_prefix = \"/k\"",
+            "#   [route.site-k.request_headers.set]",
+            "#   x-api-key = \"k\"",
+            "#   [upstream.app-2]",
+            "#   response_timeout = \"120s\"",
+            "respond = { status = 403 }",
+        ])
+        .lacks("\nupstream = \"app-2\"")
+        .tells(&["access: `location /k/`: its route is closed; what these lines say is in its comment, to be put back: /none/nginx/nginx.conf:2, 3, 4"]);
+}
+
+#[test]
+fn a_rewrite_that_does_not_take_the_bare_prefix_is_told() {
+    server("location /blog { rewrite ^/blog/(.*)$ /$1 break; proxy_pass http://a:1; }")
+        .has(&["strip_prefix = \"/blog\""])
+        .tells(&[
+            "for `/blog` itself, which the pattern is not for, nginx sends `/blog`, weir `/`",
+        ]);
+    for lines in [
+        "location /blog/ { rewrite ^/blog/(.*)$ /$1 break; proxy_pass http://a:1; }",
+        "location /blog { rewrite ^/blog(/|$)(.*) /$2 break; proxy_pass http://a:1; }",
+    ] {
+        let tried = server(lines).has(&["strip_prefix = \"/blog\""]);
+        assert!(!tried.told.contains("itself"), "{}", tried.told);
+    }
+    // The first group is but the slash.
+    server("location /blog { rewrite ^/blog(/|$)(.*) /$1 break; proxy_pass http://a:1; }")
+        .lacks("strip_prefix");
+}
+
+#[test]
+fn redirects_to_the_slash_have_the_fields_of_their_place() {
+    let tried = server("add_header Strict-Transport-Security max-age=1 always; proxy_hide_header X-Powered-By; location /img/ { proxy_pass http://a:1; }")
+        .has(&["[route.site-img-slash.response_headers.add]"]);
+    let hsts = tried.toml.matches("strict-transport-security").count();
+    assert_eq!(hsts, 2, "{}", tried.toml);
+    tried.lacks("[route.site-img-slash.response_headers]\n");
+}
+
+#[test]
+fn servers_that_are_down_have_no_say_in_ejection() {
+    let tried = import("upstream app { server a:1 down; server b:1 max_fails=3; server c:1 down; } server { location / { proxy_pass http://app; } }")
+        .has(&["ejection = { failures = 3 }"]);
+    assert!(!tried.told.contains("one `ejection`"), "{}", tried.told);
+}
+
+#[test]
+fn the_host_that_is_not_quite_the_same_is_a_note() {
+    location("proxy_set_header Host $host;").lacks("host_header").tells(&[
+        "note: `proxy_set_header Host $host`: weir passes the `Host` of the client on as it is, with its port",
+    ]);
+    location("proxy_set_header Host $http_host;").tells(&["needless: `proxy_set_header Host"]);
+}
+
+#[test]
+fn what_many_lines_have_alike_is_told_once_and_access_first() {
+    let tried = server("\nlocation /a { proxy_pass http://a:1; }\nlocation /b { proxy_pass http://a:1; }\nlocation /c { proxy_pass http://a:1; }\nlocation /d/ { deny all; }")
+        .tells(&["nginx.conf:2: note: `location /a`: weir compares whole segments: ", "shorter prefix. Likewise: /none/nginx/nginx.conf:3, 4\n"]);
+    assert_eq!(
+        tried.told.matches("whole segments:").count(),
+        1,
+        "{}",
+        tried.told
+    );
+    let first = tried.told.lines().next().unwrap();
+    assert!(
+        first.starts_with("/none/nginx/nginx.conf:5: access: `deny all`: "),
+        "{first}"
+    );
+}
+
+/// A snippet is translated where one server includes it, and not where another does.
+#[test]
+fn of_a_shared_file_it_is_told_where_it_is_not_translated() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("p", "proxy_connect_timeout 7s;\nproxy_read_timeout 8s;\n");
+    write("q", "proxy_set_header X-A $x;\n");
+    write(
+        "nginx.conf",
+        "server { server_name a.example;\ninclude p; include q; location / { proxy_pass http://a:1; } }
+        server { server_name b.example;\ninclude p; include q; return 404; }
+        server { server_name c.example;\ninclude p; include q; location / { proxy_pass http://c:1; } }",
+    );
+    let imported = nginx(&folder.path().join("nginx.conf")).unwrap();
+    assert_eq!(imported.count.silent, 0);
+    let lines = imported.remarks.iter().map(|remark| remark.line.as_str());
+    let here = format!("{}/", folder.path().display());
+    let told = lines.collect::<Vec<_>>().join("\n").replace(&here, "");
+    for line in [
+        "nginx.conf:4: `include`, of p:1, 2: there is nothing in the output",
+        "nginx.conf:4: `include`, of q:1: there is nothing in the output",
+        "q:1: `proxy_set_header X-A $x`: weir's config has no variables",
+    ] {
+        assert_eq!(told.matches(line).count(), 1, "`{line}` in\n{told}");
+    }
+    assert!(
+        told.contains("(as included at nginx.conf:2, 6)") && !told.contains("\np:"),
+        "{told}"
+    );
 }

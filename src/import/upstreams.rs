@@ -45,7 +45,9 @@ pub(super) fn servers(context: &Context<'_>, to: &Destination) -> Option<(Table,
     table.set("servers", Toml::List(listed));
     balance(context, &mut table, all);
     keepalive(context, &mut table, all);
-    ejection(context, &mut table, &servers);
+    let is_up = |server: &&&Directive| !server.args.iter().skip(1).any(|arg| arg == "down");
+    let up: Vec<_> = servers.iter().filter(is_up).copied().collect();
+    ejection(context, &mut table, &up);
     Some((table, slug(&to.address)))
 }
 
@@ -173,7 +175,13 @@ pub(super) fn address(text: &str, default_port: u16) -> Option<String> {
 
 fn balance(context: &Context<'_>, table: &mut Table, block: &[Directive]) {
     for directive in block {
-        let key = match directive.name.as_str() {
+        let name = directive.name.as_str();
+        if ["least_conn", "random", "ip_hash", "hash"].contains(&name) && table.has("balance") {
+            let why = "weir balances in one way, that of the first here";
+            context.ledger.left(directive, why);
+            continue;
+        }
+        let key = match name {
             "least_conn" => {
                 table.set("balance", "least_connections");
                 context.ledger.done(directive);
@@ -422,6 +430,11 @@ fn tls(context: &Context<'_>, table: &mut Table, to: &Destination, scope: &Scope
     let pair = file("proxy_ssl_certificate", "client_cert")
         & file("proxy_ssl_certificate_key", "client_key");
     if !pair {
+        let names = ["proxy_ssl_certificate", "proxy_ssl_certificate_key"];
+        for directive in names.into_iter().filter_map(|name| scope.find(name)) {
+            let why = "weir takes a certificate and its key; one of them is missing";
+            context.ledger.left(directive, why);
+        }
         keys.retain(|(name, _)| !name.starts_with("client_"));
     }
     let named = scope.find("proxy_ssl_name").and_then(|directive| {

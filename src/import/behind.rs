@@ -1,0 +1,52 @@
+//! What a closed route would do: its comment says so, for whoever opens it again.
+
+use std::collections::HashMap;
+
+use super::context::Context;
+use super::syntax;
+use super::toml::{Table, Toml};
+
+/// A route to servers that stands behind a rule of access.
+pub(super) struct Behind {
+    /// Without the keys that say which requests it is for, and without `upstream`.
+    pub(super) table: Table,
+    pub(super) upstream: Table,
+    /// What the upstream may be called.
+    pub(super) base: String,
+}
+
+impl Behind {
+    /// The lines to put in the place of `respond` in the route of that name. `named` has the upstreams that are in comments only.
+    pub(super) fn comments(
+        self,
+        context: &Context<'_>,
+        route: &str,
+        named: &mut HashMap<String, String>,
+    ) -> Vec<String> {
+        let mut essence = String::new();
+        self.upstream.essence().write(&mut essence, "", &[]);
+        let known = context.by_essence.borrow().get(&essence).cloned();
+        let known = known.or_else(|| named.get(&essence).cloned());
+        let is_new = known.is_none();
+        let upstream = known.unwrap_or_else(|| {
+            let name = context.upstream_names.borrow_mut().free(&self.base, "app");
+            named.insert(essence, name.clone());
+            name
+        });
+        let mut whole = Table::default();
+        whole.set("upstream", Toml::from(upstream.as_str()));
+        whole.keys.extend(self.table.keys);
+        whole.tables.extend(self.table.tables);
+        let mut out = String::new();
+        whole.write(&mut out, &format!("route.{route}"), &[]);
+        if is_new {
+            self.upstream
+                .write(&mut out, &format!("upstream.{upstream}"), &[]);
+        }
+        // The heading of the route is there already.
+        let lines = out.lines().filter(|line| !line.is_empty()).skip(1);
+        let lines = lines.map(|line| format!("  {}", syntax::plain(line)));
+        let first = "to put in place of `respond` when something else keeps clients out:";
+        std::iter::once(first.to_owned()).chain(lines).collect()
+    }
+}
