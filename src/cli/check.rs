@@ -36,14 +36,12 @@ pub(super) fn check(file: Option<PathBuf>, show: bool, format: Format) -> ExitCo
             if show {
                 super::out(&config.show());
             } else {
-                let (listeners, routes, upstreams) = (
-                    config.listeners.len(),
-                    config.routes.len(),
-                    config.upstreams.len(),
-                );
                 eprintln!(
-                    "{}: valid ({listeners} listeners, {routes} routes, {upstreams} upstreams, hash {})",
+                    "{}: valid ({}, {}, {}, hash {})",
                     config.file.display(),
+                    counted(config.listeners.len(), "listener"),
+                    counted(config.routes.len(), "route"),
+                    counted(config.upstreams.len(), "upstream"),
                     config.hash
                 );
             }
@@ -59,6 +57,11 @@ pub(super) fn check(file: Option<PathBuf>, show: bool, format: Format) -> ExitCo
             ExitCode::from(code)
         }
     }
+}
+
+fn counted(number: usize, noun: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{ending}")
 }
 
 /// Asks DNS for the names of servers, all at once.

@@ -17,7 +17,7 @@ fn a_valid_file_is_0_and_says_so() {
         let output = output(folder.path(), arguments);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         assert!(
-            stderr(&output).contains("valid (1 listeners, 1 routes, 0 upstreams, hash "),
+            stderr(&output).contains("valid (1 listener, 1 route, 0 upstreams, hash "),
             "{}",
             stderr(&output)
         );
@@ -190,7 +190,7 @@ fn a_warning_is_shown_and_is_no_failure() {
     let text = stderr(&checked);
     let head = "weir.toml:9:11: warning: upstream.spare: no route uses this upstream\n";
     assert!(text.starts_with(head), "{text}");
-    assert!(text.contains("\nweir.toml: valid (1 listeners, "), "{text}");
+    assert!(text.contains("\nweir.toml: valid (1 listener, "), "{text}");
     let shown = output(folder.path(), ["check", "--show"]);
     assert!(stderr(&shown).starts_with(head), "{}", stderr(&shown));
     assert!(stdout(&shown).contains("[upstream.spare]"));
