@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use super::peers;
 use super::value::{Entry, Name, Value, plain};
 use super::values::{header_name, header_value, list, string};
-use super::{FieldEdits, HeaderCondition, QueryCondition};
+use super::{FieldEdits, HeaderCondition, QueryCondition, warnings};
 use crate::semantics::hop_by_hop::is_hop_by_hop;
 
 /// `{ set = {}, add = {}, remove = [] }`. `host` tells what to use in place of an edit of `Host`.
@@ -31,6 +31,7 @@ pub(super) fn values(value: &Value<'_>, host: &str) -> Vec<(HeaderName, HeaderVa
         if let Some(refusal) = refusal(&name, host) {
             entry.name.problem("invalid-value", refusal.0, refusal.1);
         } else if let Some(value) = header_value(&entry.value) {
+            warnings::field_value(&entry.value);
             out.push((name, value));
         }
     }

@@ -106,7 +106,7 @@ pub(super) const TOP: Words = &[
     ("includes", "include"),
     ("import", "include"),
     ("proxy_cache_path", "cache"),
-    ("user", "write `user` in `[process]`"),
+    ("user", NO_USER),
     ("worker_processes", "write `workers` in `[process]`"),
     ("workers", "write `workers` in `[process]`"),
 ];
@@ -128,7 +128,7 @@ pub(super) const PROCESS: Words = &[
     ("resolvers", "resolver"),
     ("dns", "resolver"),
     ("nameserver", "resolver"),
-    ("group", "user"),
+    ("group", NO_USER),
 ];
 
 pub(super) const ADMIN: Words = &[
@@ -198,8 +198,8 @@ pub(super) const LISTEN: Words = &[
     ("forwardedHeaders", "trusted_proxies"),
     ("use_remote_address", "trusted_proxies"),
     ("xff_num_trusted_hops", "trusted_proxies"),
-    ("accept_proxy", "proxy_protocol"),
-    ("proxyProtocol", "proxy_protocol"),
+    ("accept_proxy", NO_PROXY_PROTOCOL),
+    ("proxyProtocol", NO_PROXY_PROTOCOL),
     ("auto_https", "redirect_to_https"),
     ("https_redirect", "redirect_to_https"),
     ("redirections", "redirect_to_https"),
@@ -270,11 +270,11 @@ pub(super) const LISTEN_TLS: Words = &[
     ("strict_sni_host", "write `unknown_sni = \"reject\"`"),
     ("ssl_reject_handshake", "write `unknown_sni = \"reject\"`"),
     ("stsSeconds", "hsts"),
-    ("ssl_client_certificate", "client_ca"),
-    ("ca_file", "client_ca"),
-    ("clientAuth", "client_auth"),
-    ("ssl_verify_client", "client_auth"),
-    ("verify", "client_auth"),
+    ("ssl_client_certificate", NO_CLIENT_CERTIFICATES),
+    ("ca_file", NO_CLIENT_CERTIFICATES),
+    ("clientAuth", NO_CLIENT_CERTIFICATES),
+    ("ssl_verify_client", NO_CLIENT_CERTIFICATES),
+    ("verify", NO_CLIENT_CERTIFICATES),
     (
         "certResolver",
         "weir gets no certificates by itself yet: write `certificates`",
@@ -417,11 +417,11 @@ pub(super) const ROUTE: Words = &[
     ("compression", "compress"),
     ("compressor", "compress"),
     ("proxy_cache", "cache"),
-    ("ipAllowList", "allow"),
-    ("ipWhiteList", "allow"),
-    ("limit_req", "rate_limit"),
-    ("rateLimit", "rate_limit"),
-    ("local_ratelimit", "rate_limit"),
+    ("ipAllowList", NO_ACCESS),
+    ("ipWhiteList", NO_ACCESS),
+    ("limit_req", NO_RATE_LIMIT),
+    ("rateLimit", NO_RATE_LIMIT),
+    ("local_ratelimit", NO_RATE_LIMIT),
     (
         "middlewares",
         "what they do are keys of the route, as `compress`, `strip_prefix`, `request_headers`",
@@ -990,6 +990,12 @@ pub(super) fn help(words: Words, key: &str) -> Option<String> {
     })
 }
 
+const NO_RATE_LIMIT: &str = "limits of the rate of requests are not supported yet";
+const NO_ACCESS: &str = "limits by the address of the client are not supported yet";
+const NO_PROXY_PROTOCOL: &str = "the PROXY protocol is not supported yet";
+const NO_CLIENT_CERTIFICATES: &str = "certificates of clients are not supported yet";
+const NO_USER: &str =
+    "weir does not change its user yet: let what starts it do so, as `User` of systemd does";
 const ONE_LISTEN: &str = "write `[listen.NAME]` for each";
 const ONE_ROUTE: &str = "write `[route.NAME]` for each";
 const ONE_UPSTREAM: &str = "write `[upstream.NAME]` for each";

@@ -13,7 +13,7 @@ use super::value::{Entry, Name, Table, Value, off, plain};
 use super::values::{
     duration_or_off, header_value, integer, list, method, one_or_list, or_off, size, string,
 };
-use super::{Action, FieldEdits, Route, addresses};
+use super::{Action, FieldEdits, Route, addresses, warnings};
 use crate::semantics::path::normalise;
 use crate::units::{ByteSize, ListenName, UpstreamName, Weight};
 
@@ -36,7 +36,11 @@ pub(super) fn route<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<Rout
             name: entry.name.text.into(),
             listen: listen(table, context),
             hosts: table.or("host", Vec::new(), |value| {
-                Some(one_or_list(value, addresses::host_pattern))
+                Some(one_or_list(value, |value| {
+                    let host = addresses::host_pattern(value)?;
+                    warnings::host(value);
+                    Some(host)
+                }))
             }),
             paths,
             paths_exact,
@@ -129,7 +133,11 @@ fn listen<'t>(table: &Table<'t>, context: &Context<'t>) -> Vec<ListenName> {
 /// Prefixes and exact paths. A route that names neither takes every path.
 fn paths(table: &Table<'_>) -> (Vec<String>, Vec<String>) {
     let exact = table.or("path_exact", Vec::new(), |value| {
-        Some(one_or_list(value, exact_path))
+        Some(one_or_list(value, |value| {
+            let path = exact_path(value)?;
+            warnings::path(value, true);
+            Some(path)
+        }))
     });
     let prefixes = match table.get("path") {
         Some(value) if off::empty_list(value.inner) && exact.is_empty() => {
@@ -139,7 +147,11 @@ fn paths(table: &Table<'_>) -> (Vec<String>, Vec<String>) {
             );
             Vec::new()
         }
-        Some(value) => one_or_list(&value, path),
+        Some(value) => one_or_list(&value, |value| {
+            let path = path(value)?;
+            warnings::path(value, false);
+            Some(path)
+        }),
         None if table.key("path_exact").is_some() && !exact.is_empty() => Vec::new(),
         None => vec![String::new()],
     };
@@ -158,14 +170,28 @@ fn exact_path(value: &Value<'_>) -> Option<String> {
     match normalise(text) {
         Ok(path) => return Some(path.into_owned()),
         Err(_) if !text.starts_with('/') => {
-            value.invalid_but(
-                format!("`{}` does not begin with `/`", plain(text)),
-                format!("write `/{}`", plain(text)),
-            );
+            let help = match text {
+                "" | "*" => "write `/` for every path".to_owned(),
+                _ if is_pattern(text) => NO_PATTERNS.to_owned(),
+                _ if text.contains("://") => {
+                    "write the path alone; the host is a key of its own, `host`".to_owned()
+                }
+                _ => format!("write `/{}`", plain(text)),
+            };
+            value.invalid_but(format!("`{}` does not begin with `/`", plain(text)), help);
         }
         Err(bad) => value.invalid(format!("`{}`: {bad}", plain(text))),
     }
     None
+}
+
+/// Whether it reads like a regular expression or a pattern of another program.
+pub(super) fn is_pattern(path: &str) -> bool {
+    let is_group = path.contains('(') && path.contains(')');
+    path.starts_with('~')
+        || path.ends_with('$')
+        || path.contains(['*', '^', '\\'])
+        || is_group && path.contains(['|', '[', '+'])
 }
 
 /// A prefix to strip or to add.
@@ -286,7 +312,10 @@ fn location(value: &Value<'_>) -> Option<String> {
         .bytes()
         .find(|byte| !byte.is_ascii_graphic() || b"{}<>\"\\^`|".contains(byte));
     match bad {
-        None if !text.is_empty() => return Some(text.to_owned()),
+        None if !text.is_empty() => {
+            warnings::redirect(value);
+            return Some(text.to_owned());
+        }
         Some(b'{' | b'}') => value.invalid_but(
             format!("`{}` has a placeholder other than `{{path}}`", plain(text)),
             "braces are written as `%7B` and `%7D`",
@@ -323,6 +352,8 @@ fn respond(value: &Value<'_>) -> Option<Action> {
     })
 }
 
+pub(super) const NO_PATTERNS: &str =
+    "a path is a prefix of whole segments; there are no patterns and no regular expressions";
 const MAX_BODY: ByteSize = ByteSize(100 << 20);
 /// Lengths travel as signed numbers in places.
 const LARGEST_BODY: u64 = i64::MAX as u64;

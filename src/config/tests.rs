@@ -537,6 +537,72 @@ fn each_mistake_is_answered_with_where_what_and_what_to_do() {
             proxied("max_body = \"99999999999GiB\""),
             "4:12: route.x.max_body: `99999999999GiB` is not a size; write a whole number and a unit: `B`, `KiB`, `MiB`, `GiB`, `KB`, `MB` or `GB`, as in `\"64KiB\"`",
         ),
+        // none at all, as others write it
+        (
+            proxied("max_body = \"0\""),
+            "4:12: route.x.max_body: expected a size with a unit such as `\"64KiB\"`, found the string `\"0\"`; write `\"off\"`",
+        ),
+        (
+            proxied("buffer_request = \"0B\""),
+            "4:18: route.x.buffer_request: expected a size from 1B to 16MiB, found `0B`; write `\"off\"`",
+        ),
+        (
+            listen("max_header_size = 0"),
+            "3:19: listen.x.max_header_size: expected a size with a unit such as `\"64KiB\"`, found the number `0`; write a size from 1KiB to 1MiB",
+        ),
+        (
+            proxied("timeout = \"0\""),
+            "4:11: route.x.timeout: expected a duration with a unit such as `\"5s\"`, found the string `\"0\"`; write `\"off\"`",
+        ),
+        (
+            proxied("timeout = \"0s\""),
+            "4:11: route.x.timeout: must be more than zero; write `\"off\"`",
+        ),
+        (
+            listen("keepalive = 0"),
+            "3:13: listen.x.keepalive: expected a duration with a unit such as `\"5s\"`, found the number `0`; it must be more than zero",
+        ),
+        (
+            upstream("panic_below = \"0%\""),
+            "3:15: upstream.x.panic_below: must be more than 0% and at most 100%; write `\"off\"`",
+        ),
+        (
+            upstream("max_in_flight = 0"),
+            "3:17: upstream.x.max_in_flight: expected a number from 1 to 1000000, found `0`; write `\"off\"`",
+        ),
+        // what others write
+        (
+            upstream("health_check = \"http://127.0.0.1:13001/healthz\""),
+            "3:16: upstream.x.health_check: `http://127.0.0.1:13001/healthz` is not a path; write `/healthz`",
+        ),
+        (
+            upstream("health_check = \"http://127.0.0.1:13001\""),
+            "3:16: upstream.x.health_check: `http://127.0.0.1:13001` is not a path; write `/`",
+        ),
+        (
+            with("[route.x]\nrespond = {}\npath = '~* \\.(css|js)$'"),
+            "3:8: route.x.path: `~* \\.(css|js)$` does not begin with `/`; a path is a prefix of whole segments; there are no patterns and no regular expressions",
+        ),
+        (
+            with("[route.x]\nrespond = {}\npath_exact = '^/x'"),
+            "3:14: route.x.path_exact: `^/x` does not begin with `/`; a path is a prefix of whole segments; there are no patterns and no regular expressions",
+        ),
+        (
+            with("[route.x]\nrespond = {}\npath = '*'"),
+            "3:8: route.x.path: `*` does not begin with `/`; write `/` for every path",
+        ),
+        (
+            proxied("limit_req = \"zone=one\""),
+            "4:1: route.x.limit_req: unknown key `limit_req`; limits of the rate of requests are not supported yet",
+        ),
+        (
+            servers("[\"$SHOP_2\"]"),
+            "2:12: upstream.x.servers[0]: `$SHOP_2` is not an address; a variable is written as `${SHOP_2}`",
+        ),
+        (
+            servers("[\"10.0.0.1:$PORT\"]"),
+            "2:12: upstream.x.servers[0]: `$PORT` is not a port; ports are 1 to 65535; a variable is written as `${PORT}`",
+        ),
         // compression
         (
             proxied("compress = 1"),
@@ -685,7 +751,7 @@ fn each_mistake_is_answered_with_where_what_and_what_to_do() {
         ),
         (
             proxied("cache = { stale_if_error = \"0s\" }"),
-            "4:28: route.x.cache.stale_if_error: must be more than zero",
+            "4:28: route.x.cache.stale_if_error: must be more than zero; write `\"off\"`",
         ),
         (
             proxied("cache = { stale_while_revalidate = true }"),
@@ -1049,7 +1115,7 @@ fn each_mistake_is_answered_with_where_what_and_what_to_do() {
         ),
         (
             upstream("max_in_flight = 0"),
-            "3:17: upstream.x.max_in_flight: expected a number from 1 to 1000000, found `0`",
+            "3:17: upstream.x.max_in_flight: expected a number from 1 to 1000000, found `0`; write `\"off\"`",
         ),
         (
             proxied("buffer_request = \"1GiB\""),
@@ -1426,6 +1492,14 @@ fn what_is_surely_not_meant_is_a_warning() {
             "{MINIMAL}[route.x]\npath = \"/x\"\nupstream = \"x\"\n[upstream.x]\nservers = [\"10.0.0.1:80\"]\n{keys}\n"
         )
     };
+    let route = |keys: &str| format!("{MINIMAL}[route.x]\n{keys}\nrespond = {{}}\n");
+    let redirect =
+        |to: &str| format!("{MINIMAL}[route.x]\nredirect = {{ to = \"{to}\" }}\npath = \"/x\"\n");
+    let field = |value: &str| {
+        format!(
+            "{MINIMAL}[route.x]\nrequest_headers = {{ set = {{ x-a = '{value}' }} }}\npath = \"/x\"\nrespond = {{}}\n"
+        )
+    };
     let cases = [
         (
             with("[upstream.x]\nservers = [\"10.0.0.1:80\"]"),
@@ -1452,6 +1526,46 @@ fn what_is_surely_not_meant_is_a_warning() {
             "14:22: upstream.x.keepalive.idle: `idle` (20m) is longer than `max_age` (10m), which ends connections sooner",
         ),
         (
+            route("path = \"/x/*\""),
+            "10:8: route.x.path: `/x/*` is taken as it is written; a `path` is a prefix of whole segments: write `/x`",
+        ),
+        (
+            route("path_exact = \"/*\""),
+            "10:14: route.x.path_exact: `/*` is taken as it is written; a `path` is a prefix of whole segments: write `path = \"/\"`",
+        ),
+        (
+            route("path = ['/x.php$']"),
+            "10:9: route.x.path[0]: `/x.php$` is taken as it is written; a path is a prefix of whole segments; there are no patterns and no regular expressions",
+        ),
+        (
+            route("path = '/x/(a|b)'"),
+            "10:8: route.x.path: `/x/(a|b)` is taken as it is written; a path is a prefix of whole segments; there are no patterns and no regular expressions",
+        ),
+        (
+            route("host = \"_\""),
+            "10:8: route.x.host: no client asks for `_`; leave `host` out for any host",
+        ),
+        (
+            redirect("https://$host$request_uri"),
+            "10:19: route.x.redirect.to: `$host` is sent as it is written; `{path}` is the one placeholder: the path of the request; the query is kept",
+        ),
+        (
+            redirect("https://a.com/$1"),
+            "10:19: route.x.redirect.to: `$1` is sent as it is written; `{path}` is the one placeholder: the path of the request; the query is kept",
+        ),
+        (
+            field("$proxy_add_x_forwarded_for"),
+            "10:35: route.x.request_headers.set.x-a: `$proxy_add_x_forwarded_for` is sent as it is written; values have no placeholders; what servers are told of the client, as `X-Forwarded-For`, `-Proto` and `-Host`, they are told anyway",
+        ),
+        (
+            field("id {http.request.host}"),
+            "10:35: route.x.request_headers.set.x-a: `{http.request.host}` is sent as it is written; values have no placeholders; what servers are told of the client, as `X-Forwarded-For`, `-Proto` and `-Host`, they are told anyway",
+        ),
+        (
+            field("file:/run/secrets/key"),
+            "10:35: route.x.request_headers.set.x-a: the value of a field is sent as it is written; only `token` reads a file; write `${NAME}` for a variable of the environment",
+        ),
+        (
             format!("{MINIMAL}[route.first]\nupstream = \"app\"\npriority = 1\n"),
             "4:8: route.site: no request ever takes this route: `first` at weir.toml:9:8 has a higher `priority` and takes all of its requests; give it another condition or a higher `priority`, or leave it out",
         ),
@@ -1463,6 +1577,11 @@ fn what_is_surely_not_meant_is_a_warning() {
         MINIMAL.to_owned(),
         upstream("sticky = true").replace("10.0.0.1:80", "app.internal:80"),
         upstream("health_check = { interval = \"2s\" }"),
+        route("path = \"/wiki/Weir_(dam)\""),
+        route("host = \"_.example.com\""),
+        redirect("https://a.com{path}?price=$x"),
+        field("$2y$10$abcdef"),
+        field("{\"group\":\"a\",\"of\":{}}"),
         // What is wrong elsewhere may be why it seems so.
         format!("{MINIMAL}[route.first]\nupstream = \"app\"\npriority = 1\nmethods = [\"GET\"]\n"),
     ] {

@@ -444,13 +444,21 @@ fn probe_path(value: &Value<'_>) -> Option<String> {
     }
     let message = format!("`{}` is not a path", plain(text));
     match text.starts_with('/') {
-        false => value.invalid_but(message, format!("write `/{}`", plain(text))),
+        false => value.invalid_but(message, format!("write `{}`", plain(&path_of(text)))),
         true => value.invalid_but(
             message,
             "spaces and other special characters are written as `%20`",
         ),
     }
     None
+}
+
+/// The path that was meant by what does not begin with one: that of a URL, or the text itself.
+fn path_of(text: &str) -> String {
+    match text.split_once("://") {
+        Some((_, rest)) => rest.find('/').map_or("/", |at| &rest[at..]).to_owned(),
+        None => format!("/{text}"),
+    }
 }
 
 /// `"200-399"`, `"200, 204"`, `200`

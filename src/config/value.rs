@@ -17,6 +17,8 @@ pub(super) struct Value<'t> {
     /// As in `upstream.api.servers[1]`.
     pub(super) path: String,
     pub(super) problems: &'t Problems<'t>,
+    /// Whether the word "off" would do.
+    pub(super) takes_off: bool,
 }
 
 impl<'t> Value<'t> {
@@ -30,6 +32,7 @@ impl<'t> Value<'t> {
             span: value.span(),
             path,
             problems,
+            takes_off: false,
         }
     }
 
@@ -40,12 +43,18 @@ impl<'t> Value<'t> {
         message: impl Into<String>,
         help: Option<String>,
     ) {
+        // Whoever forgot the braces of a variable is not helped by advice on what its name is not.
+        let variable = self.inner.as_str().and_then(without_braces);
+        let variable =
+            variable.filter(|_| !self.problems.is_replaced(&self.span) && self.path != SECRET);
+        let braces =
+            variable.map(|name| format!("a variable is written as `${{{}}}`", plain(name)));
         self.problems.add(
             self.span.clone(),
             self.path.clone(),
             id,
             message.into(),
-            help,
+            braces.or(help),
         );
     }
 
@@ -298,6 +307,19 @@ pub(super) mod off {
     }
 }
 
+/// The name in `$NAME`, as the shell and others write a variable. In capitals: others have words of their own in small letters.
+fn without_braces(text: &str) -> Option<&str> {
+    text.split('$').skip(1).find_map(|after| {
+        let is_part = |character: char| {
+            character.is_ascii_uppercase() || character.is_ascii_digit() || character == '_'
+        };
+        let end = after.find(|character| !is_part(character));
+        let name = after.get(..end.unwrap_or(after.len()))?;
+        let is_name = name.starts_with(|first: char| first.is_ascii_uppercase() || first == '_');
+        is_name.then_some(name)
+    })
+}
+
 /// A value as a message speaks of it.
 pub(super) fn found(value: &DeValue<'_>) -> String {
     match value {
@@ -344,4 +366,6 @@ pub(super) fn join(path: &str, key: &str) -> String {
     }
 }
 
+/// Of which messages repeat nothing.
+const SECRET: &str = "admin.token";
 const LONGEST_QUOTE: usize = 100;

@@ -52,10 +52,12 @@ pub(super) fn integer<T: TryFrom<i64>>(value: &Value<'_>, range: RangeInclusive<
         .filter(|number| range.contains(number));
     let converted = in_range.and_then(|number| T::try_from(number).ok());
     if converted.is_none() {
-        value.invalid(format!(
+        let message = format!(
             "expected {expected}, found `{}`",
             plain(&number.to_string())
-        ));
+        );
+        let help = (value.takes_off && is_zero(number.as_str())).then(|| OFF.into());
+        value.problem("invalid-value", message, help);
     }
     converted
 }
@@ -83,7 +85,13 @@ pub(super) fn or_off<'t, T>(
     value: &Value<'t>,
     read: impl FnOnce(&Value<'t>) -> Option<T>,
 ) -> Option<Option<T>> {
-    or_word(value, "off", read)
+    or_word(value, "off", |value| {
+        let value = Value {
+            takes_off: true,
+            ..value.clone()
+        };
+        read(&value)
+    })
 }
 
 /// The same for "auto".
@@ -108,7 +116,11 @@ pub(super) fn or_word<'t, T>(
 
 /// A duration above zero, up to ten years.
 pub(super) fn duration(value: &Value<'_>) -> Option<Duration> {
+    let none = value.takes_off.then_some(OFF);
     let text = with_unit(value, "a duration with a unit such as `\"5s\"`", |number| {
+        if is_zero(number) {
+            return none.unwrap_or("it must be more than zero").into();
+        }
         format!("write `\"{number}s\"` for seconds or `\"{number}ms\"` for milliseconds")
     })?;
     let parsed = match humantime::parse_duration(text) {
@@ -119,7 +131,10 @@ pub(super) fn duration(value: &Value<'_>) -> Option<Duration> {
     };
     let units = "write a number and a unit: `ms`, `s`, `m`, `h` or `d`, as in `\"5s\"`";
     match parsed {
-        Ok(duration) if duration.is_zero() => value.invalid("must be more than zero"),
+        Ok(duration) if duration.is_zero() => {
+            let help = none.map(str::to_owned);
+            value.problem("invalid-value", "must be more than zero", help);
+        }
         Ok(duration) if duration > LONGEST => {
             value.invalid("must not be more than ten years (`\"3650d\"`)")
         }
@@ -136,7 +151,17 @@ pub(super) fn duration_or_off(value: &Value<'_>) -> Option<Option<Duration>> {
 
 /// A size in bytes. `KB`, `MB` and `GB` are powers of 1000; `KiB`, `MiB` and `GiB` of 1024.
 pub(super) fn size(value: &Value<'_>, range: RangeInclusive<u64>) -> Option<ByteSize> {
+    let (low, high) = (
+        show_size(ByteSize(*range.start())),
+        show_size(ByteSize(*range.end())),
+    );
     let text = with_unit(value, "a size with a unit such as `\"64KiB\"`", |number| {
+        if is_zero(number) && value.takes_off {
+            return OFF.into();
+        }
+        if is_zero(number) && !range.contains(&0) {
+            return format!("write a size from {low} to {high}");
+        }
         format!("write `\"{number}B\"` for bytes or `\"{number}KiB\"`")
     })?;
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -156,8 +181,9 @@ pub(super) fn size(value: &Value<'_>, range: RangeInclusive<u64>) -> Option<Byte
             "write a whole number and a unit: `B`, `KiB`, `MiB`, `GiB`, `KB`, `MB` or `GB`, as in `\"64KiB\"`",
         ),
         Some(bytes) if !range.contains(&bytes) => {
-            let (low, high) = (show_size(ByteSize(*range.start())), show_size(ByteSize(*range.end())));
-            value.invalid(format!("expected a size from {low} to {high}, found `{}`", plain(text)));
+            let message = format!("expected a size from {low} to {high}, found `{}`", plain(text));
+            let help = (bytes == 0 && value.takes_off).then(|| OFF.into());
+            value.problem("invalid-value", message, help);
         }
         Some(bytes) => return Some(ByteSize(bytes)),
     }
@@ -166,7 +192,11 @@ pub(super) fn size(value: &Value<'_>, range: RangeInclusive<u64>) -> Option<Byte
 
 /// A share of a whole: `"25%"`, `"12.5%"`; more than nothing, to the hundredth of a percent.
 pub(super) fn share(value: &Value<'_>) -> Option<Share> {
+    let none = value.takes_off.then_some(OFF);
     let text = with_unit(value, "a share such as `\"25%\"`", |number| {
+        if is_zero(number) {
+            return none.unwrap_or("it must be more than nothing").into();
+        }
         format!("write `\"{number}%\"`")
     })?;
     let hundredths = text
@@ -188,9 +218,21 @@ pub(super) fn share(value: &Value<'_>) -> Option<Share> {
         Some(hundredths) if (1.0..=10_000.0).contains(&hundredths) => {
             return Some(Share::hundredths(hundredths as u16));
         }
-        Some(_) => value.invalid("must be more than 0% and at most 100%"),
+        Some(hundredths) => {
+            let help = none.filter(|_| hundredths < 1.0).map(str::to_owned);
+            value.problem(
+                "invalid-value",
+                "must be more than 0% and at most 100%",
+                help,
+            );
+        }
     }
     None
+}
+
+/// Elsewhere none at all is often written as zero.
+fn is_zero(number: &str) -> bool {
+    number.bytes().all(|byte| byte == b'0')
 }
 
 /// The text of what must have a unit; a bare number is answered with what was probably meant.
@@ -350,6 +392,7 @@ pub(super) fn header_value(value: &Value<'_>) -> Option<HeaderValue> {
     header
 }
 
+const OFF: &str = "write `\"off\"`";
 const UNITS: [(&str, u64); 8] = [
     ("B", 1),
     ("KB", 1000),

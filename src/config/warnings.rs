@@ -4,8 +4,10 @@
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
+use toml::de::DeValue;
+
 use super::check::Context;
-use super::routes::RouteRead;
+use super::routes::{NO_PATTERNS, RouteRead, is_pattern};
 use super::value::{Entry, Value, plain};
 use super::values::show_duration;
 use super::{Action, HealthCheck, HostPattern, Keepalive, ServerPlace, Upstream, ambiguity};
@@ -90,6 +92,95 @@ pub(super) fn expiry(value: &Value<'_>, not_after: Option<SystemTime>, now: Syst
     }
 }
 
+/// A path that is a pattern elsewhere, and is text as any other here. `exact`: all of it must be equal.
+pub(super) fn path(value: &Value<'_>, exact: bool) {
+    let Some(text) = value.inner.as_str().filter(|text| is_pattern(text)) else {
+        return;
+    };
+    let help = match text.strip_suffix("/*").or_else(|| text.strip_suffix("/**")) {
+        Some(prefix) if !is_pattern(prefix) => {
+            let prefix = if prefix.is_empty() { "/" } else { prefix };
+            let key = if exact { "path = " } else { "" };
+            let quote = if exact { "\"" } else { "" };
+            format!(
+                "a `path` is a prefix of whole segments: write `{key}{quote}{}{quote}`",
+                plain(prefix)
+            )
+        }
+        _ => NO_PATTERNS.to_owned(),
+    };
+    let message = format!("`{}` is taken as it is written", plain(text));
+    value.warn("pattern", message, Some(help));
+}
+
+pub(super) fn host(value: &Value<'_>) {
+    if value.inner.as_str() == Some("_") {
+        let help = "leave `host` out for any host";
+        value.warn(
+            "host-of-nobody",
+            "no client asks for `_`",
+            Some(help.into()),
+        );
+    }
+}
+
+/// What others fill in and weir sends as it is.
+pub(super) fn redirect(value: &Value<'_>) {
+    let of_capture = |name: &str| name.starts_with(|first: char| first.is_ascii_digit());
+    if let Some(name) = plain_variable(value, of_capture) {
+        let help = "`{path}` is the one placeholder: the path of the request; the query is kept";
+        let message = format!("`${}` is sent as it is written", plain(name));
+        value.warn("plain-variable", message, Some(help.into()));
+    }
+}
+
+/// The same for the value of a field.
+pub(super) fn field_value(value: &Value<'_>) {
+    let text = value.inner.as_str().unwrap_or_default();
+    if value.problems.is_replaced(&value.span) {
+        return;
+    }
+    if text.starts_with("file:") {
+        let message = "the value of a field is sent as it is written";
+        let help = "only `token` reads a file; write `${NAME}` for a variable of the environment";
+        value.warn("plain-file", message, Some(help.into()));
+    }
+    let variable = plain_variable(value, |_| false).map(|name| format!("${name}"));
+    if let Some(written) = variable.or_else(|| placeholder(text)) {
+        let help = "values have no placeholders; what servers are told of the client, as \
+                    `X-Forwarded-For`, `-Proto` and `-Host`, they are told anyway";
+        let message = format!("`{}` is sent as it is written", plain(&written));
+        value.warn("plain-variable", message, Some(help.into()));
+    }
+}
+
+/// The name of a variable of nginx, or of one that `others` takes for such.
+fn plain_variable<'t>(value: &Value<'t>, others: impl Fn(&str) -> bool) -> Option<&'t str> {
+    let text = match value.inner {
+        DeValue::String(text) if !value.problems.is_replaced(&value.span) => text.as_ref(),
+        _ => return None,
+    };
+    text.split('$').skip(1).find_map(|after| {
+        let after = after.strip_prefix('{').unwrap_or(after);
+        let end =
+            after.find(|character: char| !character.is_ascii_alphanumeric() && character != '_');
+        let name = after.get(..end.unwrap_or(after.len()))?;
+        let known = VARIABLES.contains(&name)
+            || FAMILIES.iter().any(|family| name.starts_with(family))
+            || others(name);
+        known.then_some(name)
+    })
+}
+
+/// `{host}` and the like. JSON has quotes behind its braces.
+fn placeholder(text: &str) -> Option<String> {
+    text.split('{').skip(1).find_map(|after| {
+        let (name, _) = after.split_once('}')?;
+        let good = |byte: u8| byte.is_ascii_lowercase() || b"_.".contains(&byte);
+        (!name.is_empty() && name.bytes().all(good)).then(|| format!("{{{name}}}"))
+    })
+}
+
 pub(super) fn health_check(value: &Value<'_>, check: &HealthCheck) {
     let (interval, timeout) = (check.interval, check.timeout);
     if timeout > interval {
@@ -133,6 +224,39 @@ pub(super) fn sticky(value: &Value<'_>, upstream: &Upstream) {
     }
 }
 
+/// Variables of nginx that people put into fields and redirects.
+const VARIABLES: [&str; 21] = [
+    "args",
+    "binary_remote_addr",
+    "client_ip",
+    "connection_upgrade",
+    "host",
+    "hostname",
+    "https",
+    "is_args",
+    "proxy_add_x_forwarded_for",
+    "proxy_host",
+    "query_string",
+    "realip_remote_addr",
+    "remote_addr",
+    "remote_port",
+    "request_id",
+    "request_method",
+    "request_uri",
+    "scheme",
+    "server_name",
+    "server_port",
+    "uri",
+];
+/// What the names of others begin with.
+const FAMILIES: [&str; 6] = [
+    "arg_",
+    "cookie_",
+    "http_",
+    "sent_http_",
+    "ssl_",
+    "upstream_",
+];
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
