@@ -4,7 +4,7 @@ use toml::de::DeValue;
 
 use super::peers;
 use super::value::{Value, plain};
-use super::values::{choice, duration, or_word, string, switch};
+use super::values::{choice, duration, or_word, string, switch, truth};
 use super::{SameSite, Secure, Sticky};
 use crate::semantics::forwarded::is_token;
 use crate::semantics::host;
@@ -58,10 +58,10 @@ impl SameSite {
 }
 
 fn secure(value: &Value<'_>) -> Option<Secure> {
-    match value.inner {
-        DeValue::Boolean(true) => Some(Secure::Always),
-        DeValue::Boolean(false) => Some(Secure::Never),
-        DeValue::String(text) if text == "auto" => Some(Secure::Auto),
+    match (truth(value), value.inner) {
+        (Some(true), _) => Some(Secure::Always),
+        (Some(false), _) => Some(Secure::Never),
+        (None, DeValue::String(text)) if text == "auto" => Some(Secure::Auto),
         _ => {
             value.wrong_type("`true`, `false` or `\"auto\"`");
             None

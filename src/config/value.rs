@@ -8,6 +8,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::peers::{self, Words};
 use super::problems::{Problems, did_you_mean};
+use super::variables::is_one_variable;
 
 /// A value somewhere in the file.
 #[derive(Clone)]
@@ -56,6 +57,12 @@ impl<'t> Value<'t> {
             message.into(),
             braces.or(help),
         );
+    }
+
+    /// What a variable held, where that is all of the value: it may be a number or a boolean, which strings are not.
+    pub(super) fn of_variable(&self) -> Option<&'t str> {
+        let text = self.inner.as_str()?;
+        is_one_variable(self.problems.written(&self.span)).then_some(text)
     }
 
     /// Says of this value that it is surely not meant.

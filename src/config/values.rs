@@ -14,7 +14,7 @@ use super::value::{Value, found, plain};
 use crate::units::{ByteSize, Share};
 
 pub(super) fn boolean(value: &Value<'_>) -> Option<bool> {
-    let boolean = value.inner.as_bool();
+    let boolean = truth(value);
     if boolean.is_none() {
         let help = match value.inner.as_str() {
             Some("true" | "on" | "yes" | "1") => Some("write `true`".into()),
@@ -25,6 +25,12 @@ pub(super) fn boolean(value: &Value<'_>) -> Option<bool> {
         value.problem("wrong-type", message, help);
     }
     boolean
+}
+
+/// `true` and `false`, as written or as a variable has it.
+pub(super) fn truth(value: &Value<'_>) -> Option<bool> {
+    let of_variable = || value.of_variable().and_then(|text| text.parse().ok());
+    value.inner.as_bool().or_else(of_variable)
 }
 
 pub(super) fn string<'t>(value: &Value<'t>, expected: &str) -> Option<&'t str> {
@@ -39,27 +45,36 @@ pub(super) fn string<'t>(value: &Value<'t>, expected: &str) -> Option<&'t str> {
 
 pub(super) fn integer<T: TryFrom<i64>>(value: &Value<'_>, range: RangeInclusive<i64>) -> Option<T> {
     let expected = format!("a number from {} to {}", range.start(), range.end());
-    let DeValue::Integer(number) = value.inner else {
-        let bare = value.inner.as_str();
+    let of_variable = value.of_variable();
+    let (digits, radix, shown) = if let DeValue::Integer(number) = value.inner {
+        (number.as_str(), number.radix(), number.to_string())
+    } else if let Some(text) = of_variable.filter(|text| is_decimal(text)) {
+        (text, 10, text.to_owned())
+    } else {
+        let bare = value.inner.as_str().filter(|_| of_variable.is_none());
         let bare = bare.filter(|text| text.parse::<i64>().is_ok_and(|one| range.contains(&one)));
         let help = bare.map(|number| format!("write `{}`, without quotes", plain(number)));
         let message = format!("expected {expected}, found {}", found(value.inner));
         value.problem("wrong-type", message, help);
         return None;
     };
-    let in_range = i64::from_str_radix(number.as_str(), number.radix())
+    let in_range = i64::from_str_radix(digits, radix)
         .ok()
         .filter(|number| range.contains(number));
     let converted = in_range.and_then(|number| T::try_from(number).ok());
     if converted.is_none() {
-        let message = format!(
-            "expected {expected}, found `{}`",
-            plain(&number.to_string())
-        );
-        let help = (value.takes_off && is_zero(number.as_str())).then(|| OFF.into());
+        let message = format!("expected {expected}, found `{}`", plain(&shown));
+        let help = (value.takes_off && is_zero(digits)).then(|| OFF.into());
         value.problem("invalid-value", message, help);
     }
     converted
+}
+
+/// An integer as TOML has it.
+fn is_decimal(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let is_padded = digits.len() > 1 && digits.starts_with('0');
+    !digits.is_empty() && !is_padded && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// `true` for what is usual, `false` and `"off"` for nothing, or what `table` makes of a table.

@@ -173,6 +173,13 @@ pub(super) fn filled_in(text: &str, outside: &Outside<'_>) -> Option<String> {
     pieces.map(|held| Some(held?.0)).collect()
 }
 
+/// Whether a value, written so with its quotes, is one variable and nothing else.
+pub(super) fn is_one_variable(written: &str) -> bool {
+    let mut pieces = Pieces(written.trim_matches(['"', '\'']));
+    let first = pieces.next();
+    matches!(first, Some(Piece::Variable { .. })) && pieces.next().is_none()
+}
+
 /// What a piece comes to, and the variable that it came from, if it did.
 fn held<'v>(
     piece: Piece<'v>,
@@ -437,6 +444,73 @@ mod tests {
                 "4:11: listen.b.address: `10.1.2.3:***` clashes with `10.1.2.3:***` of `listen.a.address` at 2:11"
             ]
         );
+    }
+
+    #[test]
+    fn a_variable_alone_may_be_a_number_or_a_boolean() {
+        let text = |priority: &str, http2: &str| {
+            format!(
+                "[route.x]\npath = \"/x\"\nrespond = {{}}\npriority = {priority}\n[listen.x]\naddress = \":2\"\nhttp2 = {http2}\n"
+            )
+        };
+        let variables = [
+            ("PRIO", "-75"),
+            ("NO", "false"),
+            ("OFF", "off"),
+            ("PAD", "075"),
+        ];
+        let variables = variables.as_slice();
+        for (priority, http2) in [
+            ("\"${PRIO}\"", "'${NO}'"),
+            ("\"\"\"${PRIO}\"\"\"", "\"${NONE:-false}\""),
+            ("\"${NONE:--75}\"", "false"),
+        ] {
+            let config = read(&text(priority, http2), variables);
+            let config = config.unwrap_or_else(|report| panic!("{report}"));
+            let route = config
+                .routes
+                .iter()
+                .find(|route| route.name.as_str() == "x");
+            assert_eq!(route.unwrap().priority, -75);
+            let listener = config.listeners.iter().find(|one| one.name.as_str() == "x");
+            assert!(!listener.unwrap().http2);
+            let is_hidden = config.show().contains("priority = \"***\"");
+            assert_eq!(is_hidden, priority.contains("PRIO"), "{}", config.show());
+        }
+        for (priority, http2, expected) in [
+            (
+                "\"${PAD}\"",
+                "true",
+                "4:12: route.x.priority: expected a number from -1000000 to 1000000, found the string `***` (`***` is from the variable `PAD`)",
+            ),
+            (
+                "\"${NO}\"",
+                "true",
+                "4:12: route.x.priority: expected a number from -1000000 to 1000000, found the string `\"***\"` (`***` is from the variable `NO`)",
+            ),
+            (
+                "\"1${PRIO}\"",
+                "true",
+                "4:12: route.x.priority: expected a number from -1000000 to 1000000, found the string `\"***\"` (`***` is from the variable `PRIO`)",
+            ),
+            (
+                "\"${NONE:-x}\"",
+                "true",
+                "4:12: route.x.priority: expected a number from -1000000 to 1000000, found the string `\"x\"`",
+            ),
+            (
+                "\"5\"",
+                "true",
+                "4:12: route.x.priority: expected a number from -1000000 to 1000000, found the string `\"5\"`; write `5`, without quotes",
+            ),
+            (
+                "5",
+                "\"${OFF}\"",
+                "7:9: listen.x.http2: expected `true` or `false`, found the string `***` (`***` is from the variable `OFF`); write `false`",
+            ),
+        ] {
+            assert_eq!(told(&text(priority, http2), variables), [expected]);
+        }
     }
 
     #[test]

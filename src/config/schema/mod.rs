@@ -118,9 +118,9 @@ impl Kind {
     /// `is_part`: the rest of a table may be elsewhere.
     fn schema(&self, is_part: bool) -> Value {
         match self {
-            Self::Bool => json!({ "type": "boolean" }),
-            Self::Integer(from, to) => json!({ "type": "integer", "minimum": from, "maximum": to }),
-            Self::Numbers(numbers) => json!({ "type": "integer", "enum": numbers }),
+            Self::Bool | Self::Integer(..) | Self::Numbers(_) => {
+                json!({ "anyOf": [self.bare(), { "$ref": "#/$defs/variable_alone" }] })
+            }
             Self::Text => json!({ "type": "string" }),
             Self::Path => json!({ "type": "string", "pattern": PATH }),
             Self::Duration => json!({ "$ref": "#/$defs/duration" }),
@@ -139,6 +139,16 @@ impl Kind {
             Self::Either(kinds) => either(kinds, is_part),
             Self::Off(off) => json!({ "const": value(off) }),
             Self::NotYet => json!({ "not": {} }),
+        }
+    }
+
+    /// Without the variables that it may come from: beside words, which may come from them too, and beside tables.
+    fn bare(&self) -> Value {
+        match self {
+            Self::Bool => json!({ "type": "boolean" }),
+            Self::Integer(from, to) => json!({ "type": "integer", "minimum": from, "maximum": to }),
+            Self::Numbers(numbers) => json!({ "type": "integer", "enum": numbers }),
+            other => other.schema(false),
         }
     }
 
@@ -177,7 +187,11 @@ fn either(kinds: &[Kind], is_part: bool) -> Value {
     } else {
         "anyOf"
     };
-    let kinds: Vec<_> = kinds.iter().map(|kind| kind.schema(is_part)).collect();
+    let schema = |kind: &Kind| match kind {
+        Kind::Bool | Kind::Integer(..) | Kind::Numbers(_) => kind.bare(),
+        kind => kind.schema(is_part),
+    };
+    let kinds: Vec<_> = kinds.iter().map(schema).collect();
     json!({ word: kinds })
 }
 
@@ -237,6 +251,12 @@ pub(crate) fn schema() -> Value {
                 "pattern": VARIABLE,
                 "examples": ["${NAME}", "${NAME:-default}"],
             },
+            "variable_alone": {
+                "type": "string",
+                "description": "A variable of the environment that holds such a value.",
+                "pattern": VARIABLE_ALONE,
+                "examples": ["${NAME}"],
+            },
         },
     });
     if let (Value::Object(schema), Value::Object(more)) = (&mut schema, more) {
@@ -252,3 +272,4 @@ const SIZE: &str = r"^[0-9]+\s*(B|kB|KB|KiB|MB|MiB|GB|GiB)$|\$\{";
 const SHARE: &str = r"^[0-9.]+\s*%$|\$\{";
 const PATH: &str = r"^/|\$\{";
 const VARIABLE: &str = r"\$\{";
+const VARIABLE_ALONE: &str = r"^\$\{[^}]*\}$";

@@ -305,6 +305,9 @@ fn every_example_every_word_and_every_bound_is_taken_by_parser_and_schema() {
             if let Some(variable) = example.as_str().and_then(variable) {
                 taken(&way, Toml::String(variable));
             }
+            if matches!(key.kind, Kind::Bool | Kind::Integer(..) | Kind::Numbers(_)) {
+                taken(&way, Toml::String(variable(&example.to_string()).unwrap()));
+            }
             taken(&way, example);
         }
         if let Kind::Off(off) = key.kind {
