@@ -41,8 +41,19 @@ pub(super) fn listen(value: &Value<'_>) -> Option<ListenAddress> {
             value.invalid_but(format!("`{name}` is not an IP address"), help);
             None
         }
+        Err(Bad::Other(_)) if any_port(text).is_some() => {
+            let port = any_port(text).unwrap_or_default();
+            let message = format!("`{}` is not an address", plain(text));
+            value.invalid_but(message, format!("write `:{port}`"));
+            None
+        }
         Err(bad) => explain(value, bad),
     }
+}
+
+/// The port of `*:8080`.
+fn any_port(text: &str) -> Option<u16> {
+    text.strip_prefix("*:").and_then(parse_port)
 }
 
 /// `"10.0.0.7:8080"`, `"[fd00::7]:8080"`, `"localhost:8080"`, `"app.internal:8080"`, `"srv+_http._tcp.app.internal"`,

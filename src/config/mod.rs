@@ -30,6 +30,7 @@ mod routes;
 mod schema;
 mod secrets;
 mod servers_tls;
+mod shapes;
 mod show;
 mod sticky;
 mod syntax;

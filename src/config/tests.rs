@@ -703,7 +703,7 @@ fn each_mistake_is_answered_with_where_what_and_what_to_do() {
         ),
         (
             proxied("cache = \"on\""),
-            "4:9: route.x.cache: expected `true`, a table, or `\"off\"`, found the string `\"on\"`",
+            "4:9: route.x.cache: expected `true`, a table, or `\"off\"`, found the string `\"on\"`; write `true`",
         ),
         (
             proxied("proxy_cache = true"),
@@ -783,7 +783,7 @@ fn each_mistake_is_answered_with_where_what_and_what_to_do() {
         ),
         (
             proxied("cache = { vary_ignore = \"cookie\" }"),
-            "4:25: route.x.cache.vary_ignore: expected a list of field names, found the string `\"cookie\"`",
+            "4:25: route.x.cache.vary_ignore: expected a list of field names, found the string `\"cookie\"`; write `[\"cookie\"]`",
         ),
         (
             proxied("cache = { vary_ignore = [\"a b\"] }"),
@@ -936,7 +936,7 @@ fn each_mistake_is_answered_with_where_what_and_what_to_do() {
         ),
         (
             servers("\"10.0.0.7:80\""),
-            "2:11: upstream.x.servers: expected a list such as `[\"127.0.0.1:3000\"]`, found the string `\"10.0.0.7:80\"`",
+            "2:11: upstream.x.servers: expected a list such as `[\"127.0.0.1:3000\"]`, found the string `\"10.0.0.7:80\"`; write `[\"10.0.0.7:80\"]`",
         ),
         // names
         (
@@ -1202,7 +1202,7 @@ fn each_mistake_is_answered_with_where_what_and_what_to_do() {
         ),
         (
             upstream("health_check = true"),
-            "3:16: upstream.x.health_check: expected a path such as `\"/healthz\"`, a table, or `\"off\"`, found the boolean `true`",
+            "3:16: upstream.x.health_check: expected a path such as `\"/healthz\"`, a table, or `\"off\"`, found the boolean `true`; name what to ask the servers for, as in `\"/healthz\"`",
         ),
         (
             upstream("host_header = \"a b\""),
@@ -1220,6 +1220,91 @@ fn each_mistake_is_answered_with_where_what_and_what_to_do() {
     ];
     for (text, expected) in cases {
         assert_eq!(problems(text), [*expected], "{text}");
+    }
+}
+
+#[test]
+fn where_a_list_or_a_table_is_wanted_it_is_told_how_to_write_what_is_there() {
+    let route = |keys: &str| with(&format!("[route.x]\npath = \"/x\"\n{keys}"));
+    let proxied = |keys: &str| route(&format!("upstream = \"app\"\n{keys}"));
+    let upstream = |keys: &str| {
+        with(&format!(
+            "[upstream.x]\nservers = [\"10.0.0.1:80\"]\n{keys}"
+        ))
+    };
+    let listen = |keys: &str| with(&format!("[listen.x]\naddress = \":1\"\n{keys}"));
+    let cases = [
+        (proxied("listen = \"web\""), "write `[\"web\"]`"),
+        (
+            proxied("methods = \"GET, POST\""),
+            "write `[\"GET\", \"POST\"]`",
+        ),
+        (
+            with("[upstream.x]\nservers = \"127.0.0.1:1\""),
+            "write `[\"127.0.0.1:1\"]`",
+        ),
+        (route("upstream = [\"app\"]"), "write `\"app\"`"),
+        (
+            route("upstream = [\"app\", \"b\"]"),
+            "by weight: `{ app = 1, b = 1 }`",
+        ),
+        (
+            route("redirect = \"https://x\""),
+            "write `{ to = \"https://x\" }`",
+        ),
+        (route("respond = 404"), "write `{ status = 404 }`"),
+        (route("respond = \"gone\""), "write `{ body = \"gone\" }`"),
+        (
+            proxied("cache = \"10m\""),
+            "write `{ default_ttl = \"10m\" }`",
+        ),
+        (
+            proxied("compress = \"gzip\""),
+            "write `true`, or `{ codings = [\"gzip\"] }`",
+        ),
+        (
+            proxied("strip_prefix = true"),
+            "name the prefix to strip, as in `\"/api\"`",
+        ),
+        (proxied("strip_prefix = false"), "write `\"off\"`"),
+        (upstream("keepalive = 32"), "write `{ max_idle = 32 }`"),
+        (
+            upstream("keepalive = \"30s\""),
+            "write `{ idle = \"30s\" }`",
+        ),
+        (upstream("queue = 100"), "write `{ size = 100 }`"),
+        (upstream("queue = 0"), "write `\"off\"`"),
+        (upstream("retry = 3"), "write `{ max_retries = 3 }`"),
+        (upstream("retry = false"), "write `\"off\"`"),
+        (
+            upstream("health_check = true"),
+            "name what to ask the servers for, as in `\"/healthz\"`",
+        ),
+        (upstream("health_check = false"), "write `\"off\"`"),
+        (
+            upstream("tls = \"skip_verify\""),
+            "certificates of servers are always verified: write `true`, or name their authority, as in `{ ca = \"ca.pem\" }`",
+        ),
+        (
+            upstream("sticky = \"cookie\""),
+            "write `true`, or `{ cookie = \"NAME\" }` to name the cookie",
+        ),
+        (
+            listen("redirect_to_https = true"),
+            "write `{}`, or `{ port = 443 }`",
+        ),
+        (
+            with("[defaults.upstream]\nqueue = 7"),
+            "write `{ size = 7 }`",
+        ),
+        (with("[listen.x]\naddress = \"*:18443\""), "write `:18443`"),
+    ];
+    for (text, help) in cases {
+        let report = parse(&text, file()).expect_err(&text);
+        let told: Vec<_> = (report.problems.iter())
+            .map(|problem| problem.help.as_deref())
+            .collect();
+        assert_eq!(told, [Some(help)], "{text}");
     }
 }
 
@@ -2049,7 +2134,9 @@ fn tls_to_servers_that_cannot_be_is_told_at_its_place() {
     for (tls, expected) in [
         (
             "\"on\"",
-            &["3:7: expected `true`, a table, or `\"off\"`, found the string `\"on\"`"][..],
+            &[
+                "3:7: expected `true`, a table, or `\"off\"`, found the string `\"on\"`; write `true`",
+            ][..],
         ),
         (
             "{ server_name = \"a.com:443\" }",

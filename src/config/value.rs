@@ -8,6 +8,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::peers::{self, Words};
 use super::problems::{Problems, did_you_mean};
+use super::shapes;
 use super::variables::is_one_variable;
 
 /// A value somewhere in the file.
@@ -82,11 +83,13 @@ impl<'t> Value<'t> {
     }
 
     pub(super) fn wrong_type(&self, expected: &str) {
-        self.problem(
-            "wrong-type",
-            format!("expected {expected}, found {}", found(self.inner)),
-            None,
-        );
+        self.wrong_type_but(expected, None);
+    }
+
+    fn wrong_type_but(&self, expected: &str, help: Option<String>) {
+        let help = help.or_else(|| shapes::help(&self.path, self.inner, self.takes_off));
+        let message = format!("expected {expected}, found {}", found(self.inner));
+        self.problem("wrong-type", message, help);
     }
 
     /// The items of a list; of a value that is none: nothing, and a complaint.
@@ -98,7 +101,7 @@ impl<'t> Value<'t> {
                 })
                 .collect(),
             _ => {
-                self.wrong_type(expected);
+                self.wrong_type_but(expected, shapes::as_list(self.inner));
                 Vec::new()
             }
         }
