@@ -431,11 +431,11 @@ mod tests {
     /// It was ready, and is gone before it was told that it is alone: this one serves on.
     #[test]
     fn nothing_is_left_to_one_that_has_ended() {
+        // What it is sent is read first, one message each time.
+        let text = "dd bs=65536 count=2 of=/dev/null 2>/dev/null; echo '\"Ready\"' >&0; exit 3";
         let started = Started {
             program: "/bin/sh".into(),
-            arguments: ["-c", "echo '\"Ready\"' >&0; exit 3"]
-                .map(Into::into)
-                .into(),
+            arguments: ["-c", text].map(Into::into).into(),
         };
         let Ok(successor) = start(&started, sockets(1)) else {
             panic!("it says that it is ready");
