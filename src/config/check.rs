@@ -161,6 +161,7 @@ pub(super) fn check<'t>(
         }
         let mut masked = paths_of_replaced(root.get_ref(), problems);
         masked.extend(paths_of_credentials(root.get_ref()));
+        masked.sort_unstable();
         let config = Config {
             file: file.to_owned(),
             files: files.paths(),

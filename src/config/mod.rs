@@ -92,7 +92,7 @@ pub struct Config {
     /// What is legal, but surely not meant.
     pub warnings: Report,
     /// The keys whose values are not to be shown, as in `upstream.api.servers[1]`: they came from the environment, in whole or
-    /// in part, or are credentials.
+    /// in part, or are credentials. In the order of their bytes.
     pub masked: Vec<String>,
     pub process: Process,
     pub admin: Admin,

@@ -108,12 +108,18 @@ mod tests {
             response_headers = { add = { set-cookie = \"hidden-3\" } }\n\
             [upstream.app]\nservers = [\"10.0.0.1:1\"]\n\
             health_check = { path = \"/\", headers = { X-Auth-Token = \"hidden-4\" } }\n\
+            [route.site-2]\npath = \"/2\"\nupstream = \"app\"\nheaders = { x-secret-2 = \"hidden-6\", x-a = \"told-2\" }\n\
+            [route.\"site.2\"]\npath = \"/3\"\nupstream = \"app\"\nheaders = { token = \"hidden-7\" }\n\
             [defaults.route]\nrequest_headers = { set = { cookie = \"hidden-5\" } }\n";
         std::fs::write(&main, text).unwrap();
         let shown = load(&main).unwrap().show();
         assert!(!shown.contains("hidden"), "{shown}");
-        assert!(shown.contains("told-1"), "{shown}");
-        assert_eq!(shown.matches("\"***\"").count(), 5, "{shown}");
+        assert!(
+            shown.contains("told-1") && shown.contains("told-2"),
+            "{shown}"
+        );
+        // The default is in each of the three routes.
+        assert_eq!(shown.matches("\"***\"").count(), 9, "{shown}");
     }
 
     #[test]

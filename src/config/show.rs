@@ -547,17 +547,20 @@ impl Toml<'_> {
 
 /// The value of a key without what is masked in it; all of it where that cannot be told from the rest.
 fn masked(value: String, path: &str, masked: &[String]) -> String {
-    let below = |whole: &str, part: &str| {
-        let rest = part.strip_prefix(whole);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    // They are in order, and may be as many as there are routes.
+    let is_masked = |path: &str| {
+        let found = masked.binary_search_by(|masked| masked.as_str().cmp(path));
+        found.is_ok()
     };
-    if masked.iter().any(|masked| below(masked, path)) {
+    let mut around = path.match_indices(['.', '[']).map(|(end, _)| &path[..end]);
+    if is_masked(path) || around.any(is_masked) {
         return text(MASK);
     }
-    let mut parts = masked
-        .iter()
-        .filter(|masked| below(path, masked))
-        .map(|masked| &masked[path.len()..])
+    let from = masked.partition_point(|masked| masked.as_str() < path);
+    let within_it = masked.iter().skip(from);
+    let mut parts = within_it
+        .map_while(|masked| masked.strip_prefix(path))
+        .filter(|rest| rest.starts_with(['.', '[']))
         .peekable();
     if parts.peek().is_none() {
         return value;
