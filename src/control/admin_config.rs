@@ -8,10 +8,11 @@ use axum::response::{IntoResponse, Json, Response};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::admin::{Admin, told, whole};
 use super::core::{Control, chain};
-use super::reload::Attempt;
+use super::reload::{Attempt, Source};
 
 /// What may be said of a rollback.
 #[derive(Default, Deserialize)]
@@ -44,11 +45,9 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>) -> Response {
 
 /// `POST /api/reload`
 pub(super) async fn reload(State(admin): State<Arc<Admin>>) -> Response {
-    let Some(source) = admin.source.get().and_then(Weak::upgrade) else {
-        return no_file();
-    };
-    let Some(place) = source.place() else {
-        return too_many();
+    let (source, place) = match source(&admin) {
+        Ok(source) => source,
+        Err((status, text)) => return told(status, text),
     };
     // In a task of its own: the answer may go out over a server that the reload replaces.
     let attempt = tokio::spawn(async move {
@@ -81,11 +80,9 @@ pub(super) async fn rollback(State(admin): State<Arc<Admin>>, body: Body) -> Res
             }
         },
     };
-    let Some(source) = admin.source.get().and_then(Weak::upgrade) else {
-        return no_file();
-    };
-    let Some(place) = source.place() else {
-        return too_many();
+    let (source, place) = match source(&admin) {
+        Ok(source) => source,
+        Err((status, text)) => return told(status, text),
     };
     // In a task of its own, as a reload.
     let attempt = tokio::spawn(async move {
@@ -105,6 +102,21 @@ pub(super) async fn rollback(State(admin): State<Arc<Admin>>, body: Body) -> Res
     }
 }
 
+/// What takes configs, and a place among those who wait for it; or what to say instead.
+fn source(
+    admin: &Admin,
+) -> Result<(Arc<Source>, OwnedSemaphorePermit), (StatusCode, &'static str)> {
+    let source = admin.source.get().and_then(Weak::upgrade).ok_or((
+        StatusCode::CONFLICT,
+        "this process runs by an embedded config; there is no file to take",
+    ))?;
+    let place = source.place().ok_or((
+        StatusCode::SERVICE_UNAVAILABLE,
+        "too many reloads and rollbacks wait for each other; ask again when they are done",
+    ))?;
+    Ok((source, place))
+}
+
 fn outcome(control: &Control, attempt: Attempt) -> Response {
     match attempt.result {
         Ok(taken) => {
@@ -121,18 +133,4 @@ fn outcome(control: &Control, attempt: Attempt) -> Response {
             (StatusCode::UNPROCESSABLE_ENTITY, Json(body)).into_response()
         }
     }
-}
-
-fn too_many() -> Response {
-    told(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "too many reloads and rollbacks wait for each other; ask again when they are done",
-    )
-}
-
-fn no_file() -> Response {
-    told(
-        StatusCode::CONFLICT,
-        "this process runs by an embedded config; there is no file to take",
-    )
 }

@@ -37,6 +37,8 @@ pub(crate) struct Source {
     files: watch::Sender<Vec<PathBuf>>,
     /// Locked while a config is written to disk.
     writing: Arc<Mutex<()>>,
+    /// Whether a signal asked for a reload, and none has begun since.
+    told: AtomicBool,
     /// Of those who wait until they may take a config.
     places: Arc<Semaphore>,
     /// Whether configs are kept on disk: of several processes, the one that serves does so.
@@ -107,6 +109,7 @@ impl Source {
             tried: Mutex::default(),
             files: watch::Sender::default(),
             writing: Arc::default(),
+            told: AtomicBool::new(false),
             places: Arc::new(Semaphore::new(MOST_WAITING)),
             keeps: AtomicBool::new(keeps),
         }
@@ -147,15 +150,15 @@ impl Source {
         result
     }
 
-    /// A place among those who wait for a reload or a rollback of theirs; `None` where there are too many. Of as many as that,
-    /// all but one have not read the file yet, and will read what it holds now.
+    /// A place among those who wait for a reload or a rollback of theirs; `None` where there are too many.
     pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
-    /// As [`take_file`](Self::take_file), unless enough wait to do so.
+    /// As [`take_file`](Self::take_file), by a signal. While one that was told so waits, others come to the same: it will read
+    /// what the file holds now.
     pub(crate) async fn take_file_as_told(&self) {
-        if let Some(_place) = self.place() {
+        if !self.told.swap(true, Ordering::AcqRel) {
             self.take_file(false).await;
         }
     }
@@ -192,6 +195,7 @@ impl Source {
     pub(crate) async fn take_file(&self, unless_tried: bool) -> Option<Attempt> {
         let file = self.file.get()?.clone();
         let mut tried = self.tried.lock().await;
+        self.told.store(false, Ordering::Release);
         let path = file.clone();
         let loading = tokio::task::spawn_blocking(move || config::load(&path));
         let loaded = match tokio::time::timeout(READ_WITHIN, loading).await {
