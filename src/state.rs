@@ -40,6 +40,9 @@ pub(crate) const NO_ROUTE: &str = "-";
 pub(crate) struct State {
     /// By listener number; `None` where a listener was removed by a reload.
     pub(crate) listeners: Vec<Option<Arc<Listener>>>,
+    /// By listener number: the places in [`State::routes`] of what stands on it. Not part of it: connections and requests
+    /// hold on to their listener, and may do so for days.
+    tables: Arc<[Option<Table<usize>>]>,
     pub(crate) routes: Vec<Arc<Route>>,
     pub(crate) upstreams: Vec<Arc<Upstream>>,
     /// What is stored of responses, for all routes; `None` if none has a cache.
@@ -66,8 +69,6 @@ pub(crate) struct Listener {
     pub(crate) hsts: Option<HeaderValue>,
     pub(crate) limits: ListenLimits,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
-    /// The place in [`State::routes`] of what stands on this listener.
-    pub(crate) table: Table<usize>,
     /// Its connections, over all workers and states.
     pub(crate) open: Arc<AtomicUsize>,
 }
@@ -245,10 +246,19 @@ impl State {
             }
         }
         let listeners = Listener::build_all(&config, around);
+        let tables = listeners.iter().map(|slot| {
+            let listener = slot.as_ref()?;
+            let routes = config.routes.iter().enumerate();
+            let standing = routes.filter(|(_, route)| route.listen.contains(&listener.name));
+            Some(Table::build(
+                standing.map(|(number, route)| (route, number)),
+            ))
+        });
         let numbers = routes.iter().enumerate();
         let numbers = numbers.map(|(number, route)| (route.name.clone(), number));
         Self {
             numbers: Arc::new(numbers.collect()),
+            tables: tables.collect(),
             listeners,
             routes,
             upstreams,
@@ -263,6 +273,7 @@ impl State {
     pub(crate) fn with_servers(&self, around: &Surroundings<'_>) -> Self {
         Self {
             listeners: self.listeners.clone(),
+            tables: Arc::clone(&self.tables),
             routes: self.routes.clone(),
             upstreams: Upstream::build_all(&self.config, around),
             caching: self.caching.clone(),
@@ -280,7 +291,7 @@ impl State {
             let before = self.config.listeners.iter().find(is_it);
             match config.listeners.iter().find(is_it) {
                 Some(now) if before != Some(now) => {
-                    Arc::new(Listener::build(now, listener.number, &config, around))
+                    Arc::new(Listener::build(now, listener.number, around))
                 }
                 _ => Arc::clone(listener),
             }
@@ -289,6 +300,7 @@ impl State {
         let listeners = listeners.map(|slot| slot.as_ref().map(renew)).collect();
         Self {
             listeners,
+            tables: Arc::clone(&self.tables),
             routes: self.routes.clone(),
             upstreams: self.upstreams.clone(),
             caching: self.caching.clone(),
@@ -304,6 +316,11 @@ impl State {
         self.listeners.get(number)?.as_ref()
     }
 
+    /// The routes on the listener of that number, by what they ask of a request.
+    pub(crate) fn table(&self, listener: usize) -> Option<&Table<usize>> {
+        self.tables.get(listener)?.as_ref()
+    }
+
     /// Whether there is a route of that name on that listener.
     pub(crate) fn stands(&self, route: &RouteName, listener: usize) -> bool {
         let route = self.numbers.get(route);
@@ -312,14 +329,6 @@ impl State {
         route
             .zip(listener)
             .is_some_and(|(route, listener)| route.listen.contains(&listener.name))
-    }
-
-    /// The upstream at that place among those of a route; `None` where the route answers by itself.
-    pub(crate) fn upstream_of(&self, route: &Route, choice: usize) -> Option<&Arc<Upstream>> {
-        let Action::Forward(choices) = &route.action else {
-            return None;
-        };
-        self.upstreams.get(choices.get(choice)?.0)
     }
 
     /// All servers, with their upstreams.
@@ -457,22 +466,12 @@ impl Listener {
             else {
                 continue;
             };
-            *slot = Some(Arc::new(Self::build(listener, number, config, around)));
+            *slot = Some(Arc::new(Self::build(listener, number, around)));
         }
         all
     }
 
-    fn build(
-        listener: &config::Listener,
-        number: usize,
-        config: &Config,
-        around: &Surroundings<'_>,
-    ) -> Self {
-        let standing = config
-            .routes
-            .iter()
-            .enumerate()
-            .filter(|(_, route)| route.listen.contains(&listener.name));
+    fn build(listener: &config::Listener, number: usize, around: &Surroundings<'_>) -> Self {
         let hsts = listener.tls.as_ref().and_then(|tls| tls.hsts);
         let before = around.previous.and_then(|state| state.listener(number));
         Self {
@@ -485,7 +484,6 @@ impl Listener {
                 .and_then(|age| HeaderValue::try_from(format!("max-age={}", age.as_secs())).ok()),
             limits: ListenLimits::build(&listener.limits, around),
             tls: listener.tls.as_ref().map(|tls| (around.tls)(listener, tls)),
-            table: Table::build(standing.map(|(number, route)| (route, number))),
             open: before
                 .map(|before| Arc::clone(&before.open))
                 .unwrap_or_default(),
@@ -786,24 +784,26 @@ impl Published {
         }
     }
 
-    /// From here on every new request sees `state`.
-    pub(crate) fn publish(&self, state: Arc<State>) {
+    /// From here on every new request sees `state`. Returns how many there are now.
+    pub(crate) fn publish(&self, state: Arc<State>) -> usize {
         let before = self.state.swap(state);
-        self.lock_replaced().push(before);
+        let mut replaced = self.lock_replaced();
+        replaced.push(before);
         self.generation.fetch_add(1, Ordering::Release);
+        replaced.len() + 1
     }
 
-    /// Lets go of what nobody lives with any more; whether there is anything left. Not for a worker's thread.
-    pub(crate) fn let_go(&self) -> bool {
+    /// Lets go of what nobody lives with any more; returns how many are left. Not for a worker's thread.
+    pub(crate) fn let_go(&self) -> usize {
         let mut replaced = self.lock_replaced();
         let (in_use, over): (Vec<_>, Vec<_>) = std::mem::take(&mut *replaced)
             .into_iter()
             .partition(|state| Arc::strong_count(state) > 1);
         *replaced = in_use;
-        let is_left = !replaced.is_empty();
+        let left = replaced.len() + 1;
         drop(replaced);
         drop(over);
-        is_left
+        left
     }
 
     fn lock_replaced(&self) -> MutexGuard<'_, Vec<Arc<State>>> {

@@ -152,7 +152,9 @@ impl Control {
             while let Some(control) = control.upgrade() {
                 // Before looking: whoever replaces one after that begins anew.
                 control.letting_go.store(false, Ordering::Release);
-                if !control.published.let_go() || control.letting_go.swap(true, Ordering::AcqRel) {
+                let left = control.published.let_go();
+                control.metrics.states_held(left);
+                if left == 1 || control.letting_go.swap(true, Ordering::AcqRel) {
                     return;
                 }
                 drop(control);
@@ -232,6 +234,7 @@ impl Control {
         self.publish(&Arc::new(state));
         // Nobody waits for it.
         drop(self.tell_to_take_up());
+        self.let_go();
     }
 
     /// From here on `state` is what runs.
@@ -239,7 +242,8 @@ impl Control {
         self.metrics.declare(state.names());
         let previous = self.published.state();
         state.remove_from(&previous);
-        self.published.publish(Arc::clone(state));
+        let held = self.published.publish(Arc::clone(state));
+        self.metrics.states_held(held);
         forgive(&previous, state);
         self.probe(state);
     }

@@ -99,7 +99,12 @@ impl ReceivedRequest {
             proxy.deadlines.deadline(),
         ));
         let (request, ()) = request.into_parts();
-        let record = Record::start(&proxy, &client, proxy.local(), Rc::new(request));
+        let record = Record::start(
+            &proxy,
+            &client,
+            proxy.local().no_route(0).cloned(),
+            Rc::new(request),
+        );
         let complete = !state.routes.is_empty() && state.servers().next().is_some();
         complete.then_some(Self {
             state,

@@ -322,6 +322,7 @@ async fn serve_http2(
         // A peer that is gone without a word is found out while its streams wait.
         .keep_alive_interval(std::time::Duration::from_secs(30))
         .keep_alive_timeout(std::time::Duration::from_secs(20));
+    drop(listener);
     client.expect_streams();
     let served = Rc::clone(&client);
     let service = service_fn(move |request| {

@@ -138,13 +138,13 @@ impl Body {
     /// How its route encodes, if it does and that is still to be done.
     pub(super) fn compress(&self) -> Option<&Compress> {
         let record = self.record().filter(|_| !self.is_settled)?;
-        let route = record.local.state.routes.get(record.route?)?;
+        let route = record.at.as_ref()?.route.as_ref()?;
         route.compress.as_ref()
     }
 
     pub(super) fn compress_shard(&self) -> Option<&Arc<CompressShard>> {
         let record = self.record()?;
-        record.local.compress_shard(record.route?)
+        record.at.as_ref()?.compress_shard(&record.proxy.metrics)
     }
 
     /// All of it, if it is in memory.

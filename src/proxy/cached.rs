@@ -17,7 +17,7 @@ use super::cache_status::{CACHE_STATUS, Forwarded, Verdict};
 use super::fill::{self, Times};
 use super::forward::{Failed, Forward};
 use super::invalidate;
-use super::local::{Local, LocalUpstream};
+use super::local::{LocalCache, LocalUpstream};
 use super::record::Record;
 use super::search::Search;
 use super::target::Target;
@@ -31,13 +31,12 @@ use crate::state::{Action, Listener, Route};
 /// What a request of a route that caches is answered by.
 pub(super) struct Cached<'r> {
     pub(super) proxy: &'r Rc<Proxy>,
-    pub(super) local: &'r Rc<Local>,
     pub(super) listener: &'r Listener,
     pub(super) route: &'r Route,
-    pub(super) upstream: &'r LocalUpstream,
+    pub(super) upstream: &'r Rc<LocalUpstream>,
     pub(super) target: &'r Target<'r>,
     pub(super) rules: &'r Cache,
-    pub(super) caching: &'r Caching,
+    pub(super) cache: &'r Rc<LocalCache>,
 }
 
 impl Cached<'_> {
@@ -137,7 +136,8 @@ impl Cached<'_> {
     pub(super) fn count(&self, record: &mut Record, verdict: &Verdict) {
         let result = verdict.result();
         record.cache = Some(result);
-        if let Some(shard) = record.route.and_then(|route| self.local.cache_shard(route)) {
+        let metrics = &self.proxy.metrics;
+        if let Some(shard) = record.at.as_ref().and_then(|at| at.cache_shard(metrics)) {
             shard.request(result);
         }
     }
@@ -154,11 +154,11 @@ impl Cached<'_> {
         if let Answer::Answered(answered) = &answer
             && invalidate::may_have(&answered.record.request.method, answered.status)
         {
-            let rules = &self.local.state.key_rules;
+            let rules = &self.cache.key_rules;
             let keys = asked(&answered.record, self.listener, self.target, |asked| {
                 invalidate::keys(asked, &answered.headers, rules)
             });
-            self.caching.purge(&Purge::Keys(keys), false).await;
+            self.caching().purge(&Purge::Keys(keys), false).await;
         }
         Ok(self.respond(answer, verdict))
     }
@@ -175,7 +175,7 @@ impl Cached<'_> {
         let verdict = Verdict::forwarded(why).with_detail(refusal.name());
         self.count(&mut record, &verdict);
         let requested = deadline::now();
-        let since = self.caching.store.epoch();
+        let since = self.caching().store.epoch();
         let answer = self.forward().run(record, None).await?;
         if let Answer::Answered(answered) = &answer
             && answered.status != StatusCode::NOT_MODIFIED
@@ -191,7 +191,7 @@ impl Cached<'_> {
                 rules: self.rules,
                 since,
             };
-            fill::mark(self.caching, fetch, answered, times, until).await;
+            fill::mark(self.caching(), fetch, answered, times, until).await;
         }
         Ok(self.respond(answer, verdict))
     }
@@ -206,6 +206,10 @@ impl Cached<'_> {
         self.count(&mut record, &verdict);
         let answer = self.forward().run(record, body).await?;
         Ok(self.respond(answer, verdict))
+    }
+
+    pub(super) fn caching(&self) -> &Caching {
+        &self.cache.caching
     }
 
     pub(super) fn forward(&self) -> Forward<'_> {

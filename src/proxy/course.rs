@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::body::Body;
 use super::error::ProxyError;
+use super::local::Local;
 use super::record::{Id, Record};
 use super::respond;
 use super::target::Target;
@@ -22,8 +23,8 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) enum Course<'s> {
     /// It is answered without a server.
     Answer(Own<'s>),
-    /// By a route, to one of its upstreams.
-    Forward(&'s Route, &'s [(usize, u64)]),
+    /// It goes to one of these upstreams of its route.
+    Forward(&'s [(usize, u64)]),
 }
 
 /// What weir itself answers, where that is no error.
@@ -81,7 +82,7 @@ impl<'s> Own<'s> {
 #[inline]
 pub(super) fn decide<'s>(
     record: &mut Record,
-    state: &'s State,
+    local: &'s Local,
     listener: &Listener,
     target: &Target<'_>,
     length: u64,
@@ -89,20 +90,18 @@ pub(super) fn decide<'s>(
     if let Some(location) = https_location(record, listener, target) {
         return Ok(Course::Answer(Own::ToHttps(location)));
     }
-    let number = listener
-        .table
-        .find(&wanted(&record.request, target))
-        .copied();
-    let route = number.and_then(|number| state.routes.get(number));
-    let Some(route) = route else {
+    let table = local.state.table(listener.number);
+    let number = table.and_then(|table| table.find(&wanted(&record.request, target)));
+    let found = number.and_then(|&number| Some((number, local.state.routes.get(number)?)));
+    let Some((number, route)) = found else {
         return Err(ProxyError::NoRoute);
     };
-    record.route = number;
+    record.at = local.route(listener.number, number, 0).cloned();
     if route.max_body.is_some_and(|max| length > max) {
         return Err(ProxyError::BodyTooLarge);
     }
     Ok(match &route.action {
-        Action::Forward(choices) => Course::Forward(route, choices),
+        Action::Forward(choices) => Course::Forward(choices),
         Action::Redirect { to, status } => Course::Answer(Own::Redirect {
             route,
             to,

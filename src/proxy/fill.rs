@@ -21,7 +21,7 @@ use super::answer::{Answer, Answered, Content};
 use super::body::UpstreamBody;
 use super::error::ProxyError;
 use super::forward::Forward;
-use super::local::{Local, LocalServer};
+use super::local::{LocalCache, LocalServer, LocalUpstream};
 use super::record::Record;
 use super::respond::{original, prepared};
 use super::target::Target;
@@ -33,13 +33,14 @@ use crate::config::Cache;
 use crate::deadline::{self, Ticks};
 use crate::semantics::cache_control::Directives;
 use crate::semantics::coding;
-use crate::state::{Action, Listener, Route};
+use crate::state::{Listener, Route};
 use crate::upstream::http1::workspace::READ_SIZE;
 
 /// What is fetched, and who makes the fetch.
 pub(super) struct Fill {
     pub(super) proxy: Rc<Proxy>,
-    pub(super) local: Rc<Local>,
+    pub(super) cache: Rc<LocalCache>,
+    pub(super) upstream: Rc<LocalUpstream>,
     pub(super) key: Box<[u8]>,
     pub(super) scope: Box<[u8]>,
     pub(super) lead: Lead,
@@ -234,21 +235,19 @@ fn exchange<'e>(
 impl Fill {
     /// Makes the fetch. `record` is that of a request of its own.
     pub(super) async fn run(mut self, mut record: Box<Record>) {
-        let local = Rc::clone(&self.local);
-        let listener = local.state.listener(record.client.listener);
-        let route = record
-            .route
-            .and_then(|number| local.state.routes.get(number));
-        let (Some(listener), Some(route)) = (listener, route) else {
+        let (at, cache) = (record.at.clone(), Rc::clone(&self.cache));
+        let (at, caching) = (at.as_deref(), &*cache.caching);
+        let Some((listener, route)) = at.and_then(|at| Some((&*at.listener, at.route.as_deref()?)))
+        else {
             return;
         };
-        let (Some(rules), Some(caching)) = (&route.cache, &local.state.caching) else {
+        let Some(rules) = &route.cache else {
             return;
         };
         let mut validates = self.stale.is_some();
         loop {
             let requested = deadline::now();
-            let answered = match self.ask(record, &local, listener, route).await {
+            let answered = match self.ask(record, listener, route).await {
                 Asked::Answered(answered) => answered,
                 Asked::Failed(record, error) => return self.failed(&record, error),
                 Asked::Deserted => return,
@@ -274,32 +273,17 @@ impl Fill {
     }
 
     /// Forwards the request, unless nobody waits for it any more.
-    async fn ask(
-        &mut self,
-        record: Box<Record>,
-        local: &Local,
-        listener: &Listener,
-        route: &Route,
-    ) -> Asked {
+    async fn ask(&mut self, record: Box<Record>, listener: &Listener, route: &Route) -> Asked {
         let request = Rc::clone(&record.request);
         let target = match Target::of(&request, &listener.limits) {
             Ok(target) => target,
             Err(error) => return Asked::Failed(record, error),
         };
-        let upstream = match &route.action {
-            Action::Forward(choices) => choices
-                .get(record.choice)
-                .and_then(|(upstream, _)| local.upstreams.get(*upstream)),
-            Action::Redirect { .. } | Action::Respond { .. } => None,
-        };
-        let Some(upstream) = upstream else {
-            return Asked::Failed(record, ProxyError::NoRoute);
-        };
         let forward = Forward {
             proxy: &self.proxy,
             listener,
             route,
-            upstream,
+            upstream: &self.upstream,
             target: &target,
             is_looked_at: true,
         };

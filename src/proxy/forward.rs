@@ -182,10 +182,7 @@ impl Forward<'_> {
 
     /// Limited by the route's timeout, and by a reload that leaves it without its route or server.
     fn begin(&self, record: &Record) -> Running {
-        // A request without a route is not forwarded.
-        let route = record.route.unwrap_or(usize::MAX);
-        let exchanges = &self.proxy.exchanges;
-        let running = exchanges.begin(&record.local, route, record.client.listener);
+        let running = self.proxy.exchanges.begin(record.at.as_ref());
         if let Some(timeout) = self.route.timeout {
             running.deadline().arm(timeout);
         }

@@ -6,36 +6,41 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::local_route::LocalRoute;
 use crate::balance::{Balancer, Candidate, Latency, Occasion};
-use crate::config::{Balance, Concurrency, OnAllDown, Retry};
+use crate::cache::Caching;
+use crate::config::{self, Balance, Concurrency, OnAllDown, Retry};
 use crate::deadline::Ticks;
-use crate::state::{Action, NO_ROUTE, State, Upstream};
-use crate::telemetry::worker::{
-    CacheShard, CompressShard, ListenShard, RouteShard, ServerShard, UpstreamShard, WorkerMetrics,
-};
-use crate::units::{RouteName, Share, UpstreamName};
+use crate::state::{Action, State, Upstream};
+use crate::telemetry::worker::{ListenShard, ServerShard, UpstreamShard, WorkerMetrics};
+use crate::units::{Share, UpstreamName};
 use crate::upstream::group::Serving;
 use crate::upstream::pool::Pool;
 use crate::upstream::server::Server;
 use crate::upstream::tls::ServerTls;
 
-/// A `State` as one worker uses it. A request holds on to one from its beginning to its end.
+/// A `State` as one worker uses it. A request holds on to it until its course is known.
 pub(crate) struct Local {
     pub(crate) state: Arc<State>,
     pub(crate) upstreams: Vec<Rc<LocalUpstream>>,
-    /// By number of the route, as those of listeners; filled at first use: a route is seldom one of thousands that are asked
-    /// for before the next reload.
-    caches: Vec<OnceCell<Arc<CacheShard>>>,
-    compressions: Vec<OnceCell<Arc<CompressShard>>>,
+    /// `None` if no route has a cache.
+    pub(super) cache: Option<Rc<LocalCache>>,
+    /// By number.
     listeners: Vec<Option<LocalListener>>,
-    metrics: Arc<WorkerMetrics>,
+}
+
+/// What is stored, and every way in which routes make keys.
+pub(super) struct LocalCache {
+    pub(super) caching: Arc<Caching>,
+    pub(super) key_rules: Vec<Arc<config::Cache>>,
 }
 
 struct LocalListener {
     shard: Arc<ListenShard>,
-    no_route: OnceCell<Arc<RouteShard>>,
-    /// By number of the route, then by the choice among its upstreams; filled at first use.
-    routes: Vec<OnceCell<Box<[Arc<RouteShard>]>>>,
+    no_route: Rc<LocalRoute>,
+    /// By number of the route, then by the choice among its upstreams; filled at first use: a route is seldom one of
+    /// thousands that are asked for before the next reload.
+    routes: Vec<OnceCell<Box<[Rc<LocalRoute>]>>>,
 }
 
 /// An upstream with this worker's balancer. Survives a reload that leaves it as it is.
@@ -156,18 +161,23 @@ impl Local {
         let listeners = state.listeners.iter().map(|listener| {
             listener.as_ref().map(|listener| LocalListener {
                 shard: metrics.listener(&listener.name),
-                no_route: OnceCell::new(),
-                routes: empty(state.routes.len()),
+                no_route: Rc::new(LocalRoute::none(listener)),
+                routes: std::iter::repeat_with(OnceCell::new)
+                    .take(state.routes.len())
+                    .collect(),
             })
         });
-        let routes = state.routes.len();
+        let cache = state.caching.as_ref().map(|caching| {
+            Rc::new(LocalCache {
+                caching: Arc::clone(caching),
+                key_rules: state.key_rules.clone(),
+            })
+        });
         Self {
             listeners: listeners.collect(),
-            caches: empty(routes),
-            compressions: empty(routes),
+            cache,
             upstreams,
             state,
-            metrics: Arc::clone(metrics),
         }
     }
 
@@ -176,64 +186,46 @@ impl Local {
         Some(&self.listeners.get(listener)?.as_ref()?.shard)
     }
 
-    /// The counters of what a route's cache does; `None` if it has none.
-    pub(super) fn cache_shard(&self, route: usize) -> Option<&Arc<CacheShard>> {
-        let compiled = self.state.routes.get(route)?;
-        compiled.cache.as_ref()?;
-        let shard = self.caches.get(route)?;
-        Some(shard.get_or_init(|| self.metrics.cache(&compiled.name)))
+    /// What no route takes on a listener; `None` if that is not part of this state.
+    pub(crate) fn no_route(&self, listener: usize) -> Option<&Rc<LocalRoute>> {
+        Some(&self.listeners.get(listener)?.as_ref()?.no_route)
     }
 
-    /// The counters of what a route encodes; `None` if it encodes nothing.
-    pub(super) fn compress_shard(&self, route: usize) -> Option<&Arc<CompressShard>> {
-        let compiled = self.state.routes.get(route)?;
-        compiled.compress.as_ref()?;
-        let shard = self.compressions.get(route)?;
-        Some(shard.get_or_init(|| self.metrics.compress(&compiled.name)))
-    }
-
-    /// The counters of requests of a route on a listener; `choice` is the place of the upstream among those of the route.
-    pub(crate) fn route_shard(
+    /// A route on a listener; `choice` is the place of the upstream among those of the route.
+    pub(super) fn route(
         &self,
         listener: usize,
-        route: Option<usize>,
+        number: usize,
         choice: usize,
-    ) -> Option<&Arc<RouteShard>> {
+    ) -> Option<&Rc<LocalRoute>> {
         let local = self.listeners.get(listener)?.as_ref()?;
-        let name = &self.state.listener(listener)?.name;
-        let Some(number) = route else {
-            return Some(
-                local
-                    .no_route
-                    .get_or_init(|| self.metrics.route(name, &RouteName::from(NO_ROUTE), None)),
-            );
-        };
-        let compiled = self.state.routes.get(number)?;
-        let shards = local
-            .routes
-            .get(number)?
-            .get_or_init(|| match &compiled.action {
+        let of_route = || {
+            let route = self.state.routes.get(number)?;
+            let listener = &local.no_route.listener;
+            let to = |choice, upstream| {
+                Rc::new(LocalRoute::new(
+                    listener,
+                    (number, route),
+                    (choice, upstream),
+                ))
+            };
+            Some(match &route.action {
                 Action::Forward(choices) => choices
                     .iter()
-                    .map(|(upstream, _)| {
-                        let upstream = self
-                            .state
-                            .upstreams
-                            .get(*upstream)
-                            .map(|upstream| &upstream.name);
-                        self.metrics.route(name, &compiled.name, upstream)
+                    .enumerate()
+                    .map(|(choice, (upstream, _))| {
+                        let upstream = self.state.upstreams.get(*upstream);
+                        to(choice, upstream.map(|upstream| upstream.name.clone()))
                     })
                     .collect(),
-                Action::Redirect { .. } | Action::Respond { .. } => {
-                    Box::new([self.metrics.route(name, &compiled.name, None)])
-                }
-            });
-        shards.get(choice)
+                Action::Redirect { .. } | Action::Respond { .. } => Box::from([to(0, None)]),
+            })
+        };
+        let choices = local.routes.get(number)?;
+        choices
+            .get_or_init(|| of_route().unwrap_or_default())
+            .get(choice)
     }
-}
-
-fn empty<T>(count: usize) -> Vec<OnceCell<T>> {
-    std::iter::repeat_with(OnceCell::new).take(count).collect()
 }
 
 impl LocalUpstream {

@@ -20,6 +20,7 @@ mod flight;
 mod forward;
 mod invalidate;
 pub(crate) mod local;
+mod local_route;
 pub(crate) mod record;
 mod reply;
 pub(crate) mod request_head;
@@ -189,11 +190,12 @@ impl Proxy {
         let (request, body) = request.into_parts();
         let request = Rc::new(request);
         let has_body = !body.is_end_stream();
-        let record = Record::start(&self, &client, Rc::clone(&local), request);
-        let Some(listener) = local.state.listener(client.listener) else {
+        let here = local.no_route(client.listener).cloned();
+        let record = Record::start(&self, &client, here.clone(), request);
+        let Some(listener) = here.as_ref().map(|here| &*here.listener) else {
             return respond::error(record, &ProxyError::NoRoute, None);
         };
-        let mut response = match self.answer(&local, listener, record, body).await {
+        let mut response = match self.answer(local, listener, record, body).await {
             Ok(response) if response.body().compress().is_some() => {
                 Box::pin(encoding::encode(response, listener, &self.encoder_memory)).await
             }
@@ -218,7 +220,7 @@ impl Proxy {
 
     async fn answer(
         self: &Rc<Self>,
-        local: &Rc<Local>,
+        local: Rc<Local>,
         listener: &Listener,
         mut record: Box<Record>,
         body: Incoming,
@@ -230,32 +232,37 @@ impl Proxy {
             Err(error) => return Err((record, error)),
         };
         let length = body.size_hint().lower();
-        let (route, choices) =
-            match course::decide(&mut record, &local.state, listener, &target, length) {
-                Ok(Course::Forward(route, choices)) => (route, choices),
-                Ok(Course::Answer(answer)) => {
-                    leave(&record, &body);
-                    return Ok(answer.respond(record, listener, &target));
-                }
-                Err(error) => return Err((record, error)),
-            };
-        record.choice = self.draw(choices, local, &request);
+        let choices = match course::decide(&mut record, &local, listener, &target, length) {
+            Ok(Course::Forward(choices)) => choices,
+            Ok(Course::Answer(answer)) => {
+                leave(&record, &body);
+                return Ok(answer.respond(record, listener, &target));
+            }
+            Err(error) => return Err((record, error)),
+        };
+        let choice = self.draw(choices, &local, &request);
         let upstream = choices
-            .get(record.choice)
+            .get(choice)
             .and_then(|(upstream, _)| local.upstreams.get(*upstream));
-        let Some(upstream) = upstream else {
+        let upstream = upstream.cloned();
+        record.choose(&local, choice);
+        let at = record.at.clone();
+        let route = at.as_ref().and_then(|at| at.route.as_deref());
+        let (Some(route), Some(upstream)) = (route, &upstream) else {
             return Err((record, ProxyError::NoRoute));
         };
-        if let (Some(rules), Some(caching)) = (&route.cache, &local.state.caching) {
+        let cache = local.cache.clone();
+        // How long the rest takes is up to clients and servers, and reloads do not wait for them.
+        drop(local);
+        if let (Some(rules), Some(cache)) = (&route.cache, &cache) {
             let cached = Cached {
                 proxy: self,
-                local,
                 listener,
                 route,
                 upstream,
                 target: &target,
                 rules,
-                caching,
+                cache,
             };
             return cached.answer(record, body).await;
         }
@@ -269,15 +276,15 @@ impl Proxy {
         };
         let answer = forward.run(record, Some(body)).await?;
         let response = answer.respond(listener, route);
-        if let Some(caching) = &local.state.caching
+        if let Some(cache) = &cache
             && invalidate::may_have(&request.method, response.status())
             && let Some(record) = response.body().record()
         {
             // Another route may have stored what this one has changed.
             let keys = asked(record, listener, &target, |asked| {
-                invalidate::keys(asked, response.headers(), &local.state.key_rules)
+                invalidate::keys(asked, response.headers(), &cache.key_rules)
             });
-            Box::pin(caching.purge(&Purge::Keys(keys), false)).await;
+            Box::pin(cache.caching.purge(&Purge::Keys(keys), false)).await;
         }
         Ok(response)
     }

@@ -12,6 +12,7 @@ use http::{HeaderValue, StatusCode, header};
 use super::Proxy;
 use super::client::Client;
 use super::local::{Local, LocalServer};
+use super::local_route::LocalRoute;
 use crate::deadline;
 use crate::semantics::coding::Coding;
 use crate::semantics::forwarded;
@@ -19,20 +20,19 @@ use crate::state::Listener;
 use crate::telemetry::access_log::Line;
 use crate::telemetry::labels::{CacheResult, RefusedReason};
 use crate::telemetry::request_id::RequestId;
+use crate::units::UpstreamName;
 
 /// One exchange.
 pub(crate) struct Record {
     pub(crate) proxy: Rc<Proxy>,
     pub(crate) client: Rc<Client>,
-    pub(crate) local: Rc<Local>,
+    /// Where it belongs; `None` if its listener is gone. Its route is known once it is found.
+    pub(crate) at: Option<Rc<LocalRoute>>,
     pub(crate) request: Rc<Parts>,
     pub(crate) started: Instant,
     pub(crate) id: Id,
     /// The client, by what trusted proxies say.
     pub(crate) address: IpAddr,
-    /// The place of the route in the state, and of the chosen upstream among those of the route.
-    pub(crate) route: Option<usize>,
-    pub(crate) choice: usize,
     pub(crate) server: Option<Rc<LocalServer>>,
     /// The place of the server that the client's cookie names.
     pub(crate) sticks_to: Option<usize>,
@@ -126,21 +126,19 @@ impl Record {
     pub(crate) fn start(
         proxy: &Rc<Proxy>,
         client: &Rc<Client>,
-        local: Rc<Local>,
+        at: Option<Rc<LocalRoute>>,
         request: Rc<Parts>,
     ) -> Box<Self> {
         client.begin();
         let id = Id::Own(proxy.ids.next());
-        Self::new(proxy, client, local, request, (id, client.peer.ip()))
+        Self::new(proxy, client, at, request, (id, client.peer.ip()))
     }
 
     /// A request of weir's own, made because of that of `cause` and in its place.
     pub(super) fn of_fetch(cause: &Self, request: Rc<Parts>) -> Box<Self> {
         let asker = (cause.id.clone(), cause.address);
-        let local = Rc::clone(&cause.local);
-        let mut record = Self::new(&cause.proxy, &cause.client, local, request, asker);
-        record.route = cause.route;
-        record.choice = cause.choice;
+        let at = cause.at.clone();
+        let mut record = Self::new(&cause.proxy, &cause.client, at, request, asker);
         record.is_fetch = true;
         record
     }
@@ -148,7 +146,7 @@ impl Record {
     fn new(
         proxy: &Rc<Proxy>,
         client: &Rc<Client>,
-        local: Rc<Local>,
+        at: Option<Rc<LocalRoute>>,
         request: Rc<Parts>,
         (id, address): (Id, IpAddr),
     ) -> Box<Self> {
@@ -157,11 +155,9 @@ impl Record {
             address,
             proxy: Rc::clone(proxy),
             client: Rc::clone(client),
-            local,
+            at,
             request,
             started: deadline::now(),
-            route: None,
-            choice: 0,
             server: None,
             sticks_to: None,
             was_cut_off: false,
@@ -177,6 +173,16 @@ impl Record {
             is_fetch: false,
             end: End::Open,
         })
+    }
+
+    /// It goes to that one of the upstreams of its route.
+    pub(super) fn choose(&mut self, local: &Local, choice: usize) {
+        let Some(at) = self.at.as_ref().filter(|at| at.choice != choice) else {
+            return;
+        };
+        if let Some(number) = at.number {
+            self.at = local.route(at.listener.number, number, choice).cloned();
+        }
     }
 
     /// The response went out whole. If it is weir's own, it may be known already why there is no other.
@@ -210,16 +216,15 @@ impl Record {
             .uri
             .authority()
             .map(|authority| authority.as_str().as_bytes());
-        let state = &self.local.state;
-        let route = self.route.and_then(|number| state.routes.get(number));
+        let at = self.at.as_deref();
+        let route = at.and_then(|at| at.route.as_ref());
+        let upstream = at.and_then(|at| at.upstream.as_ref());
         self.proxy.access.write(&Line {
             time: SystemTime::now()
                 .checked_sub(seconds)
                 .unwrap_or(SystemTime::UNIX_EPOCH),
             request_id: self.id.as_bytes(),
-            listen: state
-                .listener(self.client.listener)
-                .map_or("", |listener| listener.name.as_str()),
+            listen: at.map_or("", |at| at.listener.name.as_str()),
             client: self.address,
             method: request.method.as_str(),
             host: authority.or_else(|| field(header::HOST)),
@@ -233,9 +238,7 @@ impl Record {
             bytes_out: self.bytes_out,
             seconds,
             route: route.map(|route| route.name.as_str()),
-            upstream: route
-                .and_then(|route| state.upstream_of(route, self.choice))
-                .map(|upstream| upstream.name.as_str()),
+            upstream: upstream.map(UpstreamName::as_str),
             server: self.server.as_ref().map(|server| &server.server.address),
             attempts: self.attempts,
             queue_seconds: self.queued,
@@ -259,10 +262,8 @@ impl Drop for Record {
             self.end = End::Drained;
         }
         let seconds = self.age();
-        if let Some(shard) = self
-            .local
-            .route_shard(self.client.listener, self.route, self.choice)
-        {
+        if let Some(at) = &self.at {
+            let shard = at.shard(&self.proxy.metrics);
             shard.ended(&self.request.method, self.status, seconds);
         }
         if self

@@ -14,6 +14,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use super::local::{Local, LocalServer};
+use super::local_route::LocalRoute;
 use crate::deadline::{Deadline, Deadlines, Ticks};
 
 /// Deadlines fire up to so many ticks late.
@@ -31,10 +32,8 @@ pub(crate) struct Exchanges {
 
 /// What is known of one that runs.
 struct Exchange {
-    /// The state that it began by, and the place of its route there.
-    local: Rc<Local>,
-    route: usize,
-    listener: usize,
+    /// Where it belongs, by the state that it began by.
+    at: Option<Rc<LocalRoute>>,
     server: Option<Rc<LocalServer>>,
     /// It does not end by itself.
     is_endless: bool,
@@ -60,18 +59,11 @@ impl Exchanges {
     }
 
     /// A request of that route begins to be forwarded.
-    pub(super) fn begin(
-        self: &Rc<Self>,
-        local: &Rc<Local>,
-        route: usize,
-        listener: usize,
-    ) -> Running {
+    pub(super) fn begin(self: &Rc<Self>, at: Option<&Rc<LocalRoute>>) -> Running {
         let spare = self.spare.borrow_mut().pop();
         let deadline = spare.unwrap_or_else(|| self.deadlines.deadline());
         let key = self.running.borrow_mut().insert(Exchange {
-            local: Rc::clone(local),
-            route,
-            listener,
+            at: at.cloned(),
             server: None,
             is_endless: false,
             is_leaving: false,
@@ -87,9 +79,10 @@ impl Exchanges {
     /// Those that have no place in `next` get `drain`.
     pub(super) fn leave(&self, next: &Local, drain: Duration) {
         self.end_within(drain, |exchange| {
-            let route = exchange.local.state.routes.get(exchange.route);
-            let stands =
-                route.is_some_and(|route| next.state.stands(&route.name, exchange.listener));
+            let stands = exchange.at.as_ref().is_some_and(|at| {
+                let route = at.route.as_ref();
+                route.is_some_and(|route| next.state.stands(&route.name, at.listener.number))
+            });
             let server = exchange.server.as_ref();
             !stands || server.is_some_and(|server| server.is_gone())
         });
@@ -167,7 +160,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         let over = self.exchanges.running.borrow_mut().try_remove(self.key);
-        // What else it held is let go of while nothing is borrowed: a state may go with it.
+        // What else it held is let go of while nothing is borrowed.
         let deadline = over.map(|exchange| exchange.deadline);
         self.deadline.release();
         let mut spare = self.exchanges.spare.borrow_mut();

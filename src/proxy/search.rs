@@ -103,7 +103,7 @@ impl Search<'_> {
         // The clock is not asked again where nothing took time since it was.
         let mut now = record.started;
         loop {
-            let resource = self.cached.caching.store.find(self.key).await;
+            let resource = self.cached.caching().store.find(self.key).await;
             let need = match self.look(&record, resource.as_deref(), now) {
                 Ok(found) => {
                     if found.is_to_be_renewed {
@@ -261,7 +261,7 @@ impl Search<'_> {
             now,
             random: self.cached.proxy.random(),
             own,
-            caching: self.cached.caching,
+            caching: self.cached.caching(),
             key: self.key,
         };
         reply.of(record, stored, coming)
@@ -269,7 +269,12 @@ impl Search<'_> {
 
     /// Fetches what is stored anew, while it is used.
     fn refresh(&self, record: &Record, variant: &[u8], stale: &Arc<Stored>) {
-        let Some(lead) = self.cached.caching.fetches.in_background(self.key, variant) else {
+        let Some(lead) = self
+            .cached
+            .caching()
+            .fetches
+            .in_background(self.key, variant)
+        else {
             return;
         };
         self.fill(record, lead, Some(Arc::clone(stale)), None);
@@ -286,13 +291,14 @@ impl Search<'_> {
         let request = fill::request(&record.request, stale.as_deref());
         let fill = Fill {
             proxy: Rc::clone(self.cached.proxy),
-            local: Rc::clone(self.cached.local),
+            cache: Rc::clone(self.cached.cache),
+            upstream: Rc::clone(self.cached.upstream),
             key: self.key.into(),
             scope: self.scope.into(),
             lead,
             stale,
             own,
-            since: self.cached.caching.store.epoch(),
+            since: self.cached.caching().store.epoch(),
         };
         spawn_local(fill.run(Record::of_fetch(record, Rc::new(request))));
     }
@@ -309,7 +315,7 @@ impl Search<'_> {
             && !tried.alone
             // Another's fetch may have begun before this was asked for.
             && !wants_validation(self.directives);
-        let fetches = &self.cached.caching.fetches;
+        let fetches = &self.cached.caching().fetches;
         let joined = if is_for_many {
             let variant = tried.variant.as_ref().unwrap_or(&need.variant);
             fetches.join(self.key, variant, tried.failures)
@@ -496,7 +502,7 @@ impl Search<'_> {
     ) -> Result<Response<Body>, Failed> {
         let verdict = Verdict::forwarded(need.why);
         let spare = need.stale.as_ref().filter(|_| need.on_error);
-        let (requested, since) = (deadline::now(), self.cached.caching.store.epoch());
+        let (requested, since) = (deadline::now(), self.cached.caching().store.epoch());
         self.cached.count(&mut record, &verdict);
         let answer = match (self.cached.forward().run(record, None).await, spare) {
             (Ok(Answer::Answered(answered)), Some(stale)) if fill::is_failure(answered.status) => {
@@ -538,7 +544,7 @@ impl Search<'_> {
             HeadSays::Nothing => return,
         };
         if let Ok(fresh) = fresh {
-            let store = &self.cached.caching.store;
+            let store = &self.cached.caching().store;
             store
                 .replace(self.key, stale, &Arc::new(fresh), since)
                 .await;

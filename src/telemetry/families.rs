@@ -65,6 +65,11 @@ impl Metrics {
             "Whether an earlier config than the file's runs, since it was rolled back.",
             |series| series.gauge(&[], f64::from(u8::from(config.rolled_back))),
         );
+        page.gauges(
+            "weir_config_states",
+            "Configs in memory: the running one, and those before that something is still done by.",
+            |series| series.gauge(&[], config.states as f64),
+        );
         let numbered = || {
             self.workers
                 .iter()

@@ -135,6 +135,8 @@ pub(super) struct RunningConfig {
     pub(super) rolled_back: bool,
     /// Whether it is the last good one of an earlier process, since the file was bad at the start.
     pub(super) fallback: bool,
+    /// How many there are in memory, with those before that something is still done by.
+    pub(super) states: usize,
 }
 
 impl Metrics {
@@ -183,6 +185,7 @@ impl Metrics {
             .map_or(0.0, |since| since.as_secs_f64());
         let mut config = lock(&self.config);
         config.hash = Some(hash.to_owned());
+        config.states = config.states.max(1);
         config.since_seconds = since_seconds;
     }
 
@@ -191,6 +194,11 @@ impl Metrics {
         let mut config = lock(&self.config);
         config.rolled_back = rolled_back;
         config.fallback = fallback;
+    }
+
+    /// Says how many there are in memory, with those before that something is still done by.
+    pub(crate) fn states_held(&self, count: usize) {
+        lock(&self.config).states = count;
     }
 
     /// Counts a reload, and nothing else.

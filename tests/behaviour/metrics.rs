@@ -66,6 +66,7 @@ async fn every_family_is_there_from_the_start_with_its_labels() {
         ("weir_config_info", "hash"),
         ("weir_config_rolled_back", ""),
         ("weir_config_fallback", ""),
+        ("weir_config_states", ""),
         ("weir_certificate_renewals_total", "result"),
         ("weir_build_info", "version"),
         ("weir_access_log_dropped_lines_total", ""),

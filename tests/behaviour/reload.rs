@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::support::control::{Followed, Holding, QUIET, WEB, ask_for, fixed, run, secure};
 use super::support::http2::Http2;
+use super::support::manual::Manual;
 use super::support::origin::ok;
 use super::support::tls::Authority;
 use super::support::{Connection, Origin, Weir, eventually};
@@ -707,6 +708,90 @@ async fn streams_and_idle_connections_to_servers_survive_a_reload_that_does_not_
     assert_eq!(origin.connections(), connections, "the pool is the same");
     while !stream.buffer.ends_with(b"0\r\n\r\n") {
         assert!(stream.read().await);
+    }
+}
+
+/// Else each of them would keep all of a config that may have thousands of routes, and a reload a minute fill the memory.
+#[tokio::test]
+async fn what_lasts_over_reloads_keeps_no_config() {
+    let mut origin = Manual::start().await;
+    let config = |state: u32| {
+        format!(
+            "{}[route.cached]\nupstream = \"app\"\npath = \"/cached\"\ncache = true\n\
+             [route.cached.response_headers]\nset = {{ x-state = \"{state}\" }}\n\
+             [route.site.response_headers]\nset = {{ x-state = \"{state}\" }}\n",
+            Weir::config(&[&origin.origin], "")
+        )
+    };
+    let configs: Vec<_> = (0..4).map(config).collect();
+    let weir = Weir::start(&configs[0]).await;
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let post =
+        |path: &str| format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nbegi");
+    let upgrade =
+        "GET /socket HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let switching =
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let begun = |lines: &str| format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: 9\r\n\r\nbegi");
+    let fresh = begun("Cache-Control: max-age=60\r\n");
+    let events = begun("Content-Type: text/event-stream\r\n");
+    let mut last = Vec::new();
+    for (request, answer) in [
+        (upgrade.to_owned(), switching.to_owned()),
+        (get("/events"), events.clone()),
+        (get("/cached/events"), events),
+        (get("/slow"), begun("")),
+        (get("/cached/slow"), fresh),
+        (get("/waits"), String::new()),
+        (get("/cached/waits"), String::new()),
+        (post("/upload"), String::new()),
+        (post("/cached/upload"), String::new()),
+    ] {
+        let mut client = weir.connect().await;
+        client.send(&request).await;
+        let (mut server, _) = origin.request().await;
+        server.send(&answer).await;
+        if !answer.is_empty() {
+            let head = client.head().await;
+            assert!(answer.starts_with(&head[..12]), "{head}");
+        }
+        last.push((client, server, request, answer));
+    }
+    // It gets what another has asked for.
+    let mut follower = weir.connect().await;
+    follower.send(&get("/cached/slow")).await;
+    follower.head().await;
+    let mut idle = Http2::open(weir.address()).await;
+    idle.ready().await;
+    for config in &configs[1..] {
+        weir.reload(config).await.unwrap();
+        eventually(
+            async || weir.metric("weir_config_states").await,
+            |states| *states == 1.0,
+        )
+        .await;
+    }
+    for (mut client, mut server, request, answer) in last {
+        if request.starts_with("POST") {
+            client.send("nning").await;
+            assert_eq!(server.take(9).await, b"beginning");
+        }
+        if answer.is_empty() {
+            server.send(begun("")).await;
+            assert!(client.head().await.contains("x-state: 0"), "{request}");
+        }
+        server.send("nning").await;
+        let wanted: &[u8] = if request.starts_with("GET /socket") {
+            b"nning"
+        } else {
+            b"beginning"
+        };
+        while client.buffer != wanted {
+            assert!(client.read().await, "{request}");
+        }
+    }
+    while follower.buffer != b"beginning" {
+        assert!(follower.read().await);
     }
 }
 

@@ -153,7 +153,7 @@ async fn look_up(
 
 /// What would be stored of the response.
 async fn keep(search: &Search<'_>, record: &Record, given: &Given) -> Result<Arc<Stored>, Refusal> {
-    let (caching, rules) = (search.cached.caching, search.cached.rules);
+    let (caching, rules) = (search.cached.caching(), search.cached.rules);
     let request = fill::request(&record.request, None);
     // It comes at once, and so as old as it says.
     let now = deadline::now();

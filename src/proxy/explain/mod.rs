@@ -77,7 +77,8 @@ impl Explainer {
         let (request, body) = request.into_parts();
         let request = Rc::new(request);
         let start = Rc::clone(&request);
-        let mut record = Record::start(&self.proxy, &client, Rc::clone(&self.local), start);
+        let here = self.local.no_route(listener.number).cloned();
+        let mut record = Record::start(&self.proxy, &client, here, start);
         course::identify(&mut record, listener);
         let mut told = Explanation::default();
         let target = match Target::of(&request, &listener.limits) {
@@ -87,12 +88,11 @@ impl Explainer {
         told.asked = Some(asked(&record, listener, &target));
         let state = &self.local.state;
         let length = body.size_hint().lower();
-        let course = course::decide(&mut record, state, listener, &target, length);
+        let course = course::decide(&mut record, &self.local, listener, &target, length);
         if let Ok(Course::Answer(course::Own::ToHttps(_))) = &course {
             told.to_https = true;
         } else {
-            let weighed = listener.table.weigh(&course::wanted(&request, &target));
-            told.routes(state, listener, &target, &weighed, record.route);
+            told.routes(state, listener, (&request, &target), number(&record));
         }
         match course {
             Err(error) => told.refused(record, &error, listener),
@@ -106,7 +106,11 @@ impl Explainer {
                 told.answer = Some(answer(response.status(), fields, None));
                 told
             }
-            Ok(Course::Forward(route, choices)) => {
+            Ok(Course::Forward(choices)) => {
+                let at = record.at.clone();
+                let Some(route) = at.as_ref().and_then(|at| at.route.as_deref()) else {
+                    return told.refused(record, &ProxyError::NoRoute, listener);
+                };
                 let journey = Journey {
                     explainer: self,
                     listener,
@@ -116,7 +120,7 @@ impl Explainer {
                     body: &body,
                 };
                 let choice = course::choice(choices, state, &request);
-                record.choice = choice.unwrap_or(0);
+                record.choose(&self.local, choice.unwrap_or(0));
                 let fetches = journey.tell(&mut told, &record, given).await;
                 if told.cache.as_ref().is_some_and(|cache| cache.refused) {
                     (told.compress, told.response) = (None, None);
@@ -139,7 +143,7 @@ impl Explainer {
                     let Some(upstream) = self.local.upstreams.get(upstream) else {
                         continue;
                     };
-                    sender.choice = place;
+                    sender.choose(&self.local, place);
                     let mut sent = journey.sent(&sender, upstream);
                     if choice.is_none() {
                         let whole = choices.last().map_or(0, |(_, sum)| *sum);
@@ -182,24 +186,24 @@ impl Journey<'_> {
         let Action::Forward(choices) = &self.route.action else {
             return false;
         };
-        let upstream = choices.get(record.choice);
+        let choice = record.at.as_ref().map_or(0, |at| at.choice);
+        let upstream = choices.get(choice);
         let Some(upstream) = upstream.and_then(|(number, _)| local.upstreams.get(*number)) else {
             return false;
         };
         let mut fetches = false;
         let mut headers = given.map(|given| given.headers.clone()).unwrap_or_default();
-        if let Some(caching) = &local.state.caching {
+        if let Some(cache) = &local.cache {
             told.invalidates = invalidate::may_have(&self.request.method, StatusCode::OK);
             if let Some(rules) = &self.route.cache {
                 let cached = Cached {
                     proxy: &self.explainer.proxy,
-                    local,
                     listener: self.listener,
                     route: self.route,
                     upstream,
                     target: self.target,
                     rules,
-                    caching,
+                    cache,
                 };
                 let (cache, verdict) = caching::tell(&cached, record, self.body, given).await;
                 fetches = cache.fetched;
@@ -268,10 +272,13 @@ impl Explanation {
         &mut self,
         state: &State,
         listener: &Listener,
-        target: &Target<'_>,
-        weighed: &[Weighed<'_, usize>],
+        (request, target): (&Parts, &Target<'_>),
         taken: Option<usize>,
     ) {
+        let Some(table) = state.table(listener.number) else {
+            return;
+        };
+        let weighed = &table.weigh(&course::wanted(request, target));
         let winner = weighed
             .iter()
             .find(|one| Some(*one.route) == taken && one.unmet.is_empty());
@@ -304,7 +311,7 @@ impl Explanation {
             };
             lose(*one.route, true, because);
         }
-        let for_host: HashSet<_> = listener.table.for_host(&target.host).into_iter().collect();
+        let for_host: HashSet<_> = table.for_host(&target.host).into_iter().collect();
         let stand = |route: &config::Route| route.listen.contains(&listener.name);
         let routes = || state.config.routes.iter().enumerate();
         for (number, route) in routes().filter(|(number, _)| for_host.contains(number)) {
@@ -325,6 +332,11 @@ impl Explanation {
             lose(number, false, elsewhere("listeners", listeners));
         }
     }
+}
+
+/// The place of the route that took a request.
+fn number(record: &Record) -> Option<usize> {
+    record.at.as_ref()?.number
 }
 
 /// What a route is for instead.

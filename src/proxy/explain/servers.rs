@@ -9,7 +9,7 @@ use hyper::body::Body as _;
 
 use super::hidden::hide_in_request;
 use super::told::{Retries, Sent, Server, Timeouts};
-use super::{Journey, text};
+use super::{Journey, number, text};
 use crate::config::{self, Balance, HashKey, HostHeader, RetryOn, ServerPlace};
 use crate::proxy::forward::Forward;
 use crate::proxy::local::{LocalServer, LocalUpstream};
@@ -121,7 +121,7 @@ impl Journey<'_> {
                 .unwrap_or_default()
         };
         let routes = &self.explainer.local.state.config.routes;
-        let route = record.route.and_then(|number| routes.get(number));
+        let route = number(record).and_then(|number| routes.get(number));
         Timeouts {
             connect: of(|upstream| upstream.connect_timeout),
             response: of(|upstream| upstream.response_timeout),
