@@ -22,21 +22,21 @@ pub(super) enum Format {
     Json,
 }
 
-pub(super) fn check(file: Option<PathBuf>, show: bool, format: Format) -> ExitCode {
+pub(super) fn check(file: Option<PathBuf>, show: bool, format: Format) -> anyhow::Result<ExitCode> {
     match config::find(file).and_then(|file| config::load_with_names(&file)) {
         Ok(loaded) => {
             let config = loaded.config;
             let mut warnings = config.warnings.clone();
             warnings.add(unresolved(config.process.resolver, loaded.server_names));
             if format == Format::Json {
-                super::out(&format!("{}\n", warnings.to_json()));
-                return ExitCode::SUCCESS;
+                super::out(&format!("{}\n", warnings.to_json()))?;
+                return Ok(ExitCode::SUCCESS);
             }
-            eprint!("{}", warnings.render(super::colours(&std::io::stderr())));
+            super::say_all(&warnings.render(super::colours(&std::io::stderr())));
             if show {
-                super::out(&config.show());
+                super::out(&config.show())?;
             } else {
-                eprintln!(
+                say!(
                     "{}: valid ({}, {}, {}, hash {})",
                     config.file.display(),
                     counted(config.listeners.len(), "listener"),
@@ -45,17 +45,13 @@ pub(super) fn check(file: Option<PathBuf>, show: bool, format: Format) -> ExitCo
                     config.hash
                 );
             }
-            ExitCode::SUCCESS
+            Ok(ExitCode::SUCCESS)
         }
         Err(LoadError::Invalid(report)) if format == Format::Json => {
-            super::out(&format!("{}\n", report.to_json()));
-            ExitCode::from(1)
+            super::out(&format!("{}\n", report.to_json()))?;
+            Ok(ExitCode::from(1))
         }
-        Err(error) => {
-            let code = error.exit_code();
-            super::report(&error.into());
-            ExitCode::from(code)
-        }
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) fn demo() -> anyhow::Result<ExitCode> {
         }
         let addresses: Vec<_> = origins.iter().map(|origin| origin.address).collect();
         let running = Daemon::start(config(&addresses)?).await?;
-        super::out(&what_to_try(&running, &addresses));
+        super::out(&what_to_try(&running, &addresses))?;
         until_stopped(running, &mut signals).await;
         Ok(ExitCode::SUCCESS)
     })

@@ -56,17 +56,18 @@ pub(super) fn diff(weir: &RunningWeir, format: Format) -> anyhow::Result<ExitCod
             {
                 told.extend(comparison);
             }
-            super::out(&format!("{told:#}\n"));
+            super::out(&format!("{told:#}\n"))?;
         }
-        Format::Text => super::out(&text(&comparison, super::colours(&stdout()))),
+        Format::Text => super::out(&text(&comparison, super::colours(&stdout())))?,
     }
     if comparison.is_empty() {
         if same_text {
-            eprintln!("no difference, hash {}", config.hash);
+            say!("no difference, hash {}", config.hash);
         } else {
-            eprintln!(
+            say!(
                 "no key differs; the texts do, in comments, order or what is masked ({} runs, the file is {})",
-                runs.hash, config.hash
+                runs.hash,
+                config.hash
             );
         }
         return Ok(ExitCode::SUCCESS);

@@ -73,7 +73,7 @@ pub(super) fn drain(weir: &RunningWeir, named: &Named, wait: &Wait) -> anyhow::R
         Err(refusal) => return Ok(refused(&refusal)),
     };
     let (server, upstream) = (&told.server, &told.upstream);
-    eprintln!(
+    say!(
         "{server} of {upstream} takes no new requests; {}",
         left(told.in_flight)
     );
@@ -83,7 +83,7 @@ pub(super) fn drain(weir: &RunningWeir, named: &Named, wait: &Wait) -> anyhow::R
             .timeout
             .map(|timeout| timeout.saturating_sub(began.elapsed()));
         if rest == Some(Duration::ZERO) {
-            eprintln!(
+            say!(
                 "not empty in time; {}. It stays drained until `weir ready {upstream} {server}`",
                 left(in_flight)
             );
@@ -93,7 +93,7 @@ pub(super) fn drain(weir: &RunningWeir, named: &Named, wait: &Wait) -> anyhow::R
         in_flight = match look_for(&weir, &told)? {
             Some(now) if now.state == told.state => now.in_flight,
             Some(now) => {
-                eprintln!(
+                say!(
                     "somebody has taken it back: its state is `{}`, {}",
                     now.state,
                     left(now.in_flight)
@@ -101,12 +101,12 @@ pub(super) fn drain(weir: &RunningWeir, named: &Named, wait: &Wait) -> anyhow::R
                 return Ok(ExitCode::from(1));
             }
             None => {
-                eprintln!("it is gone from the config; whether it is empty is not known");
+                say!("it is gone from the config; whether it is empty is not known");
                 return Ok(ExitCode::from(1));
             }
         };
         if in_flight == 0 {
-            eprintln!("{}", left(in_flight));
+            say!("{}", left(in_flight));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -121,7 +121,7 @@ pub(super) fn ready(weir: &RunningWeir, named: &Named) -> anyhow::Result<ExitCod
         "up" | "starting" => "takes requests again".to_owned(),
         state => format!("is no longer drained; its state is `{state}`"),
     };
-    eprintln!("{} of {} {takes}", told.server, told.upstream);
+    say!("{} of {} {takes}", told.server, told.upstream);
     Ok(ExitCode::SUCCESS)
 }
 

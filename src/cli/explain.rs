@@ -88,7 +88,7 @@ pub(super) fn explain(
     super::out(&match format {
         Format::Json => format!("{}\n", serde_json::to_string_pretty(&told)?),
         Format::Text => explained::text(&told),
-    });
+    })?;
     let answer = told.explanation.answer.as_ref();
     let refused = answer.is_some_and(|answer| answer.refused.is_some());
     Ok(match refused || told.listener.refuses_handshake {

@@ -28,16 +28,16 @@ pub(super) struct Nginx {
 pub(super) fn import(what: &Import) -> anyhow::Result<ExitCode> {
     let Import::Nginx(nginx) = what;
     let imported = import::nginx(&nginx.file)?;
-    super::out(&imported.toml);
+    super::out(&imported.toml)?;
     let shown = imported
         .remarks
         .iter()
         .filter(|remark| nginx.verbose || !remark.is_needless);
     for remark in shown {
-        eprintln!("{}", remark.line);
+        say!("{}", remark.line);
     }
     let count = imported.count;
-    eprintln!(
+    say!(
         "{} directives translated, {} not (above), {} need no counterpart{}",
         count.translated,
         count.left,

@@ -1,8 +1,11 @@
 //! The command line: one file per command. Data goes to stdout, messages to stderr.
-#![expect(
-    clippy::print_stderr,
-    reason = "the one place that talks to a terminal"
-)]
+
+/// As `eprintln!`, by way of [`say_all`].
+macro_rules! say {
+    ($($text:tt)*) => {
+        $crate::cli::say_all(&format!("{}\n", format_args!($($text)*)))
+    };
+}
 
 mod admin_client;
 mod check;
@@ -19,10 +22,11 @@ mod run;
 mod status;
 mod upgrade;
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -167,7 +171,7 @@ pub fn main() -> ExitCode {
             config,
             show,
             format,
-        } => return check::check(config.config, show, format),
+        } => check::check(config.config, show, format),
         Command::Explain {
             config,
             question,
@@ -204,38 +208,49 @@ pub fn main() -> ExitCode {
 }
 
 fn schema() -> anyhow::Result<ExitCode> {
-    out(&format!("{:#}\n", config::schema()));
+    out(&format!("{:#}\n", config::schema()))?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "weir", &mut script);
-    out(&String::from_utf8(script)?);
+    out(&String::from_utf8(script)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints an error: the problems of a config in full, anything else with its causes on one line.
 fn report(error: &anyhow::Error) {
     if let Some(LoadError::Invalid(report)) = error.downcast_ref::<LoadError>() {
-        eprint!("{}", report.render(colours(&std::io::stderr())));
+        say_all(&report.render(colours(&std::io::stderr())));
     } else {
-        eprintln!("weir: {error:#}");
+        say!("weir: {error:#}");
     }
 }
 
 /// What a running weir would not do.
 fn refused(reason: &str) -> ExitCode {
-    eprintln!("refused: {reason}");
+    say!("refused: {reason}");
     ExitCode::from(1)
 }
 
 /// Writes data to stdout. Whoever reads it may have seen enough: that is no failure.
-fn out(text: &str) {
+fn out(text: &str) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    let _ = stdout
+    let written = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
+    match written {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to stdout")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a message to stderr. What is said to nobody is no failure either; `eprintln!` would panic.
+fn say_all(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// Whether to use colours: on a terminal, unless told otherwise (no-color.org).

@@ -29,13 +29,13 @@ fn tell(answer: &Answer, done: &str) -> ExitCode {
     let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let word = |name: &str| told.get(name).and_then(Value::as_str).unwrap_or_default();
     if answer.status == StatusCode::OK {
-        eprintln!("{done}, hash {}", word("hash"));
+        say!("{done}, hash {}", word("hash"));
         let changes = told.get("changes").and_then(Value::as_array);
         for change in changes.into_iter().flatten() {
-            eprintln!("{}", change.as_str().unwrap_or_default());
+            say!("{}", change.as_str().unwrap_or_default());
         }
         if !word("message").is_empty() {
-            eprintln!("{}", word("message"));
+            say!("{}", word("message"));
         }
         return ExitCode::SUCCESS;
     }
@@ -43,6 +43,6 @@ fn tell(answer: &Answer, done: &str) -> ExitCode {
         "" => word("error"),
         message => message,
     };
-    eprintln!("refused, the config before runs on: {message}");
+    say!("refused, the config before runs on: {message}");
     ExitCode::from(1)
 }

@@ -114,13 +114,13 @@ fn load(file: &Path) -> Result<Begin, LoadError> {
     };
     let last_good = last_good(file, &report);
     for told in last_good.told {
-        eprintln!("weir: process.state: {told}");
+        say!("weir: process.state: {told}");
     }
     let Some(config) = last_good.config else {
         return Err(LoadError::Invalid(report));
     };
-    eprint!("{}", report.render(super::colours(&std::io::stderr())));
-    eprintln!(
+    super::say_all(&report.render(super::colours(&std::io::stderr())));
+    say!(
         "weir: {} IS BAD; the last good config runs, hash {}",
         file.display(),
         config.hash

@@ -20,7 +20,7 @@ pub(super) fn status(weir: &RunningWeir, json: bool) -> anyhow::Result<ExitCode>
         format!("{status:#}\n")
     } else {
         table(&status)
-    });
+    })?;
     Ok(if status["ready"] == Value::Bool(true) {
         ExitCode::SUCCESS
     } else {

@@ -13,11 +13,11 @@ pub(super) fn upgrade(weir: &RunningWeir) -> anyhow::Result<ExitCode> {
     let told: Value =
         serde_json::from_slice(&answer.body).context("the admin address is not weir's")?;
     if answer.status == StatusCode::OK {
-        eprintln!("process {} has taken over", told["process"]);
+        say!("process {} has taken over", told["process"]);
         return Ok(ExitCode::SUCCESS);
     }
     let message = told["message"].as_str().map(str::to_owned);
     let message = message.unwrap_or_else(|| answer.reason());
-    eprintln!("failed, the process before runs on: {message}");
+    say!("failed, the process before runs on: {message}");
     Ok(ExitCode::from(1))
 }

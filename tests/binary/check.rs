@@ -252,3 +252,58 @@ fn what_the_environment_holds_is_taken_and_not_told() {
     }
     assert!(stderr(&bad).contains("`TEST_PORT`"), "{}", stderr(&bad));
 }
+
+/// As where the disk is full: half of it is no config.
+#[test]
+fn what_cannot_be_written_is_2_and_who_has_read_enough_is_no_failure() {
+    let (folder, _) = folder(HELLO);
+    let full = || {
+        std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap()
+    };
+    for command in [
+        &["check", "--show"][..],
+        &["check", "--format", "json"],
+        &["schema"],
+    ] {
+        let told = weir(folder.path(), command)
+            .stdout(full())
+            .output()
+            .unwrap();
+        assert_eq!(told.status.code(), Some(2), "{command:?}");
+        assert!(
+            stderr(&told)
+                .ends_with("weir: cannot write to stdout: No space left on device (os error 28)\n"),
+            "{}",
+            stderr(&told)
+        );
+        let (reading, writing) = std::io::pipe().unwrap();
+        drop(reading);
+        let told = weir(folder.path(), command)
+            .stdout(writing)
+            .output()
+            .unwrap();
+        assert_eq!(
+            told.status.code(),
+            Some(0),
+            "{command:?}: {}",
+            stderr(&told)
+        );
+    }
+}
+
+/// A message that nobody reads changes no exit code.
+#[test]
+fn messages_may_go_nowhere() {
+    let (valid, _) = folder(HELLO);
+    let (invalid, _) = folder("");
+    let empty = tempfile::tempdir().unwrap();
+    for (place, code) in [(valid.path(), 0), (invalid.path(), 1), (empty.path(), 2)] {
+        let (reading, writing) = std::io::pipe().unwrap();
+        drop(reading);
+        let told = weir(place, ["check"]).stderr(writing).output().unwrap();
+        assert_eq!(told.status.code(), Some(code));
+    }
+}

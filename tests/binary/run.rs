@@ -2,12 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
-use super::support::{HELLO, PATIENCE, Program, folder, get, output, stderr, until, weir};
+use super::support::{HELLO, PATIENCE, Program, folder, get, output, stderr, stdout, until, weir};
 
 #[test]
 fn it_serves_until_it_is_told_to_stop() {
@@ -258,6 +259,37 @@ fn what_is_not_done_in_time_is_cut_and_that_is_0_too() {
     let mut rest = Vec::new();
     let _ = client.read_to_end(&mut rest);
     assert_eq!(rest, b"");
+}
+
+/// As where the disk is full, or whoever read the log has gone.
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    for format in ["json", "text"] {
+        let config = HELLO
+            .replacen("127.0.0.1:0", "unix:weir.sock", 1)
+            .replace("[log]", &format!("[log]\nformat = \"{format}\""));
+        let (folder, file) = folder(&config);
+        let full = std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let mut child = weir(folder.path(), ["run"])
+            .stdout(Stdio::null())
+            .stderr(full)
+            .spawn()
+            .unwrap();
+        let status = |part: &str| {
+            let shown = output(folder.path(), ["status"]);
+            stdout(&shown).contains(part).then_some(())
+        };
+        let nothing = || stderr(&output(folder.path(), ["status"]));
+        until(|| status(", ready\n"), nothing);
+        std::fs::write(&file, config.replace("respond", "resond")).unwrap();
+        let refused = output(folder.path(), ["reload"]);
+        assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{format}");
+    }
 }
 
 #[test]
