@@ -16,6 +16,8 @@ use crate::config::{self, Admin, AdminAddress, LoadError};
 
 /// How long an answer may take; a reload of a large config takes a while, and an upgrade up to 30 s.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What is said of an answer that weir would not give.
+pub(super) const NOT_WEIR: &str = "the admin address is not weir's";
 /// The largest answer.
 const MAX_ANSWER: usize = 256 << 20;
 

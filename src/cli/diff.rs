@@ -36,8 +36,7 @@ pub(super) fn diff(weir: &RunningWeir, format: Format) -> anyhow::Result<ExitCod
     if answer.status != StatusCode::OK {
         bail!("{}", answer.reason());
     }
-    let runs: Runs =
-        serde_json::from_slice(&answer.body).context("the admin address is not weir's")?;
+    let runs: Runs = serde_json::from_slice(&answer.body).context(admin_client::NOT_WEIR)?;
     let same_text = runs.hash == config.hash;
     let comparison = if same_text {
         Comparison::default()

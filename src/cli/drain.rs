@@ -136,7 +136,7 @@ fn ask_for(weir: &Reached, named: &Named, action: &str) -> anyhow::Result<Result
     if answer.status != StatusCode::OK {
         return Ok(Err(answer.reason()));
     }
-    let told = serde_json::from_slice(&answer.body).context("the admin address is not weir's")?;
+    let told = serde_json::from_slice(&answer.body).context(admin_client::NOT_WEIR)?;
     Ok(Ok(told))
 }
 

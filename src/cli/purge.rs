@@ -50,8 +50,7 @@ pub(super) fn purge(weir: &RunningWeir, what: &What, soft: bool) -> anyhow::Resu
     if answer.status != StatusCode::OK {
         return Ok(refused(&answer.reason()));
     }
-    let told: Told =
-        serde_json::from_slice(&answer.body).context("the admin address is not weir's")?;
-    eprintln!("purged: {}", told.purged);
+    let told: Told = serde_json::from_slice(&answer.body).context(admin_client::NOT_WEIR)?;
+    say!("purged: {}", told.purged);
     Ok(ExitCode::SUCCESS)
 }

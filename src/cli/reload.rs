@@ -2,15 +2,17 @@
 
 use std::process::ExitCode;
 
+use anyhow::{Context, bail};
 use http::{Method, StatusCode};
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::json;
 
-use super::admin_client::{self, Answer};
+use super::admin_client::{self, Answer, NOT_WEIR};
 use super::{RunningWeir, refused};
 
 pub(super) fn reload(weir: &RunningWeir) -> anyhow::Result<ExitCode> {
     let answer = admin_client::ask(weir, Method::POST, "/api/reload")?;
-    Ok(tell(&answer, "taken"))
+    Told::of(answer)?.tell("taken")
 }
 
 pub(super) fn rollback(weir: &RunningWeir, hash: Option<&str>) -> anyhow::Result<ExitCode> {
@@ -18,31 +20,49 @@ pub(super) fn rollback(weir: &RunningWeir, hash: Option<&str>) -> anyhow::Result
     let weir = admin_client::reach(weir)?;
     let body = body.unwrap_or_default().into();
     let answer = weir.send(Method::POST, "/api/rollback", body)?;
-    Ok(match answer.status {
-        StatusCode::CONFLICT => refused(&answer.reason()),
-        _ => tell(&answer, "rolled back"),
-    })
+    match answer.status {
+        StatusCode::CONFLICT => Ok(refused(&answer.reason())),
+        _ => Told::of(answer)?.tell("rolled back"),
+    }
 }
 
 /// What became of a config, and what it changed.
-fn tell(answer: &Answer, done: &str) -> ExitCode {
-    let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let word = |name: &str| told.get(name).and_then(Value::as_str).unwrap_or_default();
-    if answer.status == StatusCode::OK {
-        say!("{done}, hash {}", word("hash"));
-        let changes = told.get("changes").and_then(Value::as_array);
-        for change in changes.into_iter().flatten() {
-            say!("{}", change.as_str().unwrap_or_default());
-        }
-        if !word("message").is_empty() {
-            say!("{}", word("message"));
-        }
-        return ExitCode::SUCCESS;
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Told {
+    #[serde(skip)]
+    status: StatusCode,
+    hash: Option<String>,
+    changes: Vec<String>,
+    message: String,
+    error: String,
+}
+
+impl Told {
+    fn of(answer: Answer) -> anyhow::Result<Self> {
+        let told: Self = serde_json::from_slice(&answer.body).context(NOT_WEIR)?;
+        let status = answer.status;
+        Ok(Self { status, ..told })
     }
-    let message = match word("message") {
-        "" => word("error"),
-        message => message,
-    };
-    say!("refused, the config before runs on: {message}");
-    ExitCode::from(1)
+
+    fn tell(&self, done: &str) -> anyhow::Result<ExitCode> {
+        if self.status == StatusCode::OK {
+            say!("{done}, hash {}", self.hash.as_ref().context(NOT_WEIR)?);
+            for line in self.changes.iter().chain([&self.message]) {
+                if !line.is_empty() {
+                    say!("{line}");
+                }
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        let why = match self.message.as_str() {
+            "" => &self.error,
+            message => message,
+        };
+        if why.is_empty() {
+            bail!("{NOT_WEIR}: it answered {}", self.status);
+        }
+        say!("refused, the config before runs on: {why}");
+        Ok(ExitCode::from(1))
+    }
 }

@@ -14,8 +14,10 @@ pub(super) fn status(weir: &RunningWeir, json: bool) -> anyhow::Result<ExitCode>
     if answer.status != StatusCode::OK {
         bail!("the admin address answered {}", answer.status);
     }
-    let status: Value =
-        serde_json::from_slice(&answer.body).context("the admin address is not weir's")?;
+    let status: Value = serde_json::from_slice(&answer.body).context(admin_client::NOT_WEIR)?;
+    if !status["version"].is_string() {
+        bail!(admin_client::NOT_WEIR);
+    }
     super::out(&if json {
         format!("{status:#}\n")
     } else {

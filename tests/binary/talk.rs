@@ -133,6 +133,61 @@ fn a_token_comes_from_the_flag_the_environment_or_the_file() {
     );
 }
 
+/// Answers one request after the other with these, and nothing more.
+fn answering(answers: Vec<&'static str>) -> String {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    thread::spawn(move || {
+        for answer in answers {
+            let (mut stream, _) = socket.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let (status, body) = answer.split_once(' ').unwrap();
+            let length = body.len();
+            let head = format!(
+                "HTTP/1.1 {status} x\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+            );
+            let _ = stream.write_all(format!("{head}{body}").as_bytes());
+        }
+    });
+    format!("http://{address}")
+}
+
+/// Nothing was taken, and nothing is known to be refused.
+#[test]
+fn what_answers_unlike_weir_is_2() {
+    let empty = tempfile::tempdir().unwrap();
+    let commands: [&[&str]; 7] = [
+        &["status"],
+        &["reload"],
+        &["rollback"],
+        &["upgrade"],
+        &["drain", "app", "127.0.0.1:1"],
+        &["ready", "app", "127.0.0.1:1"],
+        &["purge", "--all"],
+    ];
+    for command in commands {
+        for answer in ["200 hello", "200 {}", "200 []"] {
+            let url = answering(vec![answer]);
+            let arguments = command.iter().copied().chain(["--admin", &url]);
+            let told = output(empty.path(), arguments);
+            assert_eq!(
+                told.status.code(),
+                Some(2),
+                "{command:?}: {answer}: {}",
+                stderr(&told)
+            );
+            assert!(
+                stderr(&told).starts_with("weir: the admin address is not weir's"),
+                "{command:?}: {answer}: {}",
+                stderr(&told)
+            );
+        }
+    }
+    let url = answering(vec!["404 not found"]);
+    let told = output(empty.path(), ["reload", "--admin", &url]);
+    assert_eq!(told.status.code(), Some(2), "{}", stderr(&told));
+}
+
 #[test]
 fn reload_takes_the_file_or_says_why_not() {
     let (folder, file) = folder(HELLO);
