@@ -409,3 +409,92 @@ fn tell(warnings: &Report) {
 
 /// A log is no place for a thousand of a kind.
 const MOST_WARNINGS: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::super::core::Parts;
+    use super::super::inherited::Inherited;
+    use super::*;
+    use crate::deadline::Clock;
+    use crate::state::{Published, State, Surroundings};
+    use crate::telemetry::access_log::AccessLog;
+    use crate::telemetry::metrics::Metrics;
+
+    const HELLO: &str = "[admin]\naddress = \"off\"\n[log]\naccess = \"off\"\n[listen.web]\n\
+        address = \"127.0.0.1:0\"\n[route.site]\nrespond = { body = \"hello\" }\n";
+
+    /// One that follows a file, without workers.
+    async fn following(file: &Path) -> Source {
+        std::fs::write(file, HELLO).unwrap();
+        let config = config::load(file).unwrap();
+        let access = AccessLog::start(&config.log).unwrap();
+        let clock = Clock::start();
+        let around = Surroundings {
+            previous: None,
+            found: &|_, _| Vec::new(),
+            workers: 0,
+            max_files: 1024,
+            tls: &|_, _| unreachable!("there is no TLS"),
+            now: std::time::SystemTime::now(),
+            clock,
+            warm: false,
+        };
+        let state = Arc::new(State::build(Arc::new(config.clone()), &around));
+        let inherited = Arc::new(Inherited::default());
+        let control = Arc::new(Control::new(Parts {
+            published: Arc::new(Published::new(state, clock)),
+            metrics: Arc::new(Metrics::new(0)),
+            access,
+            workers: Vec::new(),
+            max_files: 1024,
+            log: None,
+            inherited: Arc::clone(&inherited),
+        }));
+        let gate = watch::channel(true).1;
+        let admin = Admin::new(Arc::clone(&control), inherited, gate);
+        let source = Source::new(control, admin, true);
+        source.begin(config).await.unwrap();
+        source.control.enter(Phase::Running);
+        source.follow(file);
+        source
+    }
+
+    /// Whether `future` is done once it has gone as far as it can.
+    fn is_done(future: std::pin::Pin<&mut impl Future>) -> bool {
+        let polled = future.poll(&mut Context::from_waker(Waker::noop()));
+        matches!(polled, Poll::Ready(_))
+    }
+
+    fn runs(source: &Source, body: &str) -> bool {
+        let config = Arc::clone(&source.control.published.state().config);
+        config.show().contains(body)
+    }
+
+    /// Those of the admin address are refused where there are too many; whoever sends a signal would not hear of it.
+    #[tokio::test]
+    async fn a_signal_is_heard_however_many_others_wait_and_several_are_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("weir.toml");
+        let source = following(&file).await;
+        let held = source.hold().await;
+        let places: Vec<_> = std::iter::from_fn(|| source.place()).collect();
+        assert_eq!(places.len(), MOST_WAITING);
+        let mut first = pin!(source.take_file_as_told());
+        assert!(!is_done(first.as_mut()), "it waits for its turn");
+        std::fs::write(&file, HELLO.replace("hello", "second")).unwrap();
+        assert!(
+            is_done(pin!(source.take_file_as_told())),
+            "the first will read what the file holds now"
+        );
+        drop(held);
+        first.await;
+        assert!(runs(&source, "second"));
+        // It stood for those that came before it had begun, and for no others.
+        std::fs::write(&file, HELLO.replace("hello", "third")).unwrap();
+        source.take_file_as_told().await;
+        assert!(runs(&source, "third"));
+    }
+}
