@@ -11,8 +11,16 @@ use super::admin_client::{self, Answer, NOT_WEIR};
 use super::{RunningWeir, refused};
 
 pub(super) fn reload(weir: &RunningWeir) -> anyhow::Result<ExitCode> {
-    let answer = admin_client::ask(weir, Method::POST, "/api/reload")?;
-    Told::of(answer)?.tell("taken")
+    let ask = || {
+        let answer = admin_client::ask(weir, Method::POST, "/api/reload")?;
+        Told::of(answer)
+    };
+    let mut told = ask()?;
+    if told.process.is_some() {
+        // An upgrade came first: at that address there is another process now.
+        told = ask()?;
+    }
+    told.tell("taken")
 }
 
 pub(super) fn rollback(weir: &RunningWeir, hash: Option<&str>) -> anyhow::Result<ExitCode> {
@@ -36,6 +44,8 @@ struct Told {
     changes: Vec<String>,
     message: String,
     error: String,
+    /// The one that has taken over from the one that was asked.
+    process: Option<u32>,
 }
 
 impl Told {
@@ -61,6 +71,9 @@ impl Told {
         };
         if why.is_empty() {
             bail!("{NOT_WEIR}: it answered {}", self.status);
+        }
+        if self.process.is_some() {
+            return Ok(refused(why));
         }
         say!("refused, the config before runs on: {why}");
         Ok(ExitCode::from(1))

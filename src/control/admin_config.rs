@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::admin::{Admin, told, whole};
-use super::core::{Control, chain};
+use super::core::{Control, ReloadError, chain};
 use super::reload::{Attempt, Source};
 
 /// What may be said of a rollback.
@@ -127,6 +127,15 @@ fn outcome(control: &Control, attempt: Attempt) -> Response {
                 "changes": taken.changes,
             });
             Json(body).into_response()
+        }
+        // Whoever asks again reaches that one.
+        Err(error @ ReloadError::HandedOver { process }) => {
+            let body = json!({
+                "result": "handed_over",
+                "process": process,
+                "message": error.to_string(),
+            });
+            (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
         }
         Err(error) => {
             let body = json!({ "result": "refused", "message": chain(&error) });

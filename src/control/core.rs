@@ -47,6 +47,8 @@ pub enum ReloadError {
     AccessLog(#[source] std::io::Error),
     #[error("weir is stopping and takes no config any more")]
     Stopping,
+    #[error("process {process} has taken over; configs are for that one to take")]
+    HandedOver { process: u32 },
 }
 
 /// What of a config is taken only by a restart, as its keys; everything else runs.

@@ -58,6 +58,10 @@ impl Control {
     /// Notes how a reload went, for everyone who asks.
     pub(crate) fn note(&self, how: How, result: &Result<Taken, ReloadError>) {
         let noted = match result {
+            // Of the config nothing is known, and whoever serves next reads the file.
+            Err(error @ (ReloadError::Stopping | ReloadError::HandedOver { .. })) => {
+                return tracing::info!("no config is taken here: {error}");
+            }
             Ok(taken) => {
                 let state = self.published.state();
                 let hash = &state.config.hash;

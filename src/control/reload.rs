@@ -43,6 +43,8 @@ pub(crate) struct Source {
     places: Arc<Semaphore>,
     /// Whether configs are kept on disk: of several processes, the one that serves does so.
     keeps: AtomicBool,
+    /// The process that has taken over.
+    successor: OnceLock<u32>,
 }
 
 /// What was tried last.
@@ -112,6 +114,7 @@ impl Source {
             told: AtomicBool::new(false),
             places: Arc::new(Semaphore::new(MOST_WAITING)),
             keeps: AtomicBool::new(keeps),
+            successor: OnceLock::new(),
         }
     }
 
@@ -180,7 +183,9 @@ impl Source {
     }
 
     /// Leaves all to another process, but for the sockets that it has `left`.
-    pub(super) fn hand_over(&self, left: &[String]) {
+    pub(super) fn hand_over(&self, process: u32, left: &[String]) {
+        // Nobody hands over twice.
+        let _ = self.successor.set(process);
         self.keeps.store(false, Ordering::Relaxed);
         self.admin.hand_over(left);
     }
@@ -196,6 +201,12 @@ impl Source {
         let file = self.file.get()?.clone();
         let mut tried = self.tried.lock().await;
         self.told.store(false, Ordering::Release);
+        if let Err(error) = self.still_serves() {
+            let result = Err(error);
+            self.control.note(How::Reload, &result);
+            let hash = tried.hash.clone();
+            return Some(Attempt { result, hash });
+        }
         let path = file.clone();
         let loading = tokio::task::spawn_blocking(move || config::load(&path));
         let loaded = match tokio::time::timeout(READ_WITHIN, loading).await {
@@ -320,11 +331,17 @@ impl Source {
         });
     }
 
+    fn still_serves(&self) -> Result<(), ReloadError> {
+        match (self.successor.get(), self.control.phase()) {
+            (Some(&process), _) => Err(ReloadError::HandedOver { process }),
+            (None, Phase::Stopping) => Err(ReloadError::Stopping),
+            (None, _) => Ok(()),
+        }
+    }
+
     async fn take_up(&self, mut config: Config) -> Result<Taken, ReloadError> {
         // It may have waited until another process had the addresses.
-        if self.control.phase() == Phase::Stopping {
-            return Err(ReloadError::Stopping);
-        }
+        self.still_serves()?;
         let admin = config.admin.clone();
         let warnings = std::mem::take(&mut config.warnings);
         let good = Good::now(&config);
@@ -421,6 +438,7 @@ mod tests {
     use crate::deadline::Clock;
     use crate::state::{Published, State, Surroundings};
     use crate::telemetry::access_log::AccessLog;
+    use crate::telemetry::labels::ReloadResult;
     use crate::telemetry::metrics::Metrics;
 
     const HELLO: &str = "[admin]\naddress = \"off\"\n[log]\naccess = \"off\"\n[listen.web]\n\
@@ -496,5 +514,31 @@ mod tests {
         std::fs::write(&file, HELLO.replace("hello", "third")).unwrap();
         source.take_file_as_told().await;
         assert!(runs(&source, "third"));
+    }
+
+    #[tokio::test]
+    async fn where_another_process_has_taken_over_the_file_is_not_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("weir.toml");
+        let source = following(&file).await;
+        std::fs::write(&file, HELLO.replace("hello", "second")).unwrap();
+        let held = source.hold().await;
+        let mut waiting = pin!(source.take_file(false));
+        assert!(!is_done(waiting.as_mut()));
+        source.control.enter(Phase::Stopping);
+        source.hand_over(7, &[]);
+        drop(held);
+        let attempt = waiting.await.unwrap();
+        assert!(
+            matches!(attempt.result, Err(ReloadError::HandedOver { process: 7 })),
+            "{:?}",
+            attempt.result
+        );
+        assert_eq!(source.control.last_reload().result, ReloadResult::Ok);
+        let metrics = source.control.metrics.render();
+        let refused = metrics
+            .lines()
+            .find(|line| line.starts_with("weir_config_reloads_total{result=\"refused\"}"));
+        assert!(refused.unwrap().ends_with(" 0"), "{refused:?}");
     }
 }

@@ -200,7 +200,7 @@ impl Upgrade {
         }
         // Not before systemd knows the other one: that is what it waits for before it speaks to systemd.
         drop(channel);
-        self.source.hand_over(&unused);
+        self.source.hand_over(process, &unused);
         self.outcome
             .send_replace(Some(HandedOver { process, left }));
         Ok(process)

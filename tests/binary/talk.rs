@@ -188,6 +188,28 @@ fn what_answers_unlike_weir_is_2() {
     assert_eq!(told.status.code(), Some(2), "{}", stderr(&told));
 }
 
+/// It was asked when another process was about to take over: that one is asked then.
+#[test]
+fn a_reload_that_comes_too_late_for_a_process_is_made_by_the_next() {
+    let empty = tempfile::tempdir().unwrap();
+    let late =
+        "503 {\"result\":\"handed_over\",\"process\":7,\"message\":\"process 7 has taken over\"}";
+    let ok =
+        "200 {\"result\":\"ok\",\"hash\":\"abc\",\"message\":\"\",\"changes\":[\"+ route.new\"]}";
+    let url = answering(vec![late, ok]);
+    let told = output(empty.path(), ["reload", "--admin", &url]);
+    assert_eq!(
+        (told.status.code(), &*stderr(&told)),
+        (Some(0), "taken, hash abc\n+ route.new\n")
+    );
+    let url = answering(vec![late]);
+    let told = output(empty.path(), ["rollback", "--admin", &url]);
+    assert_eq!(
+        (told.status.code(), &*stderr(&told)),
+        (Some(1), "refused: process 7 has taken over\n")
+    );
+}
+
 #[test]
 fn reload_takes_the_file_or_says_why_not() {
     let (folder, file) = folder(HELLO);

@@ -477,6 +477,54 @@ fn a_new_process_that_gives_up_removes_no_file() {
     assert!(stdout(&shown).contains("AN UPGRADE HAS FAILED"));
 }
 
+/// It waits for the upgrade; then the file is for the new process to take, and nothing is wrong with it.
+#[test]
+fn a_reload_while_the_new_process_waits_is_no_refusal() {
+    let (folder, file) = folder(HELLO);
+    let mut program = Program::run(folder.path());
+    let held: Arc<Mutex<()>> = Arc::default();
+    let no_answer = held.lock().unwrap();
+    std::fs::write(&file, waits_for(&held, HELLO)).unwrap();
+    program.signal(Signal::USR2);
+    let new = waiting(&program);
+    let admin = program.admin();
+    let mut asking = TcpStream::connect(&admin).unwrap();
+    let request = b"POST /api/reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    asking.write_all(request).unwrap();
+    program.signal(Signal::HUP);
+    // Connections are accepted in their order.
+    assert!(get(&admin, "/healthz").ends_with("ok\n"));
+    thread::scope(|scope| {
+        let reloading =
+            scope.spawn(|| output(folder.path(), ["reload", "--admin", &program.admin_url()]));
+        drop(no_answer);
+        let done = reloading.join().unwrap();
+        assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+        assert!(
+            stderr(&done).starts_with("taken, hash "),
+            "{}",
+            stderr(&done)
+        );
+    });
+    let mut answer = String::new();
+    asking.set_read_timeout(Some(PATIENCE)).unwrap();
+    asking.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    let process = new.as_raw_nonzero();
+    for part in [
+        "\"result\":\"handed_over\"",
+        &format!("\"process\":{process}"),
+    ] {
+        assert!(answer.contains(part), "{part} in {answer}");
+    }
+    assert_eq!(program.wait().code(), Some(0));
+    assert!(
+        !program.printed().contains("ERROR"),
+        "{}",
+        program.printed()
+    );
+}
+
 /// Its addresses would be held for nothing.
 #[test]
 fn a_signal_to_stop_while_the_new_process_waits_stops_both() {
