@@ -241,13 +241,17 @@ impl Change {
     }
 }
 
-/// Whether a key tells what a new thing is for.
+/// Whether a key tells what a new thing is for: what it takes, and where that goes. How it does that is left to `weir check
+/// --show`.
 fn says_most(key: &Key) -> bool {
-    let is_empty = key.to.as_ref().is_some_and(|value| match value {
-        Value::Array(items) => items.is_empty(),
-        _ => false,
+    let says_something = key.to.as_ref().is_some_and(|value| match value {
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(entries) => !entries.is_empty(),
+        Value::Number(number) => number.as_i64() != Some(0),
+        Value::Bool(yes) => *yes,
+        _ => true,
     });
-    SAY_MOST.contains(&key.key.as_str()) && !is_empty
+    SAY_MOST.contains(&key.key.as_str()) && says_something
 }
 
 /// The listeners, routes and upstreams that two configs have in common.
@@ -361,16 +365,22 @@ fn in_full(value: &Value) -> String {
 /// Tables whose keys are names.
 const NAMED: [&str; 3] = ["listen", "route", "upstream"];
 const NEED_RESTART: [&str; 2] = ["process.workers", "log.format"];
-const SAY_MOST: [&str; 9] = [
+const SAY_MOST: [&str; 15] = [
     "address",
+    "tls",
     "host",
     "path_exact",
     "path",
+    "methods",
+    "headers",
+    "query",
+    "priority",
     "upstream",
     "redirect",
     "respond",
     "servers",
     "weight",
+    "backup",
 ];
 const LONGEST_VALUE: usize = 120;
 
@@ -436,6 +446,32 @@ mod tests {
             ]
         );
         assert_eq!(comparison.ends, ["route.site"]);
+    }
+
+    /// All that decides which requests come, and where they go; nothing that is as it would be without a word.
+    #[test]
+    fn what_is_new_is_told_with_what_it_takes_and_where_that_goes() {
+        let more = "[route.one]\npath = \"/one\"\nmethods = [\"GET\"]\nheaders = { x-a = \"1\" }\nquery = { q = \"*\" }\n\
+            priority = -3\nupstream = { app = 1, spare = 3 }\n\
+            [route.two]\npath = \"/two\"\nredirect = { to = \"/one\" }\n\
+            [upstream.spare]\nservers = [\"10.0.0.4:80\", { address = \"10.0.0.5:80\", backup = true }]\n";
+        let lines = compared(SITE, &format!("{SITE}{more}")).lines();
+        assert_eq!(
+            lines[..2],
+            [
+                "+ route.one: headers = { x-a = \"1\" }, methods = [\"GET\"], path = [\"/one\"], priority = -3, \
+                 query = { q = \"*\" }, upstream = { app = 1, spare = 3 }",
+                "+ route.two: path = [\"/two\"], redirect = { status = 308, to = \"/one\" }",
+            ],
+        );
+        let server = "\"10.0.0.2:80\", { address = \"10.0.0.3:80\", backup = true }";
+        let other = SITE.replace("\"10.0.0.2:80\"", server);
+        assert_eq!(
+            compared(SITE, &other).lines(),
+            [
+                "+ upstream.app.servers.\"10.0.0.3:80\": address = \"10.0.0.3:80\", backup = true, weight = 1"
+            ]
+        );
     }
 
     #[test]
