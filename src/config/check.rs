@@ -132,7 +132,7 @@ pub(super) fn check<'t>(
         context.server_names.take();
         let process = table.or("process", Process::default(), process);
         let admin = table.or("admin", Admin::default(), |value| admin(value, &context));
-        let log = table.or("log", Log::default(), log);
+        let log = table.or("log", Log::default(), |value| log(value, &context));
         let cache = table.or("cache", CacheStore::default(), cache::store);
         let listeners: Vec<Listener> = listen
             .iter()

@@ -56,6 +56,11 @@ impl Files {
         }
     }
 
+    /// Whether they are those of a config that was taken before, which runs by what was kept of it.
+    pub(super) fn are_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
     pub(super) fn read(&self, written: &str) -> Content {
         self.read_at(&self.at(written), LARGEST)
     }

@@ -1,7 +1,8 @@
 //! `[process]`, `[admin]` and `[log]`.
 
+use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::addresses;
@@ -9,7 +10,7 @@ use super::check::Context;
 use super::is_loopback;
 use super::peers;
 use super::secrets::secret;
-use super::value::{Value, off};
+use super::value::{Value, off, plain};
 use super::values::{choice, duration, duration_or_off, integer, or_auto, or_off, string};
 use super::{
     AccessFilter, AccessFormat, AccessLog, Admin, AdminAddress, ListenAddress, Log, LogFormat,
@@ -159,7 +160,7 @@ fn token<'t>(value: &Value<'t>, context: &Context<'t>) -> Option<String> {
     Some(token)
 }
 
-pub(super) fn log(value: &Value<'_>) -> Option<Log> {
+pub(super) fn log<'t>(value: &Value<'t>, context: &Context<'t>) -> Option<Log> {
     let defaults = Log::default();
     let levels = [
         ("error", LogLevel::Error),
@@ -184,7 +185,7 @@ pub(super) fn log(value: &Value<'_>) -> Option<Log> {
             format: table.or("format", defaults.format, |value| {
                 choice(value, &formats, &[])
             }),
-            access: table.or("access", defaults.access, access),
+            access: table.or("access", defaults.access, |value| access(value, context)),
             access_filter: table.or("access_filter", defaults.access_filter, |value| {
                 choice(value, &filters, &[])
             }),
@@ -195,7 +196,7 @@ pub(super) fn log(value: &Value<'_>) -> Option<Log> {
     })
 }
 
-fn access(value: &Value<'_>) -> Option<AccessLog> {
+fn access<'t>(value: &Value<'t>, context: &Context<'t>) -> Option<AccessLog> {
     match string(value, "`\"stdout\"`, `\"off\"` or a file")? {
         "off" => Some(AccessLog::Off),
         "stdout" => Some(AccessLog::Stdout),
@@ -203,6 +204,45 @@ fn access(value: &Value<'_>) -> Option<AccessLog> {
             value.invalid("not the path of a file");
             None
         }
-        path => Some(AccessLog::File(path.into())),
+        path => {
+            // What ran before runs again whatever has become of its folder since.
+            if !context.files.are_kept() {
+                can_be_opened(value, Path::new(path));
+            }
+            Some(AccessLog::File(path.into()))
+        }
     }
 }
+
+/// Complains about the path of a log file that nobody could open. Nothing is made for that, and nothing said of rights: who
+/// checks a file need not be the user that runs by it.
+fn can_be_opened(value: &Value<'_>, path: &Path) {
+    if path.is_dir() {
+        let message = format!("`{}` is a folder", plain(&path.to_string_lossy()));
+        let help = "write the path of a file in it".to_owned();
+        return value.problem(LOG_FILE, message, Some(help));
+    }
+    let Some(folder) = path.parent().filter(|path| !path.as_os_str().is_empty()) else {
+        return;
+    };
+    let shown = plain(&folder.to_string_lossy());
+    let message = match folder.metadata() {
+        Ok(found) if found.is_dir() => return,
+        Ok(_) => format!("`{shown}` is not a folder"),
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => {
+            format!("the folder `{shown}` does not exist")
+        }
+        Err(_) => return,
+    };
+    let help = "make it: weir makes the file, not its folder".to_owned();
+    if path.is_absolute() {
+        value.problem(LOG_FILE, message, Some(help));
+    } else {
+        // weir may be started in another working directory.
+        let message = format!("{message} in the working directory");
+        value.warn(LOG_FILE, message, Some(help));
+    }
+}
+
+/// What is wrong with it depends on the machine.
+const LOG_FILE: &str = "log-file";

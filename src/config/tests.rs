@@ -1389,6 +1389,53 @@ fn values_of_later_versions_are_refused() {
     }
 }
 
+/// Of a folder that is there, no more is asked: who checks a file need not be who runs by it.
+#[test]
+fn a_log_file_needs_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().display();
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let with = |path: &str| {
+        let text = format!("{MINIMAL}[log]\naccess = \"{path}\"\n");
+        parse(&text, Path::new("weir.toml"))
+    };
+    let make = "make it: weir makes the file, not its folder";
+    for (path, message) in [
+        (
+            format!("{at}/none/a.log"),
+            format!("the folder `{at}/none` does not exist; {make}"),
+        ),
+        (
+            format!("{at}/file/a.log"),
+            format!("`{at}/file` is not a folder; {make}"),
+        ),
+        (
+            format!("{at}/file/none/a.log"),
+            format!("the folder `{at}/file/none` does not exist; {make}"),
+        ),
+        (
+            format!("{at}"),
+            format!("`{at}` is a folder; write the path of a file in it"),
+        ),
+    ] {
+        let told = with(&path).unwrap_err().to_string();
+        assert!(
+            told.ends_with(&format!(":10: log.access: {message}")),
+            "{told}"
+        );
+    }
+    assert!(with(&format!("{at}/a.log")).is_ok() && with("a.log").is_ok());
+    assert!(!folder.path().join("a.log").exists(), "nothing is made");
+    // weir may be started in another working directory.
+    let elsewhere = with("none/here/a.log").unwrap();
+    let warned = &elsewhere.warnings.problems;
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert_eq!(
+        warned[0].message,
+        "the folder `none/here` does not exist in the working directory"
+    );
+}
+
 #[test]
 fn one_run_tells_every_mistake_in_the_order_of_the_file() {
     let text = "\

@@ -587,12 +587,12 @@ async fn a_port_that_is_taken_refuses_the_whole_config() {
         "[log]",
         &format!("[admin]\naddress = \"127.0.0.1:0\"\nprobes = \"{taken}\"\n[log]"),
     );
-    let no_folder = clash("").replace("access.log", "missing/access.log");
+    let no_file = clash("").replace("access.log", &"a".repeat(300));
     for (config, key) in [
         (listener, "listen.more: cannot listen on"),
         (admin, "admin.address: cannot listen on"),
         (probes, "admin.probes: cannot listen on"),
-        (no_folder, "cannot open the access log"),
+        (no_file, "cannot open the access log"),
     ] {
         let error = weir.reload(&config).await.unwrap_err();
         assert!(error.to_string().starts_with(key), "{error}");
