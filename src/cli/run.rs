@@ -13,7 +13,7 @@ use crate::config::{self, Config, LoadError, Report};
 use crate::control::handover::Channel;
 use crate::control::inherited::Inherited;
 use crate::control::manager::Manager;
-use crate::control::state_folder::last_good;
+use crate::control::state_folder::{LastGood, last_good};
 use crate::control::upgrade::Started;
 use crate::daemon::{Daemon, Given, Running};
 use crate::telemetry::logging;
@@ -47,7 +47,7 @@ fn serve(
         None => passed::by_systemd()?,
     };
     let file = config::find(file)?;
-    let Begin { config, bad } = match &before {
+    let Begin { config, bad, told } = match &before {
         // The process before runs on by what it has: better than any other config in place of a bad file.
         Some(_) => Begin::by(config::load(&file)?),
         None => load(&file)?,
@@ -62,6 +62,9 @@ fn serve(
             succeeds: before.is_some(),
             manager: Manager::of_environment(),
         };
+        for told in told {
+            tracing::warn!("process.state: {told}");
+        }
         let mut running = Daemon::start_given(config, given).await?;
         if let Some(report) = &bad {
             running.runs_last_good(report).await;
@@ -97,11 +100,17 @@ struct Begin {
     config: Config,
     /// What is wrong with the file, where `config` is the last good one in its place.
     bad: Option<Report>,
+    /// Why others that were kept were passed over.
+    told: Vec<String>,
 }
 
 impl Begin {
     fn by(config: Config) -> Self {
-        Self { config, bad: None }
+        Self {
+            config,
+            bad: None,
+            told: Vec::new(),
+        }
     }
 }
 
@@ -112,21 +121,19 @@ fn load(file: &Path) -> Result<Begin, LoadError> {
         Err(LoadError::Invalid(report)) => report,
         Err(error) => return Err(error),
     };
-    let last_good = last_good(file, &report);
-    for told in last_good.told {
-        say!("weir: process.state: {told}");
-    }
-    let Some(config) = last_good.config else {
+    let LastGood { config, told } = last_good(file, &report);
+    let Some(config) = config else {
+        for told in told {
+            say!("weir: process.state: {told}");
+        }
         return Err(LoadError::Invalid(report));
     };
-    super::say_all(&report.render(super::colours(&std::io::stderr())));
-    say!(
-        "weir: {} IS BAD; the last good config runs, hash {}",
-        file.display(),
-        config.hash
-    );
-    let bad = Some(report);
-    Ok(Begin { config, bad })
+    // Told by the log, in its format, as a reload of a bad file is.
+    Ok(Begin {
+        config,
+        bad: Some(report),
+        told,
+    })
 }
 
 /// Tells the process before when this one can serve, and waits until it is to do so.
