@@ -99,7 +99,9 @@ enum Command {
         running: RunningWeir,
     },
     /// Makes a running weir start its program anew, as it lies on disk now, and hand it all listening sockets: no connection
-    /// is refused or reset. Exit code: 0 the new process serves, 1 it does not and the one before runs on, 2 not reachable.
+    /// is refused or reset. The new process runs by the file, also where `weir rollback` has led away from it; servers that were
+    /// drained stay so; ejections, counters and the cache begin anew. Exit code: 0 the new process serves, 1 it does not and the
+    /// one before runs on, 2 not reachable.
     Upgrade(RunningWeir),
     /// Takes a server out of service: it gets no new requests, also after a reload, until `weir ready` or the end of the
     /// process. Waits until its last request has ended. Exit code: 0 empty (with `--no-wait`: drained), 1 refused or not

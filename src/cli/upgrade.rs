@@ -16,6 +16,9 @@ pub(super) fn upgrade(weir: &RunningWeir) -> anyhow::Result<ExitCode> {
     if answer.status == StatusCode::OK {
         let process = told["process"].as_u64().context(NOT_WEIR)?;
         say!("process {process} has taken over");
+        if !message.is_empty() {
+            say!("{message}");
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let message = match message {

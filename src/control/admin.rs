@@ -35,6 +35,7 @@ use super::admin_socket::{self, Bound, Socket, SocketFile};
 use super::core::{Control, chain};
 use super::drain::{Drained, Unknown};
 use super::inherited::{Handed, Inherited};
+use super::outcome::Standing;
 use super::purge::Purge;
 use super::reload::Source;
 use super::sockets::BindError;
@@ -489,9 +490,16 @@ async fn upgrade(State(admin): State<Arc<Admin>>) -> Response {
             "this process was not started by `weir run`; it cannot be replaced",
         );
     };
+    let message = match admin.control.standing() {
+        Standing::RolledBack => "it runs by the file, and no more by what a rollback returned to",
+        Standing::File | Standing::LastGood => "",
+    };
     // In a task of its own: whoever asked may go away in the middle of it.
     let mut response = match tokio::spawn(async move { upgrade.run().await }).await {
-        Ok(Ok(process)) => Json(json!({ "result": "ok", "process": process })).into_response(),
+        Ok(Ok(process)) => {
+            let body = json!({ "result": "ok", "process": process, "message": message });
+            Json(body).into_response()
+        }
         Ok(Err(error)) => {
             let body = json!({ "result": "failed", "message": chain(&error) });
             (StatusCode::UNPROCESSABLE_ENTITY, Json(body)).into_response()

@@ -525,6 +525,25 @@ fn a_reload_while_the_new_process_waits_is_no_refusal() {
     );
 }
 
+/// What it returned to is a config of the process; the new one begins with the file.
+#[test]
+fn that_an_upgrade_undoes_a_rollback_is_told() {
+    let (folder, file) = folder(HELLO);
+    let program = Program::run(folder.path());
+    let (address, url) = (program.address("web"), program.admin_url());
+    let weir = |command: &str| output(folder.path(), [command, "--admin", &url]);
+    std::fs::write(&file, HELLO.replace("hello", "changed")).unwrap();
+    assert_eq!(weir("reload").status.code(), Some(0));
+    assert_eq!(weir("rollback").status.code(), Some(0));
+    assert!(get(address, "/").ends_with("hello"));
+    let done = weir("upgrade");
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    let told = "it runs by the file, and no more by what a rollback returned to\n";
+    assert!(stderr(&done).ends_with(told), "{}", stderr(&done));
+    program.logged("another process has taken over");
+    assert!(get(address, "/").ends_with("changed"));
+}
+
 /// Its addresses would be held for nothing.
 #[test]
 fn a_signal_to_stop_while_the_new_process_waits_stops_both() {
