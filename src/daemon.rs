@@ -11,6 +11,7 @@ use tokio::sync::watch as gate;
 use crate::config::{Config, Report};
 use crate::control::admin::Admin;
 use crate::control::core::{Control, Parts, Phase, worker_count};
+use crate::control::drain::ServerId;
 use crate::control::inherited::Inherited;
 use crate::control::manager::{self, Manager};
 use crate::control::reload::Source;
@@ -254,6 +255,11 @@ impl Running {
         let source = Arc::clone(&self.source);
         // A slow disk holds up nobody.
         drop(tokio::spawn(async move { source.take_over().await }));
+    }
+
+    /// What was drained in the process before is drained here, too. To be called before this one takes over.
+    pub(crate) async fn drain_again(&self, drained: Vec<ServerId>) {
+        self.control.drain_again(drained).await;
     }
 
     /// What the process before has to serve itself: nobody here listens for it.

@@ -45,10 +45,12 @@ struct Told {
     server: String,
     state: String,
     in_flight: u64,
+    process: u32,
 }
 
 #[derive(Deserialize)]
 struct Status {
+    process: u32,
     upstreams: Vec<Upstream>,
 }
 
@@ -90,7 +92,15 @@ pub(super) fn drain(weir: &RunningWeir, named: &Named, wait: &Wait) -> anyhow::R
             return Ok(ExitCode::from(1));
         }
         sleep(rest.map_or(ASK_EVERY, |rest| rest.min(ASK_EVERY)));
-        in_flight = match look_for(&weir, &told)? {
+        let status = status(&weir)?;
+        if status.process != told.process {
+            say!(
+                "process {} has taken over; how many requests the one before still has is not known",
+                status.process
+            );
+            return Ok(ExitCode::from(1));
+        }
+        in_flight = match status.server(&told) {
             Some(now) if now.state == told.state => now.in_flight,
             Some(now) => {
                 say!(
@@ -140,20 +150,24 @@ fn ask_for(weir: &Reached, named: &Named, action: &str) -> anyhow::Result<Result
     Ok(Ok(told))
 }
 
-/// How that server stands now, if it is still there.
-fn look_for(weir: &Reached, told: &Told) -> anyhow::Result<Option<Server>> {
+fn status(weir: &Reached) -> anyhow::Result<Status> {
     let answer = weir.ask(Method::GET, "/api/status")?;
     if answer.status != StatusCode::OK {
         anyhow::bail!("the admin address answered {}", answer.status);
     }
-    let status: Status =
-        serde_json::from_slice(&answer.body).context("the admin address is not weir's")?;
-    let mut servers = status
-        .upstreams
-        .into_iter()
-        .filter(|upstream| upstream.name == told.upstream)
-        .flat_map(|upstream| upstream.servers);
-    Ok(servers.find(|server| server.address == told.server))
+    serde_json::from_slice(&answer.body).context(admin_client::NOT_WEIR)
+}
+
+impl Status {
+    /// How that server stands now, if it is still there.
+    fn server(self, told: &Told) -> Option<Server> {
+        let mut servers = self
+            .upstreams
+            .into_iter()
+            .filter(|upstream| upstream.name == told.upstream)
+            .flat_map(|upstream| upstream.servers);
+        servers.find(|server| server.address == told.server)
+    }
 }
 
 fn left(in_flight: u64) -> String {

@@ -103,8 +103,8 @@ enum Command {
     /// drained stay so; ejections, counters and the cache begin anew. Exit code: 0 the new process serves, 1 it does not and the
     /// one before runs on, 2 not reachable.
     Upgrade(RunningWeir),
-    /// Takes a server out of service: it gets no new requests, also after a reload, until `weir ready` or the end of the
-    /// process. Waits until its last request has ended. Exit code: 0 empty (with `--no-wait`: drained), 1 refused or not
+    /// Takes a server out of service: it gets no new requests, also after a reload or an upgrade, until `weir ready` or the end
+    /// of weir. Waits until its last request has ended. Exit code: 0 empty (with `--no-wait`: drained), 1 refused or not
     /// empty in time, 2 not reachable.
     Drain {
         #[command(flatten)]

@@ -159,9 +159,11 @@ async fn leave_of(
         before.ready(left)?;
         before.alone()
     });
-    waiting
+    let drained = waiting
         .await?
-        .context("the process before has not let go, or has ended too soon")
+        .context("the process before has not let go, or has ended too soon")?;
+    running.drain_again(drained).await;
+    Ok(())
 }
 
 /// The runtime of everything that is not a client's request.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::core::Control;
 use crate::units::ServerAddr;
@@ -27,6 +27,13 @@ pub(crate) enum Unknown {
     },
 }
 
+/// Which server, for another process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ServerId {
+    pub(crate) upstream: String,
+    pub(crate) server: String,
+}
+
 /// How a server stands after it was drained or taken back.
 #[derive(Debug, Serialize)]
 pub(crate) struct Drained {
@@ -34,6 +41,8 @@ pub(crate) struct Drained {
     server: String,
     state: &'static str,
     in_flight: u32,
+    /// Whose requests those are.
+    process: u32,
 }
 
 impl Control {
@@ -51,6 +60,27 @@ impl Control {
         let server = self.server(upstream, server)?;
         server.ready();
         Ok(Drained::of(&server))
+    }
+
+    /// The servers that are drained.
+    pub(super) fn drained(&self) -> Vec<ServerId> {
+        let state = self.published.state();
+        let servers = state.servers().map(|(_, server)| server);
+        let drained = servers.filter(|server| server.is_drained());
+        let id = |server: &Arc<Server>| ServerId {
+            upstream: server.upstream.to_string(),
+            server: server.address.to_string(),
+        };
+        drained.map(id).collect()
+    }
+
+    /// Drains what the process before has drained, as far as it is there.
+    pub(crate) async fn drain_again(&self, drained: Vec<ServerId>) {
+        for ServerId { upstream, server } in drained {
+            if let Err(unknown) = self.drain(&upstream, &server).await {
+                tracing::warn!(%upstream, %server, "this server was drained and is not drained any more: {unknown}");
+            }
+        }
     }
 
     fn server(&self, upstream: &str, server: &str) -> Result<Arc<Server>, Unknown> {
@@ -91,6 +121,7 @@ impl Drained {
             server: server.address.to_string(),
             state: server.standing().state,
             in_flight: server.in_flight(),
+            process: std::process::id(),
         }
     }
 }

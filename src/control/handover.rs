@@ -13,6 +13,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
+use super::drain::ServerId;
 use super::inherited::{Handed, Origin};
 
 /// Tells a process that its standard input is such a socket: the id of the process that it succeeds.
@@ -33,6 +34,8 @@ pub(super) enum Message {
     Socket(Origin),
     /// To the successor: those were all.
     Complete,
+    /// To the successor, before that it is alone: an operator has taken this server out of service.
+    Drained(ServerId),
     /// To the successor: this process serves no more.
     Alone,
     /// From the successor: it has heard that, and serves.
@@ -158,16 +161,20 @@ impl Channel {
     }
 
     /// Waits until the process before says that it serves no more. Its end alone does not say so: whoever stops it means
-    /// the service.
-    pub(crate) fn alone(&self) -> io::Result<()> {
-        match self.receive(Instant::now() + RECEIVE_WITHIN)? {
-            Some((Message::Alone, _)) => {
-                // Where it has gone since, there is none but this one.
-                let _ = self.send(&Message::Serves, None);
-                Ok(())
+    /// the service. Returns the servers that were taken out of service there.
+    pub(crate) fn alone(&self) -> io::Result<Vec<ServerId>> {
+        let mut drained = Vec::new();
+        loop {
+            match self.receive(Instant::now() + RECEIVE_WITHIN)? {
+                Some((Message::Drained(server), _)) => drained.push(server),
+                Some((Message::Alone, _)) => {
+                    // Where it has gone since, there is none but this one.
+                    let _ = self.send(&Message::Serves, None);
+                    return Ok(drained);
+                }
+                Some(_) => return Err(io::ErrorKind::InvalidData.into()),
+                None => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
-            Some(_) => Err(io::ErrorKind::InvalidData.into()),
-            None => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
 
@@ -267,10 +274,15 @@ mod tests {
     #[test]
     fn the_process_before_says_when_it_serves_no_more() {
         let (old, new) = pair();
+        let drained = ServerId {
+            upstream: "app".to_owned(),
+            server: "10.0.0.1:80".to_owned(),
+        };
+        old.send(&Message::Drained(drained.clone()), None).unwrap();
         old.send(&Message::Alone, None).unwrap();
         drop(old);
         assert!(!new.is_closed(), "there is something to hear");
-        new.alone().unwrap();
+        assert_eq!(new.alone().unwrap(), [drained]);
         new.let_go();
     }
 

@@ -6,7 +6,7 @@ mod admin_config;
 mod admin_socket;
 mod certificates;
 pub(crate) mod core;
-mod drain;
+pub(crate) mod drain;
 mod fingerprint;
 pub(crate) mod handover;
 pub(crate) mod inherited;

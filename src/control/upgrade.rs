@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::core::{Control, Phase, chain};
+use super::drain::ServerId;
 use super::handover::{Channel, Message, SUCCEEDS};
 use super::inherited::{Handed, Inherited};
 use super::manager::Manager;
@@ -189,7 +190,8 @@ impl Upgrade {
         }
         let unused = successor.left.clone();
         let left = control.sockets_for(&unused);
-        let leaving = tokio::task::spawn_blocking(move || successor.leave_to_it());
+        let drained = control.drained();
+        let leaving = tokio::task::spawn_blocking(move || successor.leave_to_it(drained));
         let channel = leaving
             .await
             .map_err(|error| UpgradeError::Share(error.into()))??;
@@ -263,10 +265,12 @@ struct Successor {
 }
 
 impl Successor {
-    /// Leaves all to it, if it is still there to say so. Blocks.
-    fn leave_to_it(mut self) -> Result<Channel, UpgradeError> {
+    /// Leaves all to it, and tells which servers are drained, if it is still there to say so. Blocks.
+    fn leave_to_it(mut self, drained: Vec<ServerId>) -> Result<Channel, UpgradeError> {
         let until = Instant::now() + SERVES_WITHIN;
-        let left = self.channel.send(&Message::Alone, None);
+        let drained = drained.into_iter().map(Message::Drained);
+        let mut messages = drained.chain([Message::Alone]);
+        let left = messages.try_for_each(|message| self.channel.send(&message, None));
         match left.and_then(|()| self.channel.receive(until)) {
             Ok(Some((Message::Serves, _))) => Ok(self.channel),
             _ => Err(UpgradeError::Ended(end(&mut self.child))),
@@ -440,7 +444,7 @@ mod tests {
         let Ok(successor) = start(&started, sockets(1)) else {
             panic!("it says that it is ready");
         };
-        let told = chain(&successor.leave_to_it().err().unwrap());
+        let told = chain(&successor.leave_to_it(Vec::new()).err().unwrap());
         assert!(
             told.contains("(exit status: 3)") || told.contains("signal: 9"),
             "{told}"

@@ -1,7 +1,8 @@
 //! Drain: an operator takes a server out of service, and back.
 //!
 //! It gets no new requests and finishes those that it has. That lasts over reloads, for as long as its upstream and address
-//! stay in the config, and ends with the process. Its health checks go on; what they find shows when it is back.
+//! stay in the config, and over upgrades; else it ends with the process. Its health checks go on; what they find shows when it
+//! is back.
 
 use std::sync::{MutexGuard, PoisonError};
 use std::time::SystemTime;

@@ -69,7 +69,8 @@ async fn a_drained_server_ends_what_it_has_and_gets_nothing_new() {
             "upstream": "app",
             "server": server.to_string(),
             "state": "draining",
-            "in_flight": 2
+            "in_flight": 2,
+            "process": std::process::id()
         })
     );
     let up = format!("weir_server_up{{upstream=\"app\",server=\"{server}\"}}");

@@ -525,6 +525,72 @@ fn a_reload_while_the_new_process_waits_is_no_refusal() {
     );
 }
 
+#[test]
+fn a_server_that_is_drained_stays_drained() {
+    let (free, other): (Arc<Mutex<()>>, Arc<Mutex<()>>) = Default::default();
+    let (one, two) = (
+        server("200 OK", "one", &free),
+        server("200 OK", "two", &other),
+    );
+    let drained = two.local_addr().unwrap().to_string();
+    let (folder, file) = folder(&before(&one, &format!(", \"{drained}\"")));
+    let program = Program::run(folder.path());
+    let url = program.admin_url();
+    let weir = |command: &[&str]| {
+        output(
+            folder.path(),
+            command.iter().copied().chain(["--admin", &url]),
+        )
+    };
+    let clients = Clients::of(program.address("web"), "one");
+    let done = weir(&["drain", "app", &drained]);
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    // Until then both have answered.
+    clients.wrong();
+    let clients = Clients::of(program.address("web"), "one");
+    for _ in 0..2 {
+        upgraded(folder.path(), &program);
+        clients.go_on(&program);
+        let shown = stdout(&weir(&["status"]));
+        assert!(shown.contains("drained by hand"), "{shown}");
+    }
+    assert_eq!(clients.wrong(), Vec::<String>::new());
+    assert_eq!(weir(&["ready", "app", &drained]).status.code(), Some(0));
+    assert_eq!(weir(&["drain", "app", &drained]).status.code(), Some(0));
+    // Where the file has it no more, there is nothing to drain.
+    std::fs::write(&file, before(&one, "")).unwrap();
+    upgraded(folder.path(), &program);
+}
+
+#[test]
+fn a_drain_that_waits_says_so_where_another_process_takes_over() {
+    let held: Arc<Mutex<()>> = Arc::default();
+    let no_answer = held.lock().unwrap();
+    let socket = server("200 OK", "late", &held);
+    let (folder, _) = folder(&before(&socket, ""));
+    let program = Program::run(folder.path());
+    let (address, url) = (program.address("web"), program.admin_url());
+    let client = thread::spawn(move || get(address, "/"));
+    let server = socket.local_addr().unwrap().to_string();
+    let in_flight = || {
+        let shown = output(folder.path(), ["status", "--json", "--admin", &url]);
+        let status: serde_json::Value = serde_json::from_str(&stdout(&shown)).unwrap();
+        (status["upstreams"][0]["servers"][0]["in_flight"] == 1).then_some(())
+    };
+    until(in_flight, || program.printed());
+    let arguments = ["drain", "app", &server, "--admin", &url];
+    let mut draining = Program::start(weir(folder.path(), arguments));
+    draining.line_with("1 left");
+    let second = upgraded(folder.path(), &program);
+    assert_eq!(draining.wait().code(), Some(1), "{}", draining.printed());
+    draining.line_with(&format!(
+        "process {} has taken over",
+        second.as_raw_nonzero()
+    ));
+    drop(no_answer);
+    assert!(client.join().unwrap().ends_with("late"));
+}
+
 /// What it returned to is a config of the process; the new one begins with the file.
 #[test]
 fn that_an_upgrade_undoes_a_rollback_is_told() {
