@@ -250,6 +250,8 @@ impl Running {
 
     /// The process before serves no more: this one does from now on.
     pub(crate) fn take_over(&self) {
+        // Before the gate opens: what comes into a socket waits for its worker.
+        self.control.take_over();
         self.gate.send_replace(true);
         self.inherited.take_over();
         let source = Arc::clone(&self.source);

@@ -25,7 +25,7 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::labels::ReloadResult;
 use crate::telemetry::logging::LogHandle;
 use crate::telemetry::metrics::Metrics;
-use crate::units::{ServerName, UpstreamName};
+use crate::units::{ListenName, ServerName, UpstreamName};
 use crate::upstream::health::Probers;
 use crate::upstream::resolve::dns::Dns;
 use crate::upstream::resolve::{Answer, Found, Unresolved};
@@ -306,15 +306,27 @@ impl Control {
         }
     }
 
+    /// The process before accepts no more: each worker gets a socket of its own, also where it had fewer.
+    pub(crate) fn take_over(&self) {
+        let mut sockets = lock(&self.sockets);
+        let state = self.published.state();
+        for own in sockets.own(self.workers.len()) {
+            let worker = self.workers.get(own.worker);
+            if let (Some(worker), Some(listener)) = (worker, number(&state, &own.listen)) {
+                let (id, socket) = (own.id, own.socket);
+                send(
+                    worker,
+                    Command::Replace {
+                        id,
+                        socket,
+                        listener,
+                    },
+                );
+            }
+        }
+    }
+
     fn tell_sockets(&self, steps: Vec<Step>, state: &State) {
-        let number = |listen: &crate::units::ListenName| {
-            state
-                .listeners
-                .iter()
-                .flatten()
-                .find(|listener| listener.name == *listen)
-                .map(|listener| listener.number)
-        };
         for step in steps {
             match step {
                 Step::Listen {
@@ -323,7 +335,7 @@ impl Control {
                     local,
                     sockets,
                 } => {
-                    let Some(listener) = number(&listen) else {
+                    let Some(listener) = number(state, &listen) else {
                         continue;
                     };
                     tracing::info!(%listen, address = %local, "listening");
@@ -339,7 +351,7 @@ impl Control {
                     }
                 }
                 Step::Assign { id, listen } => {
-                    let Some(listener) = number(&listen) else {
+                    let Some(listener) = number(state, &listen) else {
                         continue;
                     };
                     for worker in &self.workers {
@@ -491,6 +503,13 @@ fn forgive(previous: &State, state: &State) {
             server.pardon();
         }
     }
+}
+
+/// The number of the listener of that name.
+fn number(state: &State, listen: &ListenName) -> Option<usize> {
+    let mut listeners = state.listeners.iter().flatten();
+    let listener = listeners.find(|listener| listener.name == *listen)?;
+    Some(listener.number)
 }
 
 fn send(worker: &UnboundedSender<Command>, command: Command) {

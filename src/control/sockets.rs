@@ -4,9 +4,9 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{SocketAddr, TcpListener};
 
-use super::inherited::Inherited;
+use super::inherited::{Claimed, Inherited};
 use crate::config::{AdminAddress, Config, ListenAddress};
-use crate::listen::bind::{adopt, bind};
+use crate::listen::bind::{adopt, bind, bind_beside, is_dual_stack, shares_port};
 use crate::listen::worker::SocketId;
 use crate::units::ListenName;
 
@@ -61,6 +61,34 @@ struct Bound {
     listen: ListenName,
     local: SocketAddr,
     by_systemd: bool,
+    lent: Option<Lent>,
+}
+
+/// Of sockets that the process before had: they were fewer than there are workers now, and none could be opened beside them.
+#[derive(Clone, Copy)]
+struct Lent {
+    /// The first worker that has none of its own, as all after it.
+    from: usize,
+    dual_stack: bool,
+}
+
+impl Lent {
+    fn of(claimed: &Claimed, workers: usize) -> Option<Self> {
+        let sockets = &claimed.sockets;
+        // Those of systemd are not handed on, so others beside them would not be either.
+        let are_few = claimed.in_use && !claimed.by_systemd && sockets.len() < workers;
+        let dual_stack = is_dual_stack(sockets.first()?);
+        let from = sockets.len();
+        (are_few && sockets.iter().all(shares_port)).then_some(Self { from, dual_stack })
+    }
+}
+
+/// A socket for a worker that has accepted on another one's.
+pub(super) struct Own {
+    pub(super) id: SocketId,
+    pub(super) listen: ListenName,
+    pub(super) worker: usize,
+    pub(super) socket: TcpListener,
 }
 
 /// The sockets of the process.
@@ -83,6 +111,7 @@ pub(super) struct Opened {
     local: SocketAddr,
     sockets: Vec<TcpListener>,
     by_systemd: bool,
+    lent: Option<Lent>,
 }
 
 /// What the workers are to do once the config is published.
@@ -133,6 +162,7 @@ impl Sockets {
                 only_address(config, listen),
             );
             let by_systemd = handed.as_ref().is_some_and(|handed| handed.by_systemd);
+            let lent = handed.as_ref().and_then(|handed| Lent::of(handed, workers));
             let opened_here = match handed {
                 Some(handed) => adopt(handed.sockets, workers, !handed.in_use),
                 None => bind(*address, workers, beside_own),
@@ -146,6 +176,7 @@ impl Sockets {
                 local,
                 sockets,
                 by_systemd,
+                lent,
             });
         }
         Ok(Change {
@@ -177,6 +208,7 @@ impl Sockets {
                     listen: opened.listen,
                     local: opened.local,
                     by_systemd: opened.by_systemd,
+                    lent: opened.lent,
                 },
             );
         }
@@ -201,6 +233,32 @@ impl Sockets {
             }
         });
         steps
+    }
+
+    /// Now that no other process accepts on them: a socket for each worker that has none of its own. Where the system refuses
+    /// one, all stays as it is.
+    pub(super) fn own(&mut self, workers: usize) -> Vec<Own> {
+        let mut own = Vec::new();
+        for bound in self.bound.values_mut() {
+            let Some(lent) = bound.lent.take() else {
+                continue;
+            };
+            for worker in lent.from..workers {
+                match bind_beside(bound.local, lent.dual_stack) {
+                    Ok(socket) => own.push(Own {
+                        id: bound.id,
+                        listen: bound.listen.clone(),
+                        worker,
+                        socket,
+                    }),
+                    Err(error) => {
+                        tracing::warn!(%error, address = %bound.local, "some workers share a listening socket until a restart");
+                        break;
+                    }
+                }
+            }
+        }
+        own
     }
 
     /// What the sockets are for, those of systemd left out.

@@ -53,13 +53,10 @@ pub(crate) fn adopt(
         // Who opened it may have thought of less traffic.
         socket.listen(BACKLOG)?;
     }
-    let shares = more
-        && handed
-            .iter()
-            .all(|socket| socket.reuse_port().unwrap_or(false));
+    let shares = more && handed.iter().all(shares_port);
     let mut sockets = Vec::new();
     for number in handed.len()..count {
-        let beside = shares.then(|| bind_one(local, dual_stack, false).ok());
+        let beside = shares.then(|| bind_beside(local, dual_stack).ok());
         sockets.push(match beside.flatten() {
             Some(socket) => socket,
             None => handed[number % handed.len()].try_clone()?.into(),
@@ -67,6 +64,16 @@ pub(crate) fn adopt(
     }
     let handed = handed.into_iter().map(TcpListener::from);
     Ok((local, handed.chain(sockets).collect()))
+}
+
+/// Whether others may listen at the address of that socket, beside it.
+pub(crate) fn shares_port(socket: &Socket) -> bool {
+    socket.reuse_port().unwrap_or(false)
+}
+
+/// One more socket where others share their port already.
+pub(crate) fn bind_beside(local: SocketAddr, dual_stack: bool) -> io::Result<TcpListener> {
+    bind_one(local, dual_stack, false)
 }
 
 /// Where a TCP socket listens; `None` if it is none.

@@ -53,6 +53,12 @@ pub(crate) enum Command {
         socket: std::net::TcpListener,
         listener: usize,
     },
+    /// Accept on this socket in place of one that another worker accepts on too, and goes on to do so.
+    Replace {
+        id: SocketId,
+        socket: std::net::TcpListener,
+        listener: usize,
+    },
     /// The socket belongs to another listener now.
     Assign { id: SocketId, listener: usize },
     /// Accept what waits and close the socket.
@@ -225,6 +231,18 @@ impl Worker {
                 socket,
                 listener,
             } => self.listen(id, socket, listener),
+            Command::Replace {
+                id,
+                socket,
+                listener,
+            } => {
+                let shared = self.sockets.borrow_mut().remove(&id);
+                self.listen(id, socket, listener);
+                // What waits there is for the other one.
+                for accepting in shared.into_iter().flatten() {
+                    accepting.task.abort();
+                }
+            }
             Command::Assign { id, listener } => {
                 for accepting in self.sockets.borrow().get(&id).into_iter().flatten() {
                     accepting.listener.set(listener);

@@ -269,6 +269,39 @@ fn the_number_of_workers_may_change_either_way() {
     assert_eq!(clients.wrong(), Vec::<String>::new());
 }
 
+/// Also those that the process before had not.
+#[test]
+fn each_worker_of_the_new_process_has_a_socket_of_its_own() {
+    let (folder, file) = folder(&with_workers(1));
+    let mut program = Program::run(folder.path());
+    let address = program.address("web");
+    let clients = Clients::of(address, "hello");
+    // Where there were more sockets than workers, none of them is closed.
+    for (workers, sockets) in [(3, 3), (3, 3), (2, 3), (4, 4)] {
+        std::fs::write(&file, with_workers(workers)).unwrap();
+        upgraded(folder.path(), &program);
+        until(
+            || (listening(address) == sockets).then_some(()),
+            || format!("{} of {sockets}", listening(address)),
+        );
+        clients.go_on(&program);
+    }
+    assert_eq!(program.wait().code(), Some(0));
+    assert_eq!(clients.wrong(), Vec::<String>::new());
+}
+
+/// How many sockets listen at a port of IPv4.
+fn listening(address: SocketAddr) -> usize {
+    let port = format!(":{:04X}", address.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let listens = |line: &&str| {
+        let mut columns = line.split_whitespace().skip(1);
+        let local = columns.next().unwrap_or_default();
+        local.ends_with(&port) && columns.nth(1) == Some("0A")
+    };
+    table.lines().filter(listens).count()
+}
+
 #[test]
 fn a_unix_socket_of_the_admin_address_lives_on() {
     let config = HELLO.replace(
