@@ -1,8 +1,12 @@
 //! `weir diff`
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::stdout;
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 use http::{Method, StatusCode};
@@ -11,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::check::Format;
 use super::{RunningWeir, admin_client};
-use crate::config::{self, Comparison, LoadError};
+use crate::config::{self, Change, Comparison, Config, LoadError, MASK, Outside};
 
 /// What `GET /api/config` says.
 #[derive(Deserialize)]
@@ -22,12 +26,16 @@ struct Runs {
 }
 
 pub(super) fn diff(weir: &RunningWeir, format: Format) -> anyhow::Result<ExitCode> {
-    let loaded = config::find(weir.config.config.clone()).and_then(|file| config::load(&file));
-    let config = match loaded {
+    let variables = Variables::default();
+    let file = config::find(weir.config.config.clone());
+    let config = match file.and_then(|file| variables.load(&file)) {
         Ok(config) => config,
         // 1 would say that it is valid and differs.
         Err(error @ LoadError::Invalid(_)) => {
             super::report(&error.into());
+            if variables.some_are_unset() {
+                say!("{}", variables.told());
+            }
             return Ok(ExitCode::from(2));
         }
         Err(error) => return Err(error.into()),
@@ -59,6 +67,14 @@ pub(super) fn diff(weir: &RunningWeir, format: Format) -> anyhow::Result<ExitCod
         }
         Format::Text => super::out(&text(&comparison, super::colours(&stdout())))?,
     }
+    let depends = depends(&comparison);
+    if !depends.is_empty() && !variables.are_none() {
+        say!(
+            "{}; what is told of {} may be no difference",
+            variables.told(),
+            depends.join(", ")
+        );
+    }
     if comparison.is_empty() {
         if same_text {
             say!("no difference, hash {}", config.hash);
@@ -72,6 +88,61 @@ pub(super) fn diff(weir: &RunningWeir, format: Format) -> anyhow::Result<ExitCod
         return Ok(ExitCode::SUCCESS);
     }
     Ok(ExitCode::from(1))
+}
+
+/// The variables that a file asks for, and whether they are set here. What weir has them at is not known.
+#[derive(Default)]
+struct Variables(Mutex<BTreeMap<String, bool>>);
+
+impl Variables {
+    fn load(&self, file: &Path) -> Result<Config, LoadError> {
+        let variable = |name: &str| {
+            let value = std::env::var_os(name);
+            self.lock().insert(name.to_owned(), value.is_some());
+            value
+        };
+        let here = Outside {
+            variable: &variable,
+            now: SystemTime::now(),
+        };
+        config::load_with(file, &here)
+    }
+
+    fn are_none(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn some_are_unset(&self) -> bool {
+        self.lock().values().any(|is_set| !is_set)
+    }
+
+    fn told(&self) -> String {
+        let known = self.lock();
+        let one = |(name, is_set): (&String, &bool)| match is_set {
+            true => format!("`{name}`"),
+            false => format!("`{name}` (not set here)"),
+        };
+        let all: Vec<_> = known.iter().map(one).collect();
+        format!(
+            "variables are read from the environment of this command, which need not be that of the weir that runs: {}",
+            all.join(", ")
+        )
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, bool>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What differs in something that is masked on one side, as is all that came from the environment.
+fn depends(comparison: &Comparison) -> Vec<&str> {
+    let is_masked = |change: &&Change| {
+        let values = change.keys.iter().flat_map(|key| [&key.from, &key.to]);
+        let mut values = values.flatten().map(Value::to_string);
+        change.what.contains(MASK) || values.any(|value| value.contains(MASK))
+    };
+    let changes = comparison.changes.iter().filter(is_masked);
+    changes.map(|change| change.what.as_str()).collect()
 }
 
 fn text(comparison: &Comparison, colours: bool) -> String {

@@ -78,8 +78,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Shows what taking a config file would change of what a running weir does. Exit code: 0 nothing, 1 something, 2 the file
-    /// is not valid or weir cannot be reached.
+    /// Shows what taking a config file would change of what a running weir does. Variables in the file are read from the
+    /// environment of this command. Exit code: 0 nothing, 1 something, 2 the file is not valid or weir cannot be reached.
     Diff {
         #[command(flatten)]
         running: RunningWeir,

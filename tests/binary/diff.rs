@@ -1,6 +1,6 @@
 //! `weir diff`: what a file would change of what runs.
 
-use super::support::{HELLO, Program, folder, output, stderr, stdout};
+use super::support::{HELLO, Program, folder, output, stderr, stdout, weir};
 
 /// What `weir diff` says of that config while `HELLO` runs.
 fn diff(config: &str, more: &[&str]) -> std::process::Output {
@@ -30,6 +30,57 @@ fn the_same_is_0() {
         stderr(&commented).starts_with("no key differs"),
         "{}",
         stderr(&commented)
+    );
+}
+
+/// Which it has as the process had them when it started, and this command has others, or none.
+#[test]
+fn what_may_differ_by_the_environment_alone_is_told() {
+    let config = |body: &str| {
+        let route = format!(
+            "[route.b]\npath = \"${{TEST_PATH:-/b}}\"\nrespond = {{ body = \"{body}\" }}\n"
+        );
+        format!("{HELLO}{route}")
+    };
+    let (folder, _) = folder(&config("${TEST_BODY}"));
+    let mut command = weir(folder.path(), ["run"]);
+    command.env("TEST_BODY", "b").env("TEST_PATH", "/c");
+    let program = Program::start(command);
+    program.logged("weir runs");
+    let url = program.admin_url();
+    std::fs::write(
+        folder.path().join("next.toml"),
+        format!("#\n{}", config("${TEST_BODY}")),
+    )
+    .unwrap();
+    let diff = |variables: &[(&str, &str)]| {
+        let mut command = weir(folder.path(), ["diff", "-c", "next.toml", "--admin", &url]);
+        command.envs(variables.iter().copied());
+        command.output().unwrap()
+    };
+    let told = "variables are read from the environment of this command, which need not be that of the weir that runs: ";
+    let unset = diff(&[("TEST_BODY", "other")]);
+    assert_eq!(unset.status.code(), Some(1), "{}", stderr(&unset));
+    assert_eq!(stdout(&unset), "~ route.b.path: \"***\" -> [\"/b\"]\n");
+    assert_eq!(
+        stderr(&unset),
+        format!(
+            "{told}`TEST_BODY`, `TEST_PATH` (not set here); what is told of route.b may be no difference\n"
+        )
+    );
+    let same = diff(&[("TEST_BODY", "b"), ("TEST_PATH", "/c")]);
+    assert_eq!(same.status.code(), Some(0), "{}", stderr(&same));
+    assert!(!stderr(&same).contains("variables"), "{}", stderr(&same));
+    let invalid = diff(&[("TEST_PATH", "/c")]);
+    assert_eq!(invalid.status.code(), Some(2));
+    let said = stderr(&invalid);
+    assert!(
+        said.contains("the variable `TEST_BODY` is not set"),
+        "{said}"
+    );
+    assert!(
+        said.ends_with(&format!("{told}`TEST_BODY` (not set here), `TEST_PATH`\n")),
+        "{said}"
     );
 }
 
