@@ -403,7 +403,7 @@ impl Running {
             watching.abort();
         }
         for id in other.left {
-            self.control.tell(|| Command::Close { id });
+            self.control.tell(|| Command::Close { id, is_kept: false });
         }
         self.drain(true).await;
         self.source.admin.answered().await;

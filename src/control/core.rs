@@ -358,10 +358,10 @@ impl Control {
                         send(worker, Command::Assign { id, listener });
                     }
                 }
-                Step::Close { id, local } => {
+                Step::Close { id, local, is_kept } => {
                     tracing::info!(address = %local, "no longer listening");
                     for worker in &self.workers {
-                        send(worker, Command::Close { id });
+                        send(worker, Command::Close { id, is_kept });
                     }
                 }
             }

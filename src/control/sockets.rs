@@ -129,6 +129,8 @@ pub(super) enum Step {
     Close {
         id: SocketId,
         local: SocketAddr,
+        /// systemd has it open too.
+        is_kept: bool,
     },
 }
 
@@ -228,6 +230,7 @@ impl Sockets {
                 steps.push(Step::Close {
                     id: bound.id,
                     local: bound.local,
+                    is_kept: bound.by_systemd,
                 });
                 false
             }

@@ -61,8 +61,8 @@ pub(crate) enum Command {
     },
     /// The socket belongs to another listener now.
     Assign { id: SocketId, listener: usize },
-    /// Accept what waits and close the socket.
-    Close { id: SocketId },
+    /// Accept what waits and close the socket. `is_kept`: somebody else has it open, for another time.
+    Close { id: SocketId, is_kept: bool },
     /// Connections of a listener that is gone get `drain`.
     Retire { listener: usize, drain: Duration },
     /// Serve a connection that another worker accepted.
@@ -248,9 +248,14 @@ impl Worker {
                     accepting.listener.set(listener);
                 }
             }
-            Command::Close { id } => {
+            Command::Close { id, is_kept } => {
                 let closing = self.sockets.borrow_mut().remove(&id);
                 for accepting in closing.into_iter().flatten() {
+                    if !is_kept {
+                        // Where the system does not offer it, a moment is left in which connections are reset.
+                        let _ =
+                            socket2::SockRef::from(&*accepting.socket).attach_filter(&[NOTHING]);
+                    }
                     self.close(accepting);
                 }
             }
@@ -605,6 +610,11 @@ impl Drop for Loaded {
 fn give_memory_back() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(1 << 20)));
 }
+
+/// A packet filter that lets nothing in (`BPF_RET | BPF_K`, no byte). What comes to a socket between the last accept and its
+/// end would be reset; so nothing comes any more, and who knocks then is refused when it knocks again. Connections that
+/// are there already are not filtered.
+const NOTHING: socket2::SockFilter = socket2::SockFilter::new(0x06, 0, 0, 0);
 
 /// Errors of `accept` that concern only the connection that was to be accepted.
 fn is_about_one_connection(error: &io::Error) -> bool {
