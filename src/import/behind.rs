@@ -1,6 +1,7 @@
 //! What a closed route would do: its comment says so, for whoever opens it again.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use super::context::Context;
 use super::syntax;
@@ -10,9 +11,33 @@ use super::toml::{Table, Toml};
 pub(super) struct Behind {
     /// Without the keys that say which requests it is for, and without `upstream`.
     pub(super) table: Table,
-    pub(super) upstream: Table,
-    /// What the upstream may be called.
-    pub(super) base: String,
+    pub(super) upstream: Rc<Hidden>,
+}
+
+/// The upstream of such routes.
+pub(super) struct Hidden {
+    /// What it does, by which it is known.
+    essence: String,
+    table: Table,
+    /// What it may be called.
+    base: String,
+}
+
+impl Hidden {
+    /// The one that is this table, for all routes that lead there.
+    pub(super) fn of(context: &Context<'_>, table: Table, base: String) -> Rc<Self> {
+        let essence = table.written_essence();
+        let mut known = context.hidden.borrow_mut();
+        let new = || {
+            context.budget().write(table.size());
+            Rc::new(Self {
+                essence: essence.clone(),
+                table,
+                base,
+            })
+        };
+        known.entry(essence.clone()).or_insert_with(new).clone()
+    }
 }
 
 impl Behind {
@@ -23,14 +48,16 @@ impl Behind {
         route: &str,
         named: &mut HashMap<String, String>,
     ) -> Vec<String> {
-        let mut essence = String::new();
-        self.upstream.essence().write(&mut essence, "", &[]);
-        let known = context.by_essence.borrow().get(&essence).cloned();
-        let known = known.or_else(|| named.get(&essence).cloned());
+        let hidden = &self.upstream;
+        let known = context.by_essence.borrow().get(&hidden.essence).cloned();
+        let known = known.or_else(|| named.get(&hidden.essence).cloned());
         let is_new = known.is_none();
         let upstream = known.unwrap_or_else(|| {
-            let name = context.upstream_names.borrow_mut().free(&self.base, "app");
-            named.insert(essence, name.clone());
+            let name = context
+                .upstream_names
+                .borrow_mut()
+                .free(&hidden.base, "app");
+            named.insert(hidden.essence.clone(), name.clone());
             name
         });
         let mut whole = Table::default();
@@ -40,8 +67,8 @@ impl Behind {
         let mut out = String::new();
         whole.write(&mut out, &format!("route.{route}"), &[]);
         if is_new {
-            self.upstream
-                .write(&mut out, &format!("upstream.{upstream}"), &[]);
+            let heading = format!("upstream.{upstream}");
+            hidden.table.write(&mut out, &heading, &[]);
         }
         // The heading of the route is there already.
         let lines = out.lines().filter(|line| !line.is_empty()).skip(1);

@@ -126,7 +126,7 @@ fn key(context: &Context<'_>, scope: &Scope<'_>, table: &mut Table) -> bool {
         IN_KEY.contains(*name) || parameter.is_some_and(|parameter| !parameter.is_empty())
     };
     if let Some(other) = variables.iter().find(|name| !known(name)) {
-        let other = super::syntax::plain(other);
+        let other = super::syntax::short(other);
         let why = format!(
             "weir's key is scheme, host, path and query, and what `Vary` names; `${other}` cannot be part of it"
         );
@@ -254,7 +254,7 @@ fn ignored(context: &Context<'_>, scope: &Scope<'_>, table: &mut Table) {
                 .ledger
                 .but_for(directive, "`X-Accel-*` fields have no effect anyway"),
             _ => {
-                let name = super::syntax::plain(name);
+                let name = super::syntax::short(name);
                 let why = format!(
                     "weir always heeds `{name}` of servers; let the application send what it means, or `Weir-Cache-Control`"
                 );

@@ -89,7 +89,7 @@ fn types_of(context: &Context<'_>, scope: &Scope<'_>, module: &str, types: &mut 
         } else if MediaPattern::parse(&lower).is_some() {
             types.push(lower);
         } else {
-            let kind = super::syntax::plain(kind);
+            let kind = super::syntax::short(kind);
             context.ledger.left(
                 directive,
                 format!("`{kind}` is no media type; the others are used"),

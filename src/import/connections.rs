@@ -3,6 +3,7 @@
 //! weir has for a listener what nginx has for each server on it. That of the default server counts; what other servers say
 //! otherwise is told.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -30,7 +31,7 @@ impl<'d> Setting<'_, 'd> {
             let Some(other) = server.scope.find(name) else {
                 continue;
             };
-            if chosen.is_some_and(|chosen| chosen.args == other.args) {
+            if chosen.is_some_and(|chosen| chosen.id == other.id || chosen.args == other.args) {
                 if chosen.is_some_and(|chosen| chosen.id != other.id) {
                     let why = "the default server of the listener says the same";
                     self.context.ledger.needless(other, why);
@@ -123,16 +124,30 @@ impl<'d> Setting<'_, 'd> {
     /// Only where nginx, too, takes the address from a field that weir reads: a proxy that sends another one may pass on what
     /// clients have put into these.
     pub(super) fn trusted_proxies(&self, table: &mut Table) {
-        let of = |server: &Server<'d>| -> Vec<_> {
-            let all = server.scope.all("set_real_ip_from").iter();
-            all.filter_map(|directive| directive.arg(0)).collect()
+        let usual = self.default.scope.all("set_real_ip_from");
+        let says_the_same = |server: &&Server<'d>| {
+            let other = server.scope.all("set_real_ip_from");
+            if std::ptr::eq(other, usual) {
+                return true;
+            }
+            self.context.budget().look(other.len());
+            other.len() == usual.len()
+                && other
+                    .iter()
+                    .zip(usual)
+                    .all(|(one, other)| one.arg(0) == other.arg(0))
         };
-        let usual = of(self.default);
-        let is_for_all = self.here.iter().all(|server| of(server) == usual);
-        let mut networks = Vec::new();
+        let is_for_all = self.here.iter().all(says_the_same);
+        let (mut networks, mut known) = (Vec::new(), HashSet::new());
+        let mut told = HashSet::new();
         for server in self.here {
             let directives = server.scope.all("set_real_ip_from");
             let is_read = directives.is_empty() || self.is_read(server);
+            // Most servers inherit them.
+            let first = directives.first().map(|first| first.id);
+            if self.context.budget().is_spent() || !told.insert((first, is_read)) {
+                continue;
+            }
             for directive in directives {
                 let Some(network) = directive.arg(0).and_then(network) else {
                     let why = "weir trusts networks such as `10.0.0.0/8`";
@@ -147,7 +162,7 @@ impl<'d> Setting<'_, 'd> {
                     true => self.context.ledger.done(directive),
                     false => self.context.ledger.differs(directive, TRUSTED_BY_ALL),
                 }
-                if !networks.contains(&network) {
+                if known.insert(network.clone()) {
                     networks.push(network);
                 }
             }
@@ -173,7 +188,7 @@ impl<'d> Setting<'_, 'd> {
 
     pub(super) fn tls(&self) -> Option<Table> {
         let mut table = Table::default();
-        let mut pairs: Vec<Toml> = Vec::new();
+        let mut pairs = Pairs::default();
         let others = self
             .here
             .iter()
@@ -182,30 +197,29 @@ impl<'d> Setting<'_, 'd> {
         for server in std::iter::once(self.default).chain(others) {
             self.certificates(server, &mut pairs);
         }
-        if pairs.is_empty() {
+        if pairs.list.is_empty() {
             let name = &self.listener.name;
-            for listen in self
-                .here
-                .iter()
-                .flat_map(|server| &server.listens)
-                .filter(|listen| listen.tls)
-            {
-                let why = format!(
-                    "no certificate was found for it, so the listener `{name}` is left out"
-                );
-                listen
-                    .directive
-                    .inspect(|directive| self.context.ledger.left(directive, why));
+            for server in self.here {
+                self.context.budget().look(server.listens.len());
+                let listens = server.listens.iter();
+                for listen in listens.filter(|listen| listen.tls && self.listener.is_for(listen)) {
+                    let why = format!(
+                        "no certificate was found for it, so the listener `{name}` is left out"
+                    );
+                    listen
+                        .directive
+                        .inspect(|directive| self.context.ledger.left(directive, why));
+                }
             }
             return None;
         }
-        if pairs.len() > 1 {
+        if pairs.list.len() > 1 {
             let name = &self.listener.name;
             self.context.ledger.general(format!(
                 "listener `{name}`: weir chooses among certificates by the names that they are for; nginx does so by `server_name`"
             ));
         }
-        table.set("certificates", Toml::List(pairs));
+        table.set("certificates", Toml::List(pairs.list));
         if let Some(directive) = self.default.scope.is_on("ssl_reject_handshake") {
             table.set("unknown_sni", "reject");
             self.context.ledger.done(directive);
@@ -214,7 +228,7 @@ impl<'d> Setting<'_, 'd> {
         Some(table)
     }
 
-    fn certificates(&self, server: &Server<'_>, pairs: &mut Vec<Toml>) {
+    fn certificates(&self, server: &Server<'_>, pairs: &mut Pairs) {
         let (certs, keys) = (
             server.scope.all("ssl_certificate"),
             server.scope.all("ssl_certificate_key"),
@@ -232,12 +246,11 @@ impl<'d> Setting<'_, 'd> {
             };
             self.context.ledger.done(cert);
             self.context.ledger.done(key);
-            let pair = Toml::Inline(vec![
-                ("cert".into(), cert_path.into()),
-                ("key".into(), key_path.into()),
-            ]);
-            if !pairs.contains(&pair) {
-                pairs.push(pair);
+            if pairs.known.insert((cert_path.clone(), key_path.clone())) {
+                pairs.list.push(Toml::Inline(vec![
+                    ("cert".into(), cert_path.into()),
+                    ("key".into(), key_path.into()),
+                ]));
             }
         }
     }
@@ -266,6 +279,13 @@ impl<'d> Setting<'_, 'd> {
             (true, true) => self.context.ledger.done(directive),
         }
     }
+}
+
+/// Certificates with their keys, each pair once.
+#[derive(Default)]
+struct Pairs {
+    list: Vec<Toml>,
+    known: HashSet<(String, String)>,
 }
 
 const NOT_TRUSTED: &str = "weir takes the address of a client from `Forwarded` and `X-Forwarded-For` only, and that of the \

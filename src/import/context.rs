@@ -3,8 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::rc::Rc;
 
-use super::behind::Behind;
+use super::behind::{Behind, Hidden};
+use super::budget::Budget;
 use super::ledger::Ledger;
 use super::syntax::{Directive, Place};
 use super::toml::Table;
@@ -15,8 +17,8 @@ pub(super) struct Context<'d> {
     pub(super) files: Vec<String>,
     /// Where each of them, by its number, is included.
     pub(super) included: HashMap<usize, Place>,
-    /// How often each of them was read.
-    pub(super) times: HashMap<String, usize>,
+    /// How often the file of each of these numbers was read.
+    pub(super) times: Vec<usize>,
     /// The directory of the main file, absolute where that can be known.
     pub(super) directory: PathBuf,
     /// The `upstream` blocks by their names.
@@ -28,8 +30,12 @@ pub(super) struct Context<'d> {
     pub(super) by_essence: RefCell<HashMap<String, String>>,
     pub(super) upstream_names: RefCell<Names>,
     pub(super) route_names: RefCell<Names>,
+    /// The upstreams of closed routes, by what they do.
+    pub(super) hidden: RefCell<HashMap<String, Rc<Hidden>>>,
     /// What closed routes, by their names, would do.
     pub(super) behind: RefCell<HashMap<String, Behind>>,
+    /// Rules of access that were told, by the number of the first of a block.
+    pub(super) told_guards: RefCell<HashSet<usize>>,
     /// Whether anything is forwarded to servers.
     pub(super) forwards: Cell<bool>,
 }
@@ -43,6 +49,10 @@ pub(super) struct Made {
 }
 
 impl<'d> Context<'d> {
+    pub(super) fn budget(&self) -> &Budget {
+        &self.ledger.budget
+    }
+
     pub(super) fn upstream(&self, name: &str) -> Option<&'d Directive> {
         self.blocks.get(&name.to_ascii_lowercase()).copied()
     }
@@ -73,9 +83,7 @@ impl<'d> Context<'d> {
 
     /// How often the file of a place is included.
     pub(super) fn times_included(&self, place: Place) -> usize {
-        let name = self.files.get(place.file);
-        let times = name.and_then(|name| self.times.get(name));
-        times.copied().unwrap_or_default()
+        self.times.get(place.file).copied().unwrap_or_default()
     }
 
     /// Where a directive stands and what it says.
@@ -98,14 +106,14 @@ impl<'d> Context<'d> {
 
     /// The name of an upstream that is this table; a new one, like `base`, unless there is one that does the same.
     pub(super) fn upstream_name(&self, base: &str, table: Table, comments: Vec<String>) -> String {
-        let mut essence = String::new();
-        table.essence().write(&mut essence, "", &[]);
+        let essence = table.written_essence();
         let mut known = self.by_essence.borrow_mut();
         if let Some(same) = known.get(&essence) {
             return same.clone();
         }
         let name = self.upstream_names.borrow_mut().free(base, "app");
         known.insert(essence, name.clone());
+        self.budget().write(name.len() + table.size());
         self.made.borrow_mut().push(Made {
             name: name.clone(),
             comments,

@@ -278,24 +278,26 @@ fn expires(context: &Context<'_>, scope: &Scope<'_>, edits: &mut Edits) {
 /// What is changed of the fields of a message.
 #[derive(Default)]
 struct Edits {
-    set: Vec<(String, String)>,
-    add: Vec<(String, String)>,
+    set: Fields,
+    add: Fields,
     remove: Vec<String>,
 }
 
 impl Edits {
     /// The last one counts, as it does for servers that nginx sends both to.
     fn set(&mut self, name: String, value: String) {
-        self.set.retain(|(other, _)| *other != name);
-        self.set.push((name, value));
+        match self.set.value(&name) {
+            Some(before) => *before = value,
+            None => self.set.push(name, value),
+        }
     }
 
     /// Whether there is a place for it. Lists of one field are one list (RFC 9110 §5.3), cookies are not.
     fn add(&mut self, name: String, value: String) -> bool {
-        match self.add.iter_mut().find(|(other, _)| *other == name) {
-            None => self.add.push((name, value)),
+        match self.add.value(&name) {
+            None => self.add.push(name, value),
             Some(_) if name == "set-cookie" => return false,
-            Some((_, before)) => {
+            Some(before) => {
                 before.push_str(", ");
                 before.push_str(&value);
             }
@@ -311,16 +313,35 @@ impl Edits {
             table.set("remove", self.remove);
         }
         for (name, fields) in [("set", self.set), ("add", self.add)] {
-            if fields.is_empty() {
+            if fields.all.is_empty() {
                 continue;
             }
             let mut inner = Table::default();
-            for (name, value) in fields {
+            for (name, value) in fields.all {
                 inner.set(&name, value);
             }
             table.tables.push((name.to_owned(), inner));
         }
         (!table.keys.is_empty() || !table.tables.is_empty()).then_some(table)
+    }
+}
+
+/// Fields in their order, each once.
+#[derive(Default)]
+struct Fields {
+    all: Vec<(String, String)>,
+    places: HashMap<String, usize>,
+}
+
+impl Fields {
+    fn value(&mut self, name: &str) -> Option<&mut String> {
+        let place = *self.places.get(name)?;
+        self.all.get_mut(place).map(|(_, value)| value)
+    }
+
+    fn push(&mut self, name: String, value: String) {
+        self.places.insert(name.clone(), self.all.len());
+        self.all.push((name, value));
     }
 }
 
@@ -331,7 +352,7 @@ fn is_weirs(name: &str) -> bool {
 
 /// What cannot be said of a variable.
 pub(super) fn variable_of_request(name: &str) -> String {
-    let name = super::syntax::plain(name);
+    let name = super::syntax::short(name);
     format!(
         "weir's config has no variables, and `${name}` is another for each request; let the application do it"
     )
@@ -371,8 +392,7 @@ fn media_type(context: &Context<'_>, scope: &Scope<'_>, path: &str) -> String {
 fn by_extension(scope: &Scope<'_>, path: &str) -> Option<String> {
     let (_, extension) = path.rsplit('/').next()?.rsplit_once('.')?;
     let extension = extension.to_ascii_lowercase();
-    let tables = scope.all("types");
-    if tables.is_empty() {
+    let Some(kind) = scope.media_type(&extension) else {
         let usual = [
             ("html", "text/html"),
             ("gif", "image/gif"),
@@ -380,10 +400,9 @@ fn by_extension(scope: &Scope<'_>, path: &str) -> Option<String> {
         ];
         let found = usual.iter().find(|(known, _)| *known == extension);
         return found.map(|(_, kind)| (*kind).to_owned());
-    }
-    let mut entries = tables.iter().flat_map(|table| table.inner());
-    let entry = entries.find(|entry| entry.args.contains(&extension))?;
-    (is_field_value(&entry.name) && !entry.name.contains('$')).then(|| entry.name.clone())
+    };
+    let good = |kind: &&str| is_field_value(kind) && !kind.contains('$');
+    kind.filter(good).map(str::to_owned)
 }
 
 /// nginx's default of `charset_types`.

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::glob;
+use super::glob::{Finder, TooMany};
 use super::syntax::{self, Directive, Place, SyntaxError};
 
 /// Why there is nothing to import.
@@ -34,7 +34,7 @@ pub(super) struct Source {
     /// The directory of the main file, where nginx looks for what it includes.
     pub(super) directory: PathBuf,
     /// What was to be included and is not here: the directive by its number, and why.
-    pub(super) missing: Vec<(usize, String)>,
+    pub(super) missing: HashMap<usize, String>,
     /// Where each file, by its number, is included.
     pub(super) included: HashMap<usize, Place>,
     /// The files that are not UTF-8.
@@ -58,11 +58,13 @@ pub(super) fn from(bytes: &[u8], path: &Path) -> Result<Source, ImportError> {
             files: Vec::new(),
             count: 0,
             directory: path.parent().unwrap_or(Path::new("")).to_owned(),
-            missing: Vec::new(),
+            missing: HashMap::new(),
             included: HashMap::new(),
             not_utf8: Vec::new(),
         },
         bytes: 0,
+        words: 0,
+        finder: Finder::default(),
     };
     let tree = reader.parse(bytes, path, 0)?;
     Ok(Source {
@@ -74,6 +76,8 @@ pub(super) fn from(bytes: &[u8], path: &Path) -> Result<Source, ImportError> {
 struct Reader {
     source: Source,
     bytes: usize,
+    words: usize,
+    finder: Finder,
 }
 
 impl Reader {
@@ -114,7 +118,16 @@ impl Reader {
         };
         let parsed = syntax::parse(&text, number, &mut self.source.count);
         match parsed {
-            Ok(tree) => self.expand(tree, path, depth),
+            Ok(tree) => {
+                self.words += words(&tree);
+                if self.source.count > MOST_DIRECTIVES {
+                    return too_much("more than 300,000 directives");
+                }
+                if self.words > MOST_WORDS {
+                    return too_much("more than 1,000,000 words");
+                }
+                self.expand(tree, path, depth)
+            }
             Err(SyntaxError { line, message }) => Err(ImportError::Syntax {
                 file,
                 line,
@@ -164,19 +177,27 @@ impl Reader {
         }
         let is_pattern = pattern.contains(['*', '?', '[']);
         let beside = from.parent().unwrap_or(Path::new(""));
-        let mut found = glob::find(&self.source.directory, pattern);
+        let file = self.source.files.get(directive.place.file);
+        let file = file.cloned().unwrap_or_default();
+        let too_many = |TooMany| ImportError::TooMuch {
+            file: file.clone(),
+            what: "more than 500,000 files and directories to look through",
+        };
+        let directory = self.source.directory.clone();
+        let mut found = self.finder.find(&directory, pattern).map_err(&too_many)?;
         if found.is_empty() {
-            found = glob::find(beside, pattern);
+            found = self.finder.find(beside, pattern).map_err(&too_many)?;
         }
         let mut out = Vec::new();
         let mut unread =
             (!is_pattern && found.is_empty()).then(|| "there is no such file".to_owned());
-        for path in found {
-            match bytes_of(&path) {
+        for path in found.iter() {
+            self.finder.look(1).map_err(&too_many)?;
+            match bytes_of(path) {
                 Ok(bytes) => {
                     let number = self.source.files.len();
                     self.source.included.insert(number, directive.place);
-                    out.extend(self.parse(&bytes, &path, depth + 1)?);
+                    out.extend(self.parse(&bytes, path, depth + 1)?);
                 }
                 Err(error) => {
                     let name = syntax::plain(&path.display().to_string());
@@ -191,7 +212,7 @@ impl Reader {
     }
 
     fn missing(&mut self, directive: &Directive, why: &str) {
-        self.source.missing.push((directive.id, why.to_owned()));
+        self.source.missing.insert(directive.id, why.to_owned());
     }
 }
 
@@ -201,6 +222,12 @@ pub(super) fn holds_entries(name: &str) -> bool {
         name,
         "types" | "map" | "geo" | "split_clients" | "charset_map"
     )
+}
+
+/// How many there are in these directives and in their blocks.
+fn words(tree: &[Directive]) -> usize {
+    let words = |directive: &Directive| 1 + directive.args.len() + words(directive.inner());
+    tree.iter().map(words).sum()
 }
 
 fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
@@ -228,6 +255,9 @@ fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
 const LARGEST_FILE: u64 = 1 << 20;
 const LARGEST_SUM: usize = 8 << 20;
 const MOST_FILES: usize = 1000;
+/// Each takes some 100 bytes, and what is told of it as many again.
+const MOST_DIRECTIVES: usize = 300_000;
+const MOST_WORDS: usize = 1_000_000;
 /// As in nginx, where only the limit of open files ends an include of itself.
 const DEEPEST: usize = 16;
 
@@ -269,11 +299,9 @@ mod tests {
                 "b"
             ]
         );
-        let [(id, why)] = &*source.missing else {
-            panic!("{:?}", source.missing)
-        };
         let gone = &source.tree[6].inner()[1];
-        assert_eq!((*id, why.as_str()), (gone.id, "there is no such file"));
+        let why = "there is no such file".to_owned();
+        assert_eq!(source.missing, HashMap::from([(gone.id, why)]));
         assert!(
             source.files[1].ends_with("conf.d/1.conf"),
             "{:?}",
@@ -290,6 +318,25 @@ mod tests {
         assert_eq!(source.missing.len(), 1, "{:?}", source.missing);
         std::fs::write(&path, "include nginx.conf; include nginx.conf;").unwrap();
         assert!(matches!(read(&path), Err(ImportError::TooMuch { .. })));
+    }
+
+    /// Each was read again for each `include`.
+    #[test]
+    fn the_same_include_20_000_times_looks_once() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 0..100 {
+            std::fs::write(folder.path().join(format!("{number}.conf")), "a;").unwrap();
+        }
+        let path = folder.path().join("nginx.conf");
+        std::fs::write(&path, "include *.none;".repeat(20_000)).unwrap();
+        assert_eq!(read(&path).unwrap().tree.len(), 20_000);
+        std::fs::write(&path, "include *.conf;".repeat(20_000)).unwrap();
+        let error = read(&path).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("more than 1000 files"), "{error}");
+        let others = (0..20_000).map(|number| format!("include *{number}.none;"));
+        std::fs::write(&path, others.collect::<String>()).unwrap();
+        let error = read(&path).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("more than 500,000 files"), "{error}");
     }
 
     #[test]

@@ -4,9 +4,11 @@
 //! found at the end ([`Ledger::silent`]). What is translated for a table that may come to nothing is said in a [`Draft`]: unless
 //! the table gets into the output it counts as not said, and is told.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
+use super::budget::Budget;
 use super::syntax::{Directive, Place};
 
 /// Something to tell of a line of the input.
@@ -20,7 +22,7 @@ pub(super) struct Remark {
     /// What is said of many lines alike is told of the first of them.
     pub(super) group: Option<&'static str>,
     /// Of which directive, and what.
-    said: Option<(usize, String)>,
+    said: Option<(usize, Rc<str>)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,12 +58,17 @@ pub(crate) struct Count {
 }
 
 pub(super) struct Ledger {
+    /// Every word about a directive counts.
+    pub(super) budget: Budget,
     fates: RefCell<Vec<Fate>>,
     remarks: RefCell<Vec<Remark>>,
     /// What was said of which directive: what several places inherit is told once.
-    said: RefCell<HashSet<(usize, String)>>,
-    /// All that was settled, so that a draft can be taken back.
+    said: RefCell<HashSet<(usize, Rc<str>)>>,
+    said_of_all: RefCell<HashSet<String>>,
+    /// All that was settled since the first of the drafts that last, so that each can be taken back.
     journal: RefCell<Vec<Entry>>,
+    /// How many drafts last.
+    drafts: Cell<usize>,
     /// Why directives that may be in the output elsewhere are not in it everywhere.
     refused: RefCell<HashMap<usize, String>>,
     /// Why directives are not in the output, if they are nowhere in it.
@@ -100,13 +107,15 @@ impl Draft<'_> {
     /// Its table is in the output.
     pub(super) fn keep(mut self) {
         self.ended = true;
+        self.ledger.end_draft();
     }
 
     /// Its table is in the comment of the closed route of `location`.
     pub(super) fn put_off(mut self, location: &Directive) {
         self.ended = true;
         let directives = self.ledger.take_back(self.settled, self.remarks);
-        let at = Remark::of(location, Kind::Access, String::new());
+        self.ledger.end_draft();
+        let at = Remark::of(location, Kind::Access, &Rc::from(""));
         let put_off = PutOff { at, directives };
         self.ledger.put_off.borrow_mut().push(put_off);
     }
@@ -121,17 +130,18 @@ impl Drop for Draft<'_> {
         for (id, _) in self.ledger.take_back(self.settled, self.remarks) {
             dropped.entry(id).or_insert_with(|| self.why.clone());
         }
+        self.ledger.end_draft();
     }
 }
 
 impl Remark {
-    fn of(directive: &Directive, kind: Kind, why: String) -> Self {
+    fn of(directive: &Directive, kind: Kind, why: &Rc<str>) -> Self {
         Self {
             place: Some(directive.place),
             kind,
             text: format!("`{}`: {why}", directive.text()),
             group: None,
-            said: Some((directive.id, why)),
+            said: Some((directive.id, why.clone())),
         }
     }
 }
@@ -139,10 +149,13 @@ impl Remark {
 impl Ledger {
     pub(super) fn of(directives: usize) -> Self {
         Self {
+            budget: Budget::default(),
             fates: RefCell::new(vec![Fate::Silent; directives]),
             remarks: RefCell::default(),
             said: RefCell::default(),
+            said_of_all: RefCell::default(),
             journal: RefCell::default(),
+            drafts: Cell::new(0),
             refused: RefCell::default(),
             dropped: RefCell::default(),
             put_off: RefCell::default(),
@@ -151,12 +164,21 @@ impl Ledger {
 
     /// What is said from here on is of a table that may come to nothing; in that case for this reason.
     pub(super) fn draft(&self, why: impl Into<String>) -> Draft<'_> {
+        self.drafts.set(self.drafts.get() + 1);
         Draft {
             ledger: self,
             settled: self.journal.borrow().len(),
             remarks: self.remarks.borrow().len(),
             why: why.into(),
             ended: false,
+        }
+    }
+
+    fn end_draft(&self) {
+        let others = self.drafts.get().saturating_sub(1);
+        self.drafts.set(others);
+        if others == 0 {
+            self.journal.borrow_mut().clear();
         }
     }
 
@@ -217,17 +239,16 @@ impl Ledger {
     /// Something to know of the config as a whole.
     pub(super) fn general(&self, text: impl Into<String>) {
         let text = text.into();
-        let remark = Remark {
+        if !self.said_of_all.borrow_mut().insert(text.clone()) {
+            return;
+        }
+        self.remarks.borrow_mut().push(Remark {
             place: None,
             kind: Kind::Differs,
             text,
             group: None,
             said: None,
-        };
-        let mut remarks = self.remarks.borrow_mut();
-        if !remarks.contains(&remark) {
-            remarks.push(remark);
-        }
+        });
     }
 
     /// Whether nobody spoke of it.
@@ -291,8 +312,8 @@ impl Ledger {
     }
 
     /// All remarks in the order of their lines, those of access first, those of the whole at the end.
-    pub(super) fn remarks(&self) -> Vec<Remark> {
-        let mut remarks = self.remarks.borrow().clone();
+    pub(super) fn take_remarks(&self) -> Vec<Remark> {
+        let mut remarks = self.remarks.take();
         remarks.sort_by_key(|remark| {
             let is_of_access = remark.kind == Kind::Access;
             (!is_of_access, remark.place.is_none(), remark.place)
@@ -312,6 +333,7 @@ impl Ledger {
     }
 
     fn settle(&self, directive: &Directive, fate: Fate) {
+        self.budget.look(directive.weight());
         self.settle_at(directive.id, directive.place, fate);
     }
 
@@ -319,6 +341,9 @@ impl Ledger {
         if let Some(known) = self.fates.borrow_mut().get_mut(id) {
             let before = *known;
             *known = fate.max(before);
+            if self.drafts.get() == 0 {
+                return;
+            }
             self.journal.borrow_mut().push(Entry {
                 id,
                 place,
@@ -336,10 +361,17 @@ impl Ledger {
     }
 
     fn say(&self, directive: &Directive, kind: Kind, why: String, group: Option<&'static str>) {
-        if !self.said.borrow_mut().insert((directive.id, why.clone())) {
+        let why = Rc::from(why);
+        if !self
+            .said
+            .borrow_mut()
+            .insert((directive.id, Rc::clone(&why)))
+        {
             return;
         }
-        let remark = Remark::of(directive, kind, why);
+        // What is told is kept to the end.
+        self.budget.look(1 + why.len() / 64);
+        let remark = Remark::of(directive, kind, &why);
         self.remarks.borrow_mut().push(Remark { group, ..remark });
     }
 
@@ -400,7 +432,7 @@ mod tests {
             }
         );
         let texts: Vec<_> = ledger
-            .remarks()
+            .take_remarks()
             .into_iter()
             .map(|remark| remark.text)
             .collect();
@@ -424,11 +456,11 @@ mod tests {
         assert_eq!(ledger.missed(&tree[1]), None);
         ledger.refuse(&tree[1], "not everywhere");
         assert_eq!(ledger.missed(&tree[1]).as_deref(), Some("not everywhere"));
-        let told = ledger.remarks();
-        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(ledger.remarks.borrow().len(), 1, "{:?}", ledger.remarks);
         let draft = ledger.draft("no table");
         ledger.differs(&tree[1], "a bit");
         draft.keep();
-        assert_eq!(ledger.remarks().len(), 2);
+        assert_eq!(ledger.take_remarks().len(), 2);
+        assert!(ledger.journal.borrow().is_empty());
     }
 }

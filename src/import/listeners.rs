@@ -1,6 +1,6 @@
 //! `listen` -> `[listen.NAME]`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::connections::Setting;
@@ -38,7 +38,9 @@ pub(super) struct Listener {
     both: bool,
     /// Whether the default server says so, and is not just the first.
     pub(super) explicit_default: bool,
+    /// The first of the directives that it comes from, and how many more there are.
     origins: Vec<String>,
+    more_origins: usize,
     /// Every server on it redirects to https, with the host as it is.
     pub(super) to_https: Option<u16>,
 }
@@ -119,7 +121,7 @@ fn listen<'d>(context: &Context<'d>, directive: &'d Directive) -> Option<Listen<
                 context.ledger.left(directive, why);
             }
             _ => {
-                let parameter = syntax::plain(parameter);
+                let parameter = syntax::short(parameter);
                 context.ledger.left(
                     directive,
                     format!("weir has no counterpart to `{parameter}`; it listens without it"),
@@ -162,37 +164,18 @@ fn address(text: &str) -> Option<SocketAddr> {
 /// All listeners that the servers need.
 pub(super) fn listeners(context: &Context<'_>, servers: &[Server<'_>]) -> Vec<Listener> {
     let mut listeners: Vec<Listener> = Vec::new();
+    let mut places = HashMap::new();
     for (number, server) in servers.iter().enumerate() {
         for listen in &server.listens {
-            let origin = listen.directive.map_or_else(
-                || {
-                    format!(
-                        "{}: nginx listens on port 80 where nothing is said",
-                        context.at(server.directive.place)
-                    )
-                },
-                |directive| context.origin(directive),
-            );
-            let Some(known) = listeners
-                .iter_mut()
-                .find(|known| known.addresses.contains(&listen.address))
-            else {
-                listeners.push(Listener {
-                    name: String::new(),
-                    addresses: vec![listen.address],
-                    port: listen.address.port(),
-                    servers: vec![number],
-                    default: number,
-                    tls: listen.tls,
-                    http2: listen.http2,
-                    both: listen.both,
-                    explicit_default: listen.default,
-                    origins: vec![origin],
-                    to_https: None,
-                });
+            let place = *places.entry(listen.address).or_insert(listeners.len());
+            let Some(known) = listeners.get_mut(place) else {
+                let mut new = Listener::of(listen, number);
+                new.origins.push(origin(context, server, listen));
+                listeners.push(new);
                 continue;
             };
-            if !known.servers.contains(&number) {
+            // Servers come one after the other.
+            if known.servers.last() != Some(&number) {
                 known.servers.push(number);
             }
             if listen.default && !known.explicit_default {
@@ -201,7 +184,10 @@ pub(super) fn listeners(context: &Context<'_>, servers: &[Server<'_>]) -> Vec<Li
             known.tls |= listen.tls;
             known.http2 |= listen.http2;
             known.both |= listen.both;
-            known.origins.push(origin);
+            match known.origins.len() < MOST_ORIGINS {
+                true => known.origins.push(origin(context, server, listen)),
+                false => known.more_origins += 1,
+            }
         }
     }
     join(&mut listeners);
@@ -212,37 +198,46 @@ pub(super) fn listeners(context: &Context<'_>, servers: &[Server<'_>]) -> Vec<Li
     listeners
 }
 
+fn origin(context: &Context<'_>, server: &Server<'_>, listen: &Listen<'_>) -> String {
+    match listen.directive {
+        Some(directive) => context.origin(directive),
+        None => format!(
+            "{}: nginx listens on port 80 where nothing is said",
+            context.at(server.directive.place)
+        ),
+    }
+}
+
 /// Makes one listener of port 80 of all IPv4 and of all IPv6 addresses, where the same servers are on both.
 fn join(listeners: &mut Vec<Listener>) {
     let all =
         |listener: &Listener, ip: IpAddr| matches!(&*listener.addresses, [only] if only.ip() == ip);
-    for place in (0..listeners.len()).rev() {
-        let Some(six) = listeners.get(place).cloned() else {
-            continue;
-        };
-        if !all(&six, Ipv6Addr::UNSPECIFIED.into()) {
-            continue;
-        }
-        let four = listeners.iter().position(|four| {
-            all(four, Ipv4Addr::UNSPECIFIED.into())
-                && four.port == six.port
-                && (&four.servers, four.default, four.tls) == (&six.servers, six.default, six.tls)
-        });
-        if let Some(four) = four.and_then(|four| listeners.get_mut(four)) {
-            four.addresses
-                .push((Ipv6Addr::UNSPECIFIED, four.port).into());
-            four.both = true;
-            four.http2 |= six.http2;
-            four.explicit_default |= six.explicit_default;
-            four.origins.extend(six.origins);
-            listeners.remove(place);
+    let sixes = listeners.iter();
+    let sixes = sixes.filter(|listener| all(listener, Ipv6Addr::UNSPECIFIED.into()));
+    let sixes: HashMap<_, _> = sixes.map(|six| (six.port, six.clone())).collect();
+    let same = |four: &Listener, six: &Listener| {
+        (&four.servers, four.default, four.tls) == (&six.servers, six.default, six.tls)
+    };
+    let mut joined = HashSet::new();
+    for listener in listeners.iter_mut() {
+        if all(listener, Ipv4Addr::UNSPECIFIED.into())
+            && let Some(six) = sixes.get(&listener.port)
+            && same(listener, six)
+        {
+            listener.join(six);
+            joined.insert(listener.port);
         }
     }
+    listeners.retain(|listener| {
+        !(all(listener, Ipv6Addr::UNSPECIFIED.into()) && joined.contains(&listener.port))
+    });
     // weir takes `:80` for all that there is on the port.
-    let ports: Vec<_> = listeners.iter().map(|listener| listener.port).collect();
+    let mut ports: HashMap<u16, usize> = HashMap::new();
+    for listener in listeners.iter() {
+        *ports.entry(listener.port).or_default() += 1;
+    }
     for listener in listeners {
-        let alone = ports.iter().filter(|port| **port == listener.port).count() == 1;
-        listener.both &= alone;
+        listener.both &= ports.get(&listener.port) == Some(&1);
     }
 }
 
@@ -256,8 +251,46 @@ fn base_name(listener: &Listener) -> String {
 }
 
 impl Listener {
+    /// That of a server that is the first on it.
+    fn of(listen: &Listen<'_>, server: usize) -> Self {
+        Self {
+            name: String::new(),
+            addresses: vec![listen.address],
+            port: listen.address.port(),
+            servers: vec![server],
+            default: server,
+            tls: listen.tls,
+            http2: listen.http2,
+            both: listen.both,
+            explicit_default: listen.default,
+            origins: Vec::new(),
+            more_origins: 0,
+            to_https: None,
+        }
+    }
+
+    /// Whether it is the one for this.
+    pub(super) fn is_for(&self, listen: &Listen<'_>) -> bool {
+        self.addresses.contains(&listen.address)
+    }
+
+    /// Takes in the same for all IPv6 addresses.
+    fn join(&mut self, six: &Self) {
+        self.addresses.extend(&six.addresses);
+        self.both = true;
+        self.http2 |= six.http2;
+        self.explicit_default |= six.explicit_default;
+        for origin in &six.origins {
+            match self.origins.len() < MOST_ORIGINS {
+                true => self.origins.push(origin.clone()),
+                false => self.more_origins += 1,
+            }
+        }
+        self.more_origins += six.more_origins;
+    }
+
     /// Its table. `None` where there is none to be had, which was told.
-    pub(super) fn table(&self, context: &Context<'_>, servers: &[Server<'_>]) -> Option<Table> {
+    pub(super) fn table<'d>(&self, context: &Context<'d>, servers: &[Server<'d>]) -> Option<Table> {
         let here: Vec<_> = self
             .servers
             .iter()
@@ -304,10 +337,8 @@ impl Listener {
             .iter()
             .map(|origin| syntax::plain(origin))
             .collect();
-        let more = origins.len().saturating_sub(MOST_ORIGINS);
-        if more > 0 {
-            origins.truncate(MOST_ORIGINS);
-            origins.push(format!("and {more} more"));
+        if self.more_origins > 0 {
+            origins.push(format!("and {} more", self.more_origins));
         }
         origins
     }

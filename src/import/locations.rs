@@ -31,24 +31,23 @@ pub(super) type Named<'d> = HashMap<&'d str, (&'d Directive, Scope<'d>)>;
 
 /// All places of a server, and its named locations.
 pub(super) fn spots<'d>(context: &Context<'d>, server: &Server<'d>) -> (Vec<Spot<'d>>, Named<'d>) {
-    let (mut spots, mut named) = (Vec::new(), Named::new());
-    collect(
-        context,
-        server.directive.inner(),
-        &server.scope,
-        &mut spots,
-        &mut named,
-    );
-    if !spots.iter().any(|spot| !spot.exact && spot.path == "/") {
-        spots.push(Spot::of(
-            server.directive,
-            server.scope.clone(),
-            false,
-            "/".into(),
-        ));
+    let mut found = Found::default();
+    found.collect(context, &server.scope);
+    if found.place(false, "/").is_none() {
+        let scope = server.scope.clone();
+        found.push(Spot::of(server.directive, scope, false, "/".into()));
     }
-    matched(context, &mut spots);
-    (spots, named)
+    found.matched(context);
+    (found.spots, found.named)
+}
+
+/// The places of a server that were found so far.
+#[derive(Default)]
+struct Found<'d> {
+    spots: Vec<Spot<'d>>,
+    named: Named<'d>,
+    /// Where among `spots` that of a path is; exact ones and prefixes apart.
+    places: [HashMap<String, usize>; 2],
 }
 
 impl<'d> Spot<'d> {
@@ -81,61 +80,155 @@ impl<'d> Spot<'d> {
     }
 }
 
-fn collect<'d>(
-    context: &Context<'d>,
-    block: &'d [Directive],
-    scope: &Scope<'d>,
-    spots: &mut Vec<Spot<'d>>,
-    named: &mut Named<'d>,
-) {
-    for location in block
-        .iter()
-        .filter(|directive| directive.name == "location")
-    {
-        let (modifier, written) = match &*location.args {
-            [only] => split(only),
-            [modifier, path] => (modifier.as_str(), path.as_str()),
-            _ => {
-                context.ledger.left(location, "it takes a path");
-                continue;
-            }
-        };
-        let inner = scope.within(location.inner());
-        match modifier {
-            "~" | "~*" => match of_expression(location) {
-                (why, true) => context.ledger.access(location, why),
-                (why, false) => context.ledger.left(location, why),
-            },
-            "@" => {
-                named.insert(written, (location, inner));
-            }
-            "" | "=" | "^~" => {
-                let exact = modifier == "=";
-                match values::path(written).filter(|path| !path.contains("//")) {
-                    None => context
-                        .ledger
-                        .left(location, "no path that weir compares looks like this"),
-                    Some(path)
-                        if spots
-                            .iter()
-                            .any(|spot| spot.exact == exact && spot.path == path) =>
-                    {
-                        context
+impl<'d> Found<'d> {
+    fn place(&self, exact: bool, path: &str) -> Option<usize> {
+        self.places[usize::from(exact)].get(path).copied()
+    }
+
+    fn push(&mut self, spot: Spot<'d>) {
+        let places = &mut self.places[usize::from(spot.exact)];
+        places.insert(spot.path.clone(), self.spots.len());
+        self.spots.push(spot);
+    }
+
+    fn collect(&mut self, context: &Context<'d>, scope: &Scope<'d>) {
+        for location in scope.own("location") {
+            let (modifier, written) = match &*location.args {
+                [only] => split(only),
+                [modifier, path] => (modifier.as_str(), path.as_str()),
+                _ => {
+                    context.ledger.left(location, "it takes a path");
+                    continue;
+                }
+            };
+            let inner = scope.within(location.inner());
+            match modifier {
+                "~" | "~*" => match of_expression(location) {
+                    (why, true) => context.ledger.access(location, why),
+                    (why, false) => context.ledger.left(location, why),
+                },
+                "@" => {
+                    self.named.insert(written, (location, inner));
+                }
+                "" | "=" | "^~" => {
+                    let exact = modifier == "=";
+                    match values::path(written).filter(|path| !path.contains("//")) {
+                        None => context
                             .ledger
-                            .left(location, "another location has the same path");
+                            .left(location, "no path that weir compares looks like this"),
+                        Some(path) if self.place(exact, &path).is_some() => {
+                            let why = "another location has the same path";
+                            context.ledger.left(location, why);
+                        }
+                        Some(path) => {
+                            context.ledger.done(location);
+                            self.push(Spot::of(location, inner.clone(), exact, path));
+                            self.collect(context, &inner);
+                        }
                     }
-                    Some(path) => {
-                        context.ledger.done(location);
-                        spots.push(Spot::of(location, inner.clone(), exact, path));
-                        collect(context, location.inner(), &inner, spots, named);
+                }
+                _ => context
+                    .ledger
+                    .left(location, "weir does not know this kind of location"),
+            }
+        }
+    }
+
+    /// Which paths and prefixes each place is for in weir's terms.
+    fn matched(&mut self, context: &Context<'_>) {
+        let shorter = self.shorter_prefixes();
+        for place in 0..self.spots.len() {
+            let Some(spot) = self.spots.get(place) else {
+                continue;
+            };
+            let path = spot.path.clone();
+            let sends_on = spot.leads_to_servers();
+            let Some(base) = (match spot.exact {
+                true => None,
+                false => base_of(&path),
+            }) else {
+                self.without_slash(context, place, path);
+                continue;
+            };
+            let owner = match (self.place(true, base), self.place(false, base)) {
+                (Some(_), _) => None,
+                (None, None) if sends_on => {
+                    self.change(place, |spot| spot.without_slash = Some(base.to_owned()));
+                    None
+                }
+                (None, Some(owner)) => Some(owner),
+                (None, None) => shorter.get(place).copied().flatten(),
+            };
+            self.change(place, |spot| spot.prefixes.push(base.to_owned()));
+            if let Some(owner) = owner {
+                self.change(owner, |spot| spot.paths.push(base.to_owned()));
+            }
+        }
+    }
+
+    /// Of a path that ends without a slash, or is nothing else.
+    fn without_slash(&mut self, context: &Context<'_>, place: usize, path: String) {
+        let has_longer = self.place(false, &format!("{path}/")).is_some();
+        self.change(place, |spot| {
+            if spot.exact {
+                return spot.paths.push(path);
+            }
+            if path != "/" {
+                let why = format!(
+                    "weir compares whole segments: `{path}` is for `{path}` and `{path}/…`, not for `{path}…`; those go to the \
+                     route of a shorter prefix"
+                );
+                context
+                    .ledger
+                    .differs_alike(spot.directive, "segments", why);
+            }
+            if !has_longer {
+                spot.prefixes.push(path);
+            }
+        });
+    }
+
+    fn change(&mut self, place: usize, change: impl FnOnce(&mut Spot<'d>)) {
+        if let Some(spot) = self.spots.get_mut(place) {
+            change(spot);
+        }
+    }
+
+    /// For each place which one has its path without the slash at its end: that of the longest prefix.
+    fn shorter_prefixes(&self) -> Vec<Option<usize>> {
+        let mut owners = vec![None; self.spots.len()];
+        let prefixes = || {
+            let spots = self.spots.iter().enumerate();
+            spots.filter(|(_, spot)| !spot.exact)
+        };
+        let paths = prefixes().map(|(place, spot)| (spot.path.as_str(), false, place));
+        let bases =
+            prefixes().filter_map(|(place, spot)| Some((base_of(&spot.path)?, true, place)));
+        let mut all: Vec<_> = paths.chain(bases).collect();
+        all.sort_unstable();
+        // In this order all prefixes of a path come before it, and none that is no prefix of it is needed any more.
+        let mut open: Vec<(&str, usize)> = Vec::new();
+        for (path, is_base, place) in all {
+            while open
+                .pop_if(|(prefix, _)| !path.starts_with(*prefix))
+                .is_some()
+            {}
+            match is_base {
+                false => open.push((path, place)),
+                true => {
+                    if let Some(owner) = owners.get_mut(place) {
+                        *owner = open.last().map(|(_, owner)| *owner);
                     }
                 }
             }
-            _ => context
-                .ledger
-                .left(location, "weir does not know this kind of location"),
         }
+        owners
     }
+}
+
+/// A path without the slash at its end; `None` without one, and for `/`.
+fn base_of(path: &str) -> Option<&str> {
+    path.strip_suffix('/').filter(|base| !base.is_empty())
 }
 
 /// `=/path` and the like, without a blank.
@@ -176,77 +269,16 @@ fn of_expression(location: &Directive) -> (String, bool) {
     (why, closing.is_some())
 }
 
-/// Which paths and prefixes each place is for in weir's terms.
-fn matched(context: &Context<'_>, spots: &mut [Spot<'_>]) {
-    let find = |spots: &[Spot<'_>], exact: bool, path: &str| {
-        spots
-            .iter()
-            .position(|spot| spot.exact == exact && spot.path == path)
-    };
-    for place in 0..spots.len() {
-        let Some(spot) = spots.get_mut(place) else {
-            continue;
-        };
-        let path = spot.path.clone();
-        if spot.exact {
-            spot.paths.push(path);
-            continue;
-        }
-        let Some(base) = path.strip_suffix('/').filter(|base| !base.is_empty()) else {
-            let has_longer = find(spots, false, &format!("{path}/")).is_some();
-            let Some(spot) = spots.get_mut(place) else {
-                continue;
-            };
-            if path != "/" {
-                let why = format!(
-                    "weir compares whole segments: `{path}` is for `{path}` and `{path}/…`, not for `{path}…`; those go to the \
-                     route of a shorter prefix"
-                );
-                context
-                    .ledger
-                    .differs_alike(spot.directive, "segments", why);
-            }
-            if !has_longer {
-                spot.prefixes.push(path);
-            }
-            continue;
-        };
-        spot.prefixes.push(base.to_owned());
-        let sends_on = spot.leads_to_servers();
-        if find(spots, true, base).is_some() {
-            continue;
-        }
-        let owner = match find(spots, false, base) {
-            None if sends_on => {
-                if let Some(spot) = spots.get_mut(place) {
-                    spot.without_slash = Some(base.to_owned());
-                }
-                continue;
-            }
-            Some(owner) => Some(owner),
-            None => {
-                let shorter = spots.iter().enumerate();
-                let shorter = shorter.filter(|(_, spot)| {
-                    !spot.exact && spot.path != path && base.starts_with(&spot.path)
-                });
-                shorter
-                    .max_by_key(|(_, spot)| spot.path.len())
-                    .map(|(owner, _)| owner)
-            }
-        };
-        if let Some(owner) = owner.and_then(|owner| spots.get_mut(owner)) {
-            owner.paths.push(base.to_owned());
-        }
-    }
-}
+/// What keeps clients out at a place, as far as weir has no counterpart to it: directives of one name together.
+pub(super) struct Guards<'s, 'd>(Vec<&'s [&'d Directive]>);
 
-/// What keeps clients out at a place, as far as weir has no counterpart to it.
-pub(super) fn guards<'d>(scope: &Scope<'d>) -> Vec<&'d Directive> {
-    let mut guards = scope.together(["allow", "deny"]);
-    if !guards.iter().any(|guard| guard.name == "deny") {
-        guards.clear();
-    }
-    let off = |directive: &&Directive| !directive.says("off");
+pub(super) fn guards<'s, 'd>(scope: &'s Scope<'d>) -> Guards<'s, 'd> {
+    let [allow, deny] = scope.together(["allow", "deny"]);
+    let rules = if deny.is_empty() {
+        [&[], deny]
+    } else {
+        [allow, deny]
+    };
     let names = [
         "auth_basic",
         "auth_request",
@@ -263,19 +295,40 @@ pub(super) fn guards<'d>(scope: &Scope<'d>) -> Vec<&'d Directive> {
         "access_by_lua_file",
         "js_access",
     ];
-    guards.extend(names.iter().filter_map(|name| scope.find(name)).filter(off));
-    guards.extend(scope.own("limit_except").iter().copied());
-    guards.extend(scope.is_on("ssl_verify_client"));
-    guards
+    let is_off = |last: &&[&Directive]| last.iter().all(|guard| guard.says("off"));
+    let is_on = |last: &&[&Directive]| last.iter().all(|guard| guard.says("on"));
+    let switched = names.iter().map(|name| scope.last(name));
+    let mut all: Vec<_> = rules.into_iter().collect();
+    all.extend(switched.filter(|last| !is_off(last)));
+    all.push(scope.own("limit_except"));
+    all.extend(Some(scope.last("ssl_verify_client")).filter(is_on));
+    all.retain(|guards| !guards.is_empty());
+    Guards(all)
 }
 
-/// The guards as one message speaks of them.
-pub(super) fn named_guards(guards: &[&Directive]) -> String {
-    let mut names: Vec<_> = guards
-        .iter()
-        .map(|guard| syntax::plain(&guard.name))
-        .collect();
-    names.dedup();
-    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
-    names.join(", ")
+impl Guards<'_, '_> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Tells of them, once of those that many places inherit.
+    pub(super) fn tell(&self, context: &Context<'_>, why: &str) {
+        for guards in &self.0 {
+            let first = guards.first().map_or(0, |guard| guard.id);
+            if context.told_guards.borrow_mut().insert(first) {
+                guards
+                    .iter()
+                    .for_each(|guard| context.ledger.access(guard, why));
+            }
+        }
+    }
+
+    /// As one message speaks of them.
+    pub(super) fn named(&self) -> String {
+        let first = self.0.iter().filter_map(|guards| guards.first());
+        let names: Vec<_> = first
+            .map(|guard| format!("`{}`", syntax::plain(&guard.name)))
+            .collect();
+        names.join(", ")
+    }
 }

@@ -7,6 +7,7 @@
 //! (regular expressions, `if`) is told, and what it refused is told to be open.
 
 mod behind;
+mod budget;
 mod caching;
 mod compression;
 mod conditions;
@@ -72,15 +73,15 @@ pub(crate) struct Remark {
 
 /// Imports the file and what it includes.
 pub(crate) fn nginx(path: &Path) -> Result<Imported, ImportError> {
-    files::read(path).map(|source| imported(&source))
+    imported(&files::read(path)?)
 }
 
 /// The same for these contents of a file at `path`.
 pub(crate) fn nginx_text(bytes: &[u8], path: &Path) -> Result<Imported, ImportError> {
-    files::from(bytes, path).map(|source| imported(&source))
+    imported(&files::from(bytes, path)?)
 }
 
-fn imported(source: &Source) -> Imported {
+fn imported(source: &Source) -> Result<Imported, ImportError> {
     let main = &*source.tree;
     let ledger = Ledger::of(source.count);
     let mut blocks = main.iter().filter(|directive| directive.name == "http");
@@ -101,13 +102,14 @@ fn imported(source: &Source) -> Imported {
     for directive in main.iter().filter(|directive| directive.name == "events") {
         ledger.done(directive);
     }
-    let mut times = HashMap::new();
+    let mut times: HashMap<&String, usize> = HashMap::new();
     for file in &source.files {
-        *times.entry(file.clone()).or_default() += 1;
+        *times.entry(file).or_default() += 1;
     }
+    let times = source.files.iter().filter_map(|file| times.get(file));
     let context = Context {
         ledger,
-        times,
+        times: times.copied().collect(),
         files: source.files.clone(),
         included: source.included.clone(),
         directory: std::path::absolute(source.directory.join("."))
@@ -118,10 +120,15 @@ fn imported(source: &Source) -> Imported {
         by_essence: RefCell::default(),
         upstream_names: RefCell::default(),
         route_names: RefCell::default(),
+        hidden: RefCell::default(),
         behind: RefCell::default(),
+        told_guards: RefCell::default(),
         forwards: Cell::new(false),
     };
-    let toml = written(&context, main, http);
+    let toml = written(&context, main, http).map_err(|what| ImportError::TooMuch {
+        file: source.files.first().cloned().unwrap_or_default(),
+        what,
+    })?;
     general(&context, source);
     context.ledger.settle_put_off(|places| {
         let lines = context.all_at(places);
@@ -130,11 +137,11 @@ fn imported(source: &Source) -> Imported {
         )
     });
     sweep(&context, main, source);
-    Imported {
+    Ok(Imported {
         toml,
         remarks: remarks(&context),
         count: context.ledger.count(),
-    }
+    })
 }
 
 fn upstream_blocks(http: &[Directive]) -> HashMap<String, &Directive> {
@@ -143,8 +150,13 @@ fn upstream_blocks(http: &[Directive]) -> HashMap<String, &Directive> {
     named.collect()
 }
 
-/// The whole output.
-fn written<'d>(context: &Context<'d>, main: &'d [Directive], http: &'d [Directive]) -> String {
+/// The whole output; or what there is too much of.
+fn written<'d>(
+    context: &Context<'d>,
+    main: &'d [Directive],
+    http: &'d [Directive],
+) -> Result<String, &'static str> {
+    let within_bounds = || context.budget().overrun().map_or(Ok(()), Err);
     let scope = Scope::of(http);
     let blocks = http.iter().filter(|directive| directive.name == "server");
     let servers: Vec<_> = blocks
@@ -154,8 +166,14 @@ fn written<'d>(context: &Context<'d>, main: &'d [Directive], http: &'d [Directiv
     routes_to_https(&mut listeners, &servers);
     let tables: Vec<_> = listeners
         .iter()
-        .map(|listener| listener.table(context, &servers))
+        .map_while(|listener| {
+            let table = listener.table(context, &servers);
+            let bytes = table.as_ref().map_or(0, Table::size);
+            context.budget().write(listener.name.len() + bytes);
+            (!context.budget().is_spent()).then_some(table)
+        })
         .collect();
+    within_bounds()?;
     let mut tables = tables.into_iter();
     let mut listen = Vec::new();
     listeners.retain(|listener| match tables.next().flatten() {
@@ -169,9 +187,10 @@ fn written<'d>(context: &Context<'d>, main: &'d [Directive], http: &'d [Directiv
         }
         None => false,
     });
-    let owners = servers::Owners::of(&servers, &listeners);
+    let owners = servers::Owners::of(context, &servers, &listeners);
     let mut routes = Vec::new();
     for (number, server) in servers.iter().enumerate() {
+        within_bounds()?;
         let variants = servers::variants(context, &servers, number, &listeners, &owners);
         if variants.is_empty() {
             let why =
@@ -182,6 +201,7 @@ fn written<'d>(context: &Context<'d>, main: &'d [Directive], http: &'d [Directiv
             context, server, &variants, &listeners, &owners,
         ));
     }
+    within_bounds()?;
     let mut named = HashMap::new();
     for route in &mut routes {
         if let Some(behind) = context.behind.borrow_mut().remove(&route.name) {
@@ -195,30 +215,23 @@ fn written<'d>(context: &Context<'d>, main: &'d [Directive], http: &'d [Directiv
         "# Made by `weir import nginx {}`; what it could not translate was told. Check it with `weir check -c FILE`.\n",
         context.files.first().map_or("", String::as_str)
     );
-    let place = |kind: &'static str| {
-        move |made: &Made| Made {
-            name: format!("{kind}.{}", made.name),
-            comments: made.comments.clone(),
-            table: made.table.clone(),
-        }
-    };
     let process = process::tables(context, main, http, &listeners);
-    let routes: Vec<_> = routes.iter().map(place("route")).collect();
-    let upstreams: Vec<_> = context
-        .made
-        .borrow()
-        .iter()
-        .map(place("upstream"))
-        .collect();
-    for made in process
-        .iter()
-        .chain(&listen)
-        .chain(&routes)
-        .chain(&upstreams)
-    {
-        made.table.write(&mut out, &made.name, &made.comments);
+    let upstreams = context.made.borrow();
+    for (kind, tables) in [
+        ("", &process),
+        ("", &listen),
+        ("route.", &routes),
+        ("upstream.", &*upstreams),
+    ] {
+        for made in tables {
+            let heading = format!("{kind}{}", made.name);
+            made.table.write(&mut out, &heading, &made.comments);
+            if out.len() > budget::LARGEST {
+                return Err(budget::TOO_LARGE);
+            }
+        }
     }
-    out
+    Ok(out)
 }
 
 fn is_cached(route: &Made) -> bool {
@@ -256,17 +269,22 @@ fn complete(listen: &mut Vec<Made>, routes: &mut Vec<Made>, context: &Context<'_
 
 /// Listeners that send every request to https, where a route for each host would not do.
 fn routes_to_https(listeners: &mut [Listener], servers: &[Server<'_>]) {
+    let is_open = |server: &Server<'_>| {
+        server.hosts.is_empty() || server.hosts.iter().any(|host| host.starts_with('*'))
+    };
+    let of_servers = servers.iter();
+    let of_servers: Vec<_> = of_servers
+        .map(|server| (routes::redirects_to_https(server), is_open(server)))
+        .collect();
     for listener in listeners.iter_mut().filter(|listener| !listener.tls) {
         let here = || {
             listener
                 .servers
                 .iter()
-                .filter_map(|number| servers.get(*number))
+                .filter_map(|number| of_servers.get(*number))
         };
-        let ports: Option<HashSet<u16>> = here().map(routes::redirects_to_https).collect();
-        let open = here().any(|server| {
-            server.hosts.is_empty() || server.hosts.iter().any(|host| host.starts_with('*'))
-        });
+        let ports: Option<HashSet<u16>> = here().map(|(port, _)| *port).collect();
+        let open = here().any(|(_, is_open)| *is_open);
         if let Some(ports) = ports
             && let [port] = &*ports.into_iter().collect::<Vec<_>>()
             && (open || listener.explicit_default)
@@ -296,8 +314,8 @@ fn sweep(context: &Context<'_>, block: &[Directive], source: &Source) {
     let mut together: BTreeMap<usize, Vec<Place>> = BTreeMap::new();
     for directive in block {
         if directive.name == "include" {
-            let why = source.missing.iter().find(|(id, _)| *id == directive.id);
-            included(context, directive, why.map(|(_, why)| why.as_str()));
+            let why = source.missing.get(&directive.id);
+            included(context, directive, why.map(String::as_str));
         } else if let Some(why) = context.ledger.missed(directive) {
             context.ledger.left(directive, why);
         } else if context.ledger.silent(directive) {
@@ -390,7 +408,7 @@ fn is_of_websocket(directive: &Directive) -> bool {
 }
 
 fn remarks(context: &Context<'_>) -> Vec<Remark> {
-    let all = alike(context, context.ledger.remarks());
+    let all = alike(context, context.ledger.take_remarks());
     // A file that several places include says the same for each of them.
     let mut from: HashMap<_, Vec<Place>> = HashMap::new();
     let shared = |remark: &ledger::Remark| {
@@ -461,10 +479,17 @@ fn which(context: &Context<'_>, places: &[Place], times: usize) -> String {
         return String::new();
     }
     let from = files.iter().filter_map(|file| context.included.get(file));
-    let from: Vec<_> = from.copied().collect();
-    format!(" (as included at {})", context.all_at(&from))
+    let mut from: Vec<_> = from.copied().collect();
+    let more = match from.len().saturating_sub(MOST_PLACES) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    from.truncate(MOST_PLACES);
+    format!(" (as included at {}{more})", context.all_at(&from))
 }
 
+/// Enough to find the others by.
+const MOST_PLACES: usize = 20;
 const NO_PLACE: &str = "there is nothing in the output that it would apply to here: each place has its own, or no counterpart";
 
 const GENERAL: [&str; 5] = [

@@ -3,7 +3,7 @@
 use super::conditions::{Condition, condition};
 use super::context::Context;
 use super::forward::{self, Path};
-use super::locations::{Spot, guards, named_guards};
+use super::locations::{Spot, guards};
 use super::redirects::{Action, Rewrite, answer, rewrite};
 use super::routes::Writer;
 use super::scope::Scope;
@@ -34,7 +34,7 @@ impl<'d> Writer<'_, 'd> {
                 let why = syntax::plain(&self.context.origin(internal));
                 return Outcome::Act(Action::Closed { status: 404, why });
             }
-            for directive in spot.directive.inner() {
+            for directive in spot.scope.acts().iter().copied() {
                 match directive.name.as_str() {
                     "return" => {
                         let action =
@@ -94,12 +94,10 @@ impl<'d> Writer<'_, 'd> {
     ) -> Outcome<'d> {
         let guards = guards(scope);
         if !guards.is_empty() {
-            let names = named_guards(&guards);
-            for guard in &guards {
-                let why = "weir has no such rule of access yet. Routes that it guards answer 403 to everyone, so that nothing \
-                           is open that was closed: let a firewall or the application guard it, then write `upstream` there";
-                self.context.ledger.access(guard, why);
-            }
+            let names = guards.named();
+            let why = "weir has no such rule of access yet. Routes that it guards answer 403 to everyone, so that nothing is \
+                       open that was closed: let a firewall or the application guard it, then write `upstream` there";
+            guards.tell(self.context, why);
             let pass = scope.own("proxy_pass").first().copied();
             let mut behind = None;
             if let Some(pass) = pass {

@@ -1,8 +1,9 @@
 //! The places of a server -> `[route.NAME]`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
-use super::behind::Behind;
+use super::behind::{Behind, Hidden};
 use super::caching::cache;
 use super::compression::compress;
 use super::conditions::{Condition, condition};
@@ -14,7 +15,7 @@ use super::locations::{Named, Spot, spots};
 use super::outcomes::{Outcome, of_condition};
 use super::redirects::{Action, Rewrite, answer, rewrite};
 use super::scope::Scope;
-use super::servers::{self, Owners, Server, Variant};
+use super::servers::{Owners, Server, Variant, Wildcards};
 use super::syntax::{self, Directive};
 use super::text::Known;
 use super::toml::{Table, Toml};
@@ -26,35 +27,52 @@ pub(super) fn routes<'d>(
     server: &Server<'d>,
     variants: &[Variant],
     listeners: &[Listener],
-    owners: &Owners,
+    owners: &Owners<'_>,
 ) -> Vec<Made> {
     let (spots, named) = spots(context, server);
-    let mut made = Vec::new();
+    // Where a host has routes of its own matters to an `if` that asks for it.
+    let mut by_host: HashMap<&str, Vec<&Variant>> = HashMap::new();
+    if !server.scope.own("if").is_empty() {
+        for variant in variants {
+            for host in variant.hosts.iter() {
+                by_host.entry(host).or_default().push(variant);
+            }
+        }
+    }
+    let (mut made, mut is_reached) = (Vec::new(), false);
     for variant in variants {
+        if context.budget().is_spent() {
+            break;
+        }
         if variant.tls && server.scope.is_on("ssl_reject_handshake").is_some() {
             continue;
-        }
-        let shares = |other: &&Variant| {
-            let mut here = variant.listeners.iter();
-            *other != variant && here.any(|listener| other.listeners.contains(listener))
-        };
-        let others = variants.iter().filter(shares);
-        let mut hosts: HashSet<_> = others.flat_map(|other| other.hosts.clone()).collect();
-        for listener in &variant.listeners {
-            hosts.extend(owners.others(*listener, server));
         }
         let mut writer = Writer {
             context,
             server,
             listeners,
             named: &named,
-            variant: variant.clone(),
-            hosts_elsewhere: hosts,
+            variant,
+            owners,
+            by_host: &by_host,
+            hosts: variant.hosts.clone(),
+            is_over: false,
+            asked_for: HashSet::new(),
             redirected: HashSet::new(),
             made: Vec::new(),
         };
         writer.server(&spots);
+        is_reached |= !writer.is_over;
         made.append(&mut writer.made);
+    }
+    if !is_reached && !made.is_empty() {
+        let acts = server.scope.acts().iter().copied();
+        let rest = acts.filter(|directive| context.ledger.silent(directive));
+        let locations = spots.iter().map(|spot| spot.directive);
+        for directive in rest.chain(locations.filter(|at| at.name == "location")) {
+            let why = "no request comes here: what stands before it answers all of them";
+            context.ledger.needless(directive, why);
+        }
     }
     made
 }
@@ -65,9 +83,15 @@ pub(super) struct Writer<'w, 'd> {
     server: &'w Server<'d>,
     listeners: &'w [Listener],
     pub(super) named: &'w Named<'d>,
-    variant: Variant,
-    /// Hosts that have routes of their own on these listeners.
-    hosts_elsewhere: HashSet<String>,
+    variant: &'w Variant,
+    owners: &'w Owners<'w>,
+    by_host: &'w HashMap<&'w str, Vec<&'w Variant>>,
+    /// Those of the variant that no `if` has taken out.
+    hosts: Rc<[String]>,
+    /// Nothing is left of it for what comes next.
+    is_over: bool,
+    /// Hosts that have a route by an `if`.
+    asked_for: HashSet<String>,
     /// Paths that have a route before any location.
     redirected: HashSet<String>,
     made: Vec<Made>,
@@ -76,7 +100,7 @@ pub(super) struct Writer<'w, 'd> {
 impl<'d> Writer<'_, 'd> {
     fn server(&mut self, spots: &[Spot<'d>]) {
         let whole = self.before_locations();
-        if self.variant.hosts.is_empty() && self.variant.listeners.is_empty() {
+        if self.is_over {
             return;
         }
         if let Some((directive, action)) = whole {
@@ -90,6 +114,7 @@ impl<'d> Writer<'_, 'd> {
             let (prefixes, paths) = (vec!["/".to_owned()], Vec::new());
             let place = Place {
                 slug: "",
+                hosts: self.hosts.clone(),
                 prefixes: &prefixes,
                 paths: &paths,
                 at: directive,
@@ -98,6 +123,10 @@ impl<'d> Writer<'_, 'd> {
             return self.act(&place, action, &scope);
         }
         for spot in spots {
+            self.context.budget().look(1 + spot.paths.len());
+            if self.context.budget().is_spent() {
+                return;
+            }
             let paths = spot.paths.iter();
             let paths: Vec<_> = paths
                 .filter(|path| !self.redirected.contains(*path))
@@ -111,6 +140,7 @@ impl<'d> Writer<'_, 'd> {
             let slug = spot.slug();
             let place = Place {
                 slug: &slug,
+                hosts: self.hosts.clone(),
                 prefixes: &spot.prefixes,
                 paths: &paths,
                 at: spot.directive,
@@ -158,9 +188,16 @@ impl<'d> Writer<'_, 'd> {
         let scope = self.server.scope.clone();
         let known = self.known(&scope);
         let path = "/";
-        for directive in self.server.directive.inner() {
+        let hosts = self.hosts.clone();
+        let mut left = Left::of(&hosts);
+        for directive in scope.acts().iter().copied() {
+            self.context.budget().look(1);
+            if self.is_over || self.context.budget().is_spent() {
+                break;
+            }
             match directive.name.as_str() {
                 "return" => {
+                    left.settle(&mut self.hosts);
                     return Some((
                         directive,
                         answer(self.context, directive, &scope, &known, path),
@@ -168,9 +205,10 @@ impl<'d> Writer<'_, 'd> {
                 }
                 "if" => match condition(directive, &known, self.context) {
                     Condition::Host(name, inner) => {
-                        self.of_host(directive, &name, inner, &scope, &known)
+                        self.of_host(directive, &name, inner, &known, &mut left)
                     }
                     Condition::Always(inner) => {
+                        left.settle(&mut self.hosts);
                         self.context.ledger.done(directive);
                         return Some((
                             directive,
@@ -181,7 +219,10 @@ impl<'d> Writer<'_, 'd> {
                     Condition::Unknown => of_condition(self.context, directive),
                 },
                 "rewrite" => match rewrite(self.context, directive, &known) {
-                    Some(Rewrite::All(action)) => return Some((directive, action)),
+                    Some(Rewrite::All(action)) => {
+                        left.settle(&mut self.hosts);
+                        return Some((directive, action));
+                    }
                     Some(Rewrite::Paths(mut paths, action)) => {
                         paths.retain(|path| self.redirected.insert(path.clone()));
                         if paths.is_empty() {
@@ -190,9 +231,11 @@ impl<'d> Writer<'_, 'd> {
                                 .needless(directive, "one before it answers these requests");
                             continue;
                         }
+                        left.settle(&mut self.hosts);
                         let slug = values::slug(paths.first().map_or("", String::as_str));
                         let place = Place {
                             slug: &slug,
+                            hosts: self.hosts.clone(),
                             prefixes: &[],
                             paths: &paths,
                             at: directive,
@@ -208,6 +251,7 @@ impl<'d> Writer<'_, 'd> {
                 _ => {}
             }
         }
+        left.settle(&mut self.hosts);
         None
     }
 
@@ -217,18 +261,16 @@ impl<'d> Writer<'_, 'd> {
         directive: &'d Directive,
         name: &str,
         inner: &'d Directive,
-        scope: &Scope<'d>,
         known: &Known<'d>,
+        left: &mut Left<'_>,
     ) {
         let any = self.variant.hosts.is_empty();
-        let is_here = self.variant.hosts.iter().any(|host| host == name);
-        let is_covered = any || servers::covers(&self.variant.hosts, name);
-        let is_new = self.hosts_elsewhere.insert(name.to_owned());
+        let is_here = left.hosts.contains(name);
+        let is_covered = any || left.wildcards.cover(name);
+        let is_new = !self.is_elsewhere(name) && self.asked_for.insert(name.to_owned());
         if !(is_here || is_covered && is_new) {
             // Another variant has it, or no request can.
-            if self.context.ledger.silent(directive)
-                && !self.server.hosts.iter().any(|host| host == name)
-            {
+            if self.context.ledger.silent(directive) && !self.server.has(name) {
                 let why = "the server gets no such requests, or has answered them before";
                 self.context.ledger.needless(directive, why);
             }
@@ -236,28 +278,32 @@ impl<'d> Writer<'_, 'd> {
         }
         self.context.ledger.done(directive);
         let known = known.clone().with("host", name);
+        let scope = &self.server.scope;
         let action = answer(self.context, inner, scope, &known, "/");
-        let others: Vec<_> = self
-            .variant
-            .hosts
-            .iter()
-            .filter(|host| *host != name)
-            .cloned()
-            .collect();
-        let hosts = std::mem::replace(&mut self.variant.hosts, vec![name.to_owned()]);
         let prefixes = vec!["/".to_owned()];
         let place = Place {
             slug: "",
+            hosts: Rc::new([name.to_owned()]),
             prefixes: &prefixes,
             paths: &[],
             at: directive,
         };
         self.act(&place, action, scope);
-        self.variant.hosts = if any { hosts } else { others };
-        if !any && self.variant.hosts.is_empty() {
-            // Nothing is left for the rest of the server.
-            self.variant.listeners.clear();
-        }
+        left.hosts.remove(name);
+        self.is_over = !any && left.hosts.is_empty();
+    }
+
+    /// Whether a host has routes of its own on one of the listeners of the variant.
+    fn is_elsewhere(&self, name: &str) -> bool {
+        let here = &self.variant.listeners;
+        let shares = |other: &&Variant| {
+            let mut here = here.iter();
+            *other != self.variant && here.any(|place| other.listeners.binary_search(place).is_ok())
+        };
+        let others = self.by_host.get(name).map_or(&[][..], Vec::as_slice);
+        self.context.budget().look(here.len() * (1 + others.len()));
+        let of_others = || here.iter().any(|place| self.owners.has(*place, name));
+        others.iter().any(shares) || !self.server.has(name) && of_others()
     }
 
     pub(super) fn settle_never(&self, directive: &Directive) {
@@ -292,11 +338,8 @@ impl<'d> Writer<'_, 'd> {
         context.forwards.set(true);
         let user = format!("for {}", context.origin(place.at));
         let comments = [&*forward.origin, &*user].map(syntax::plain);
-        let Behind {
-            table: rest,
-            upstream,
-            base,
-        } = self.behind(forward, scope);
+        let base = forward.base.clone();
+        let (rest, upstream) = self.treated(forward, scope);
         let mut table = self.matching(place);
         table.set(
             "upstream",
@@ -316,16 +359,22 @@ impl<'d> Writer<'_, 'd> {
     ) {
         let mut table = self.matching(place);
         table.set("respond", vec![("status".to_owned(), Toml::from(403))]);
-        let behind = behind.map(|(forward, scope)| self.behind(*forward, &scope));
+        let behind = behind.map(|(forward, scope)| {
+            let base = forward.base.clone();
+            let (table, upstream) = self.treated(*forward, &scope);
+            let upstream = Hidden::of(self.context, upstream, base);
+            Behind { table, upstream }
+        });
         self.push(place, table, vec![why]);
         if let Some((made, behind)) = self.made.last().zip(behind) {
+            self.context.budget().write(behind.table.size());
             let mut known = self.context.behind.borrow_mut();
             known.insert(made.name.clone(), behind);
         }
     }
 
-    /// What is done with requests that go to servers.
-    fn behind(&self, forward: forward::Forward, scope: &Scope<'d>) -> Behind {
+    /// What is done with requests that go to servers, in the route and in the upstream.
+    fn treated(&self, forward: forward::Forward, scope: &Scope<'d>) -> (Table, Table) {
         let context = self.context;
         let known = self.known(scope);
         let mut table = Table::default();
@@ -357,11 +406,7 @@ impl<'d> Writer<'_, 'd> {
             .tables
             .extend(compress(context, scope).map(|compress| ("compress".to_owned(), compress)));
         streaming(context, scope);
-        Behind {
-            table,
-            upstream,
-            base: forward.base,
-        }
+        (table, upstream)
     }
 
     fn act(&mut self, place: &Place<'_, 'd>, action: Action, scope: &Scope<'d>) {
@@ -422,30 +467,30 @@ impl<'d> Writer<'_, 'd> {
             self.context.ledger.differs(place.at, why);
             return;
         }
-        let hosts = std::mem::take(&mut self.variant.hosts);
         let (exact, open): (Vec<_>, Vec<_>) =
-            (hosts.iter().cloned()).partition(|host| !host.starts_with("*."));
-        for host in &exact {
+            (place.hosts.iter().cloned()).partition(|host| !host.starts_with("*."));
+        let is_for_all = place.hosts.is_empty() || !open.is_empty();
+        for host in exact {
             let to = format!("https://{host}{port}{path}");
-            self.variant.hosts = vec![host.clone()];
-            let mut table = self.matching(place);
+            let place = place.with(Rc::new([host]));
+            let mut table = self.matching(&place);
             table.set("redirect", redirect(to, status));
-            self.push(place, table, Vec::new());
+            self.push(&place, table, Vec::new());
         }
-        if exact.len() < hosts.len() || hosts.is_empty() {
+        if is_for_all {
             let why = "a redirect of weir names its host, so there is one for each host that is known beforehand and 404 for \
                        others; for all of them say `redirect_to_https = { port = 443 }` in a listener that does nothing else";
+            self.context.budget().look(self.server.hosts.len());
             match self.server.hosts.iter().all(|host| host.starts_with("*.")) {
                 true => self.context.ledger.left(place.at, why),
                 false => self.context.ledger.differs(place.at, why),
             }
-            self.variant.hosts = open;
-            let mut table = self.matching(place);
+            let place = place.with(open.into());
+            let mut table = self.matching(&place);
             table.set("respond", vec![("status".to_owned(), Toml::from(404))]);
             let comment = "for other hosts: a redirect of weir names its host";
-            self.push(place, table, vec![comment.into()]);
+            self.push(&place, table, vec![comment.into()]);
         }
-        self.variant.hosts = hosts;
     }
 
     /// nginx sends clients from `/api` to `/api/` where that leads to servers.
@@ -454,6 +499,7 @@ impl<'d> Writer<'_, 'd> {
         let paths = vec![path.to_owned()];
         let place = Place {
             slug: &slug,
+            hosts: self.hosts.clone(),
             prefixes: &[],
             paths: &paths,
             at: spot.directive,
@@ -482,8 +528,8 @@ impl<'d> Writer<'_, 'd> {
                     .collect::<Vec<_>>(),
             );
         }
-        if !self.variant.hosts.is_empty() {
-            table.set("host", Toml::one_or_list(self.variant.hosts.clone()));
+        if !place.hosts.is_empty() {
+            table.set("host", Toml::one_or_list(place.hosts.to_vec()));
         }
         let unique = |paths: &[String]| {
             let mut seen = HashSet::new();
@@ -500,7 +546,7 @@ impl<'d> Writer<'_, 'd> {
     }
 
     fn push(&mut self, place: &Place<'_, '_>, table: Table, mut comments: Vec<String>) {
-        let of_host = self.variant.hosts.first().map(|host| values::slug(host));
+        let of_host = place.hosts.first().map(|host| values::slug(host));
         let base = of_host
             .filter(|slug| !slug.is_empty())
             .unwrap_or_else(|| self.server.slug());
@@ -516,6 +562,9 @@ impl<'d> Writer<'_, 'd> {
             _ => self.context.origin(place.at),
         };
         comments.insert(0, origin);
+        let of_comments = comments.iter().map(|comment| comment.len() + 3);
+        let bytes = of_comments.sum::<usize>() + base.len() + table.size();
+        self.context.budget().write(bytes);
         self.made.push(Made {
             name: self.context.route_name(&base),
             comments: comments
@@ -575,9 +624,43 @@ pub(super) fn redirects_to_https(server: &Server<'_>) -> Option<u16> {
 /// Which paths a route is for, and where that is said.
 struct Place<'p, 'd> {
     slug: &'p str,
+    /// None: any.
+    hosts: Rc<[String]>,
     prefixes: &'p [String],
     paths: &'p [String],
     at: &'d Directive,
+}
+
+impl Place<'_, '_> {
+    /// The same for other hosts.
+    fn with(&self, hosts: Rc<[String]>) -> Self {
+        Self { hosts, ..*self }
+    }
+}
+
+/// The hosts of a variant that no `if` has taken out yet.
+struct Left<'h> {
+    hosts: HashSet<&'h str>,
+    wildcards: Wildcards<'h>,
+}
+
+impl<'h> Left<'h> {
+    fn of(hosts: &'h [String]) -> Self {
+        Self {
+            hosts: hosts.iter().map(String::as_str).collect(),
+            wildcards: Wildcards::of(hosts),
+        }
+    }
+
+    /// Leaves out of a list what was taken out.
+    fn settle(&self, hosts: &mut Rc<[String]>) {
+        if self.hosts.len() < hosts.len() {
+            let left = hosts
+                .iter()
+                .filter(|host| self.hosts.contains(host.as_str()));
+            *hosts = left.cloned().collect();
+        }
+    }
 }
 
 fn redirect(to: String, status: u64) -> Vec<(String, Toml)> {

@@ -1,6 +1,8 @@
 //! `server` blocks: which hosts and listeners they are for.
 
-use std::collections::HashMap;
+use std::cell::LazyCell;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use super::context::Context;
 use super::listeners::{Listen, Listener, listens};
@@ -13,8 +15,9 @@ pub(super) struct Server<'d> {
     pub(super) directive: &'d Directive,
     pub(super) scope: Scope<'d>,
     pub(super) listens: Vec<Listen<'d>>,
-    /// As weir writes them.
+    /// As weir writes them, each once.
     pub(super) hosts: Vec<String>,
+    known: HashSet<String>,
     /// What its tables are called after; the value of `$server_name`.
     pub(super) name: Option<String>,
     /// Whether `server_name` has what weir cannot express, which is told.
@@ -29,6 +32,7 @@ impl<'d> Server<'d> {
             listens: listens(context, &scope),
             scope,
             hosts: Vec::new(),
+            known: HashSet::new(),
             name: None,
             has_other_names: false,
         };
@@ -58,7 +62,7 @@ impl<'d> Server<'d> {
             };
             if !hosts.iter().all(good) {
                 self.has_other_names = true;
-                let name = super::syntax::plain(name);
+                let name = super::syntax::short(name);
                 let why = format!(
                     "weir has hosts such as `a.example.com` and `*.example.com`; requests for `{name}` go to those of the \
                      default server"
@@ -68,7 +72,7 @@ impl<'d> Server<'d> {
             }
             for host in hosts {
                 let host = host.strip_suffix('.').unwrap_or(&host).to_ascii_lowercase();
-                if !self.hosts.contains(&host) {
+                if self.known.insert(host.clone()) {
                     self.hosts.push(host);
                 }
             }
@@ -82,6 +86,11 @@ impl<'d> Server<'d> {
         }
     }
 
+    /// Whether it is for that host by name.
+    pub(super) fn has(&self, host: &str) -> bool {
+        self.known.contains(host)
+    }
+
     /// What its tables are called.
     pub(super) fn slug(&self) -> String {
         let named = self.hosts.first().map(|host| super::values::slug(host));
@@ -91,10 +100,22 @@ impl<'d> Server<'d> {
     }
 }
 
-/// Whether one of the wildcards among the hosts is for that host.
-pub(super) fn covers(hosts: &[String], host: &str) -> bool {
-    let mut suffixes = hosts.iter().filter_map(|pattern| pattern.strip_prefix('*'));
-    suffixes.any(|suffix| host.strip_prefix('*').unwrap_or(host).ends_with(suffix))
+/// Hosts such as `*.example.com`.
+#[derive(Debug, Default)]
+pub(super) struct Wildcards<'h>(HashSet<&'h str>);
+
+impl<'h> Wildcards<'h> {
+    pub(super) fn of(hosts: impl IntoIterator<Item = &'h String>) -> Self {
+        let suffixes = hosts.into_iter().filter_map(|host| host.strip_prefix('*'));
+        Self(suffixes.collect())
+    }
+
+    /// Whether one of them is for that host.
+    pub(super) fn cover(&self, host: &str) -> bool {
+        let host = host.strip_prefix('*').unwrap_or(host);
+        let mut suffixes = host.match_indices('.').filter_map(|(at, _)| host.get(at..));
+        suffixes.any(|suffix| self.0.contains(suffix))
+    }
 }
 
 fn is_host(name: &str) -> bool {
@@ -108,7 +129,7 @@ pub(super) struct Variant {
     /// By their places in the list of listeners.
     pub(super) listeners: Vec<usize>,
     /// Empty: any.
-    pub(super) hosts: Vec<String>,
+    pub(super) hosts: Rc<[String]>,
     pub(super) tls: bool,
     pub(super) port: Option<u16>,
 }
@@ -134,38 +155,52 @@ fn redirects_to_same_host(block: &Directive) -> bool {
 }
 
 /// Which server each host of each listener belongs to: the first that has it, as in nginx.
-pub(super) struct Owners(Vec<HashMap<String, usize>>);
+pub(super) struct Owners<'s> {
+    /// By listener.
+    hosts: Vec<HashMap<&'s str, usize>>,
+    /// On which listeners each server is.
+    listeners: Vec<Vec<usize>>,
+}
 
-impl Owners {
-    pub(super) fn of(servers: &[Server<'_>], listeners: &[Listener]) -> Self {
-        let of_listener = |listener: &Listener| {
-            let mut owners = HashMap::new();
+impl<'s> Owners<'s> {
+    pub(super) fn of(
+        context: &Context<'_>,
+        servers: &'s [Server<'_>],
+        listeners: &[Listener],
+    ) -> Self {
+        let mut owners = Self {
+            hosts: Vec::new(),
+            listeners: vec![Vec::new(); servers.len()],
+        };
+        for (place, listener) in listeners.iter().enumerate() {
+            let mut of_listener = HashMap::new();
             for number in &listener.servers {
-                let hosts = servers.get(*number).map(|server| &server.hosts);
-                for host in hosts.into_iter().flatten() {
-                    owners.entry(host.clone()).or_insert(*number);
+                let hosts = servers.get(*number).map_or(&[][..], |server| &server.hosts);
+                context.budget().look(1 + hosts.len());
+                if context.budget().is_spent() {
+                    break;
+                }
+                for host in hosts {
+                    of_listener.entry(host.as_str()).or_insert(*number);
+                }
+                if let Some(listeners) = owners.listeners.get_mut(*number) {
+                    listeners.push(place);
                 }
             }
-            owners
-        };
-        Self(listeners.iter().map(of_listener).collect())
+            owners.hosts.push(of_listener);
+        }
+        owners
     }
 
     fn is(&self, listener: usize, host: &str, server: usize) -> bool {
-        let owners = self.0.get(listener);
+        let owners = self.hosts.get(listener);
         owners.and_then(|owners| owners.get(host)) == Some(&server)
     }
 
-    /// The hosts of a listener that other servers have.
-    pub(super) fn others<'o>(
-        &'o self,
-        listener: usize,
-        server: &'o Server<'_>,
-    ) -> impl Iterator<Item = String> + 'o {
-        let owners = self.0.get(listener).into_iter().flatten();
-        owners
-            .filter(|(host, _)| !server.hosts.contains(host))
-            .map(|(host, _)| host.clone())
+    /// Whether a server of that listener has the host.
+    pub(super) fn has(&self, listener: usize, host: &str) -> bool {
+        let owners = self.hosts.get(listener);
+        owners.is_some_and(|owners| owners.contains_key(host))
     }
 }
 
@@ -175,18 +210,24 @@ pub(super) fn variants(
     servers: &[Server<'_>],
     number: usize,
     listeners: &[Listener],
-    owners: &Owners,
+    owners: &Owners<'_>,
 ) -> Vec<Variant> {
-    let Some(server) = servers.get(number) else {
+    let (Some(server), Some(places)) = (servers.get(number), owners.listeners.get(number)) else {
         return Vec::new();
     };
+    let leads_to_same_host = LazyCell::new(|| redirects_to_same_host(server.directive));
     let mut variants: Vec<Variant> = Vec::new();
-    for (place, listener) in listeners.iter().enumerate() {
-        if !listener.servers.contains(&number) {
+    let mut known: HashMap<(Vec<String>, bool), usize> = HashMap::new();
+    for &place in places {
+        let Some(listener) = listeners.get(place) else {
             continue;
+        };
+        context.budget().look(1 + server.hosts.len());
+        if context.budget().is_spent() {
+            break;
         }
-        let mut hosts = server.hosts.clone();
-        hosts.retain(|host| owners.is(place, host, number));
+        let here = server.hosts.iter();
+        let mut hosts: Vec<_> = here.filter(|host| owners.is(place, host, number)).collect();
         if hosts.len() < server.hosts.len() {
             let why = format!(
                 "other servers of `{}` have some of its names already; those are first",
@@ -196,35 +237,33 @@ pub(super) fn variants(
         }
         let is_default = listener.default == number;
         if is_default {
-            let others = || {
-                listener
-                    .servers
-                    .iter()
-                    .filter(|other| **other != number)
-                    .filter_map(|other| servers.get(*other))
-            };
+            let others = listener.servers.iter().filter(|other| **other != number);
+            let others = others.filter_map(|other| servers.get(*other));
+            let wildcards = Wildcards::of(others.flat_map(|other| &other.hosts));
             // A wildcard of another server beats "any host"; so does a route for one host, such as a redirect to it.
-            let split = listener.to_https.is_none() && redirects_to_same_host(server.directive);
-            hosts.retain(|host| split || others().any(|other| covers(&other.hosts, host)));
+            let split = listener.to_https.is_none() && *leads_to_same_host;
+            hosts.retain(|host| split || wildcards.cover(host));
         }
-        let named = (!hosts.is_empty()).then_some(hosts);
+        let named = (!hosts.is_empty()).then(|| hosts.into_iter().cloned().collect());
         let any = is_default.then(Vec::new);
         for hosts in named.into_iter().chain(any) {
             let port = Some(listener.port);
-            let same = variants
-                .iter_mut()
-                .find(|variant| variant.hosts == hosts && variant.tls == listener.tls);
+            let key = (hosts, listener.tls);
+            let same = known.get(&key).and_then(|same| variants.get_mut(*same));
             match same {
                 Some(variant) => {
                     variant.listeners.push(place);
                     variant.port = variant.port.filter(|other| Some(*other) == port);
                 }
-                None => variants.push(Variant {
-                    listeners: vec![place],
-                    hosts,
-                    tls: listener.tls,
-                    port,
-                }),
+                None => {
+                    variants.push(Variant {
+                        listeners: vec![place],
+                        hosts: key.0.clone().into(),
+                        tls: listener.tls,
+                        port,
+                    });
+                    known.insert(key, variants.len() - 1);
+                }
             }
         }
     }

@@ -11,6 +11,7 @@ pub(super) struct Directive {
     pub(super) args: Vec<String>,
     pub(super) block: Option<Vec<Self>>,
     pub(super) place: Place,
+    weight: usize,
 }
 
 /// Where a directive begins.
@@ -45,20 +46,33 @@ impl Directive {
 
     /// As a message speaks of it: on one line, cut when long.
     pub(super) fn text(&self) -> String {
-        let mut text = plain(&self.name);
+        let mut text = short(&self.name);
         for arg in &self.args {
+            // Where it is cut anyway, no more is needed.
+            if text.len() > 4 * LONGEST_TEXT {
+                break;
+            }
             text.push(' ');
             if arg.is_empty() {
                 text.push_str("\"\"");
             }
             text.push_str(&plain(arg));
         }
-        let mut characters = text.char_indices();
-        if let Some((end, _)) = characters.nth(LONGEST_TEXT) {
-            text.truncate(end);
-            text.push('…');
-        }
-        text
+        short(&text)
+    }
+
+    /// What it takes to look at it: that of a usual line is 1.
+    pub(super) fn weight(&self) -> usize {
+        self.weight
+    }
+}
+
+/// Part of a message: without control characters, cut when long.
+pub(super) fn short(text: &str) -> String {
+    let mut end = text.char_indices().map(|(at, _)| at);
+    match end.nth(LONGEST_TEXT) {
+        Some(end) => plain(text.get(..end).unwrap_or_default()) + "…",
+        None => plain(text),
     }
 }
 
@@ -135,7 +149,7 @@ impl Parser<'_, '_> {
                 }
                 Some((_, Token::Open)) => break Some(self.block(depth + 1)?),
                 Some((_, Token::Close)) | None => {
-                    let message = format!("`{}` has no `;` or `{{` after it", plain(&name));
+                    let message = format!("`{}` has no `;` or `{{` after it", short(&name));
                     return Err(SyntaxError { line, message });
                 }
             }
@@ -144,8 +158,10 @@ impl Parser<'_, '_> {
             file: self.file,
             line,
         };
+        let bytes: usize = args.iter().map(String::len).sum();
         Ok(Directive {
             id,
+            weight: 1 + args.len() / 8 + bytes / 256,
             name,
             args,
             block,

@@ -950,3 +950,121 @@ fn of_a_shared_file_it_is_told_where_it_is_not_translated() {
         "{told}"
     );
 }
+
+/// What comes of a text that is too much: why.
+#[track_caller]
+fn too_much(text: &str) -> &'static str {
+    match nginx_text(text.as_bytes(), Path::new("/none/nginx.conf")) {
+        Err(ImportError::TooMuch { what, .. }) => what,
+        other => panic!("{} bytes", other.unwrap().toml.len()),
+    }
+}
+
+/// So many lines, each made of its number.
+fn lines(number: usize, line: impl Fn(usize) -> String) -> String {
+    (0..number).map(line).collect()
+}
+
+#[test]
+fn names_times_locations_end_before_memory_does() {
+    let hosts = lines(1500, |number| format!("h{number}.example "));
+    let places = lines(1500, |number| {
+        format!("location /l{number} {{ return 301 https://$host$request_uri; }}\n")
+    });
+    let other = "server { listen 80; return 200 x; }";
+    let text = format!("{other} server {{ listen 80; server_name {hosts}; {places} }}");
+    assert!(text.len() < 200_000 && too_much(&text).contains("8 MiB"));
+    let places = lines(1500, |number| {
+        format!("location /l{number} {{ proxy_pass http://a:1; }}\n")
+    });
+    let text = format!("{other} server {{ listen 80; server_name {hosts}; {places} }}");
+    assert!(too_much(&text).contains("8 MiB"));
+    // What is inherited, and what closed routes have in their comments.
+    let fields = lines(1500, |number| {
+        format!("proxy_set_header X-A{number} {number};\n")
+    });
+    for access in ["", "deny all;"] {
+        let text = format!("server {{ listen 80; {access} {fields} {places} }}");
+        assert!(too_much(&text).contains("8 MiB"));
+    }
+}
+
+/// The output may be small where what is looked at is not.
+#[test]
+fn what_many_places_inherit_for_nothing_is_too_much() {
+    let places = lines(4000, |number| {
+        format!("location /l{number} {{ proxy_pass http://a:1; }}\n")
+    });
+    let needless = "proxy_set_header X-Real-IP $remote_addr;\n".repeat(4000);
+    let text = format!("server {{ listen 80; {needless} {places} }}");
+    assert!(too_much(&text).contains("multiply"));
+    let listens = lines(4000, |number| {
+        format!("listen 10.0.{}.{}:80;\n", number / 256, number % 256)
+    });
+    let hosts = lines(4000, |number| format!("h{number}.example "));
+    let text = format!("server {{ {listens} server_name {hosts}; return 200 x; }}");
+    assert!(too_much(&text).contains("multiply"));
+}
+
+/// Each would be looked through for each of the others.
+#[test]
+fn large_configs_that_do_not_multiply_are_imported() {
+    let hosts = lines(3000, |number| {
+        format!(
+            "server {{ listen 80; server_name h{number}.example; if ($host = h{number}.example) {{ return 301 https://$host/; }} return 404; }}\n"
+        )
+    });
+    let tried = import(&hosts);
+    assert_eq!(tried.toml.matches("redirect = ").count(), 3000);
+    let places = lines(3000, |number| {
+        format!(
+            "location /l{number}/ {{ return 200 x; }} set $v{number} 1; map $a $m{number} {{ }} deny 10.0.0.{number};\n"
+        )
+    });
+    let tried = server(&format!(
+        "{places} location / {{ allow all; return 200 $v7; }}"
+    ));
+    assert_eq!(tried.toml.matches("body = ").count(), 3001);
+    let networks = lines(10_000, |number| {
+        format!("set_real_ip_from 10.1.{}.{};\n", number / 256, number % 256)
+    });
+    let servers = lines(2000, |number| {
+        format!(
+            "server {{ server_name h{number}.example; location / {{ proxy_pass http://a{number}:1; }} }}\n"
+        )
+    });
+    let tried = import(&format!(
+        "real_ip_header X-Forwarded-For;\n{networks}{servers}"
+    ));
+    assert_eq!(tried.toml.matches("/32").count(), 10_000);
+}
+
+#[test]
+fn directives_and_words_have_bounds() {
+    assert!(too_much(&"a;".repeat(400_000)).contains("300,000 directives"));
+    let text = format!("a {};", "b ".repeat(1_100_000));
+    assert!(too_much(&text).contains("1,000,000 words"));
+    let text = format!("server_name {};", "x".repeat(5000));
+    let error = nginx_text(text.as_bytes(), Path::new("/none/nginx.conf")).unwrap_err();
+    assert!(error.to_string().contains("longer than 4096"), "{error}");
+}
+
+#[test]
+fn a_server_whose_hosts_are_all_redirected_has_no_rest() {
+    import("server { listen 80; return 200 x; }\nserver { listen 80; server_name a.example;\nif ($host = a.example) { return 301 https://b.example/; }\nrewrite ^/c$ /d permanent;\nlocation /e { return 200 e; } }")
+        .has(&["host = \"a.example\"", "redirect = { to = \"https://b.example/\", status = 301 }"])
+        .lacks("/d")
+        .lacks("/e")
+        .tells(&[
+            "needless: `rewrite ^/c$ /d permanent`: no request comes here",
+            "needless: `location /e`: no request comes here",
+        ]);
+}
+
+#[test]
+fn a_listener_without_a_certificate_is_told_of_its_own_lines_only() {
+    let tried = import("server { listen 443 ssl; listen 444 ssl; return 200 a; } server { listen 443 ssl; ssl_certificate a; ssl_certificate_key b; server_name b.example; return 200 b; }")
+        .has(&["[listen.https.tls]"])
+        .tells(&["`listen 444 ssl`: no certificate"]);
+    assert!(!tried.told.contains("`listen 443 ssl`"), "{}", tried.told);
+}

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 
 use super::ledger::Ledger;
-use super::scope::{Scope, is_of_variables};
-use super::syntax::Directive;
+use super::scope::Scope;
 
 /// Part of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,44 +14,37 @@ pub(super) enum Piece {
 }
 
 /// What is known of variables before any request has come.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Known<'d> {
-    values: HashMap<String, (String, Option<&'d Directive>)>,
+    /// What the place itself says.
+    values: HashMap<&'static str, String>,
+    /// Where `set` may say it.
+    scope: Scope<'d>,
 }
 
 impl<'d> Known<'d> {
     /// What `set` says at a place, where nothing else says it, and with a value of its own.
     pub(super) fn at(scope: &Scope<'d>) -> Self {
-        let mut known = Self::default();
-        let mut times: HashMap<&str, usize> = HashMap::new();
-        for directive in scope.of_variables() {
-            count(directive, &mut times);
-            if let ("set", [name, value]) = (directive.name.as_str(), &*directive.args)
-                && let Some(name) = name.strip_prefix('$')
-                && !value.contains('$')
-            {
-                let value = (value.clone(), Some(directive));
-                known.values.insert(name.to_owned(), value);
-            }
+        Self {
+            values: HashMap::new(),
+            scope: scope.clone(),
         }
-        let once = |name: &String| times.get(name.as_str()) == Some(&1);
-        known.values.retain(|name, _| once(name));
-        known
     }
 
     /// Adds what the place itself says.
-    pub(super) fn with(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.values.insert(name.to_owned(), (value.into(), None));
+    pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.values.insert(name, value.into());
         self
     }
 
     /// The value of a variable; a `set` that says it is in the output from here on.
     fn value(&self, name: &str, ledger: &Ledger) -> Option<&str> {
-        let (value, set) = self.values.get(name)?;
-        if let Some(set) = set {
-            ledger.done(set);
+        if let Some(value) = self.values.get(name) {
+            return Some(value);
         }
-        Some(value)
+        let set = self.scope.set(name)?;
+        ledger.done(set);
+        set.arg(1)
     }
 
     /// A value in pieces; of the variables only those that depend on the request.
@@ -85,26 +77,6 @@ impl<'d> Known<'d> {
             }
         }
         Ok(out)
-    }
-}
-
-/// Counts what gives values to variables. What an `if` sets depends on the request.
-fn count<'d>(directive: &'d Directive, times: &mut HashMap<&'d str, usize>) {
-    let name = directive.name.as_str();
-    if name == "if" {
-        let inner = directive.inner().iter();
-        inner
-            .filter(|inner| is_of_variables(inner))
-            .for_each(|inner| count(inner, times));
-    }
-    let place = match name {
-        "map" | "split_clients" => 1,
-        "geo" => directive.args.len().saturating_sub(1),
-        _ => 0,
-    };
-    let variable = directive.arg(place).and_then(|arg| arg.strip_prefix('$'));
-    if let Some(variable) = variable {
-        *times.entry(variable).or_default() += 1;
     }
 }
 

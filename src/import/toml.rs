@@ -70,7 +70,7 @@ impl Table {
     }
 
     /// The table without its comments: what it does.
-    pub(super) fn essence(&self) -> Self {
+    fn essence(&self) -> Self {
         let bare = |key: &Key| Key {
             comment: None,
             ..key.clone()
@@ -82,6 +82,22 @@ impl Table {
                 .map(|(name, table)| (name.clone(), table.essence()))
                 .collect(),
         }
+    }
+
+    /// What it does, as text: tables that do the same have the same.
+    pub(super) fn written_essence(&self) -> String {
+        let mut essence = String::new();
+        self.essence().write(&mut essence, "", &[]);
+        essence
+    }
+
+    /// How many bytes it has at least, when written.
+    pub(super) fn size(&self) -> usize {
+        let keys = self.keys.iter();
+        let keys = keys.map(|key| key.name.len() + key.value.size() + 4);
+        let inner = self.tables.iter();
+        let inner = inner.map(|(name, table)| name.len() + table.size());
+        keys.sum::<usize>() + inner.sum::<usize>()
     }
 
     /// Appends `[heading]`, after a blank line and the comments.
@@ -126,6 +142,23 @@ fn write_key(out: &mut String, key: &Key) {
         let _ = write!(out, " # {comment}");
     }
     out.push('\n');
+}
+
+impl Toml {
+    /// How many bytes it has at least, when written.
+    fn size(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len() + 2,
+            Self::Number(_) => 1,
+            Self::Switch(_) => 4,
+            Self::List(items) => items.iter().map(|item| item.size() + 2).sum(),
+            Self::Inline(entries) => {
+                let entries = entries.iter();
+                let sizes = entries.map(|(name, value)| name.len() + value.size() + 5);
+                sizes.sum()
+            }
+        }
+    }
 }
 
 impl fmt::Display for Toml {
@@ -246,6 +279,12 @@ mod tests {
         table.tables.push(("cache".into(), Table::default()));
         let mut out = String::new();
         table.write(&mut out, "route.x", &["from a line".into()]);
+        assert!(
+            (170..=out.len()).contains(&table.size()),
+            "{} of {}",
+            table.size(),
+            out.len()
+        );
         assert!(
             out.starts_with("\n# from a line\n[route.x]\ntext = "),
             "{out}"

@@ -34,6 +34,7 @@ pub(super) fn servers(context: &Context<'_>, to: &Destination) -> Option<(Table,
     };
     context.ledger.done(block);
     let all = block.inner();
+    context.budget().look(all.len());
     let servers: Vec<_> = all.iter().filter(|found| found.name == "server").collect();
     let listed = listed(context, &servers, to.tls);
     if listed.is_empty() {
@@ -131,7 +132,7 @@ fn item(
                 context.ledger.but_for(server, why);
             }
             _ => {
-                let parameter = super::syntax::plain(parameter);
+                let parameter = super::syntax::short(parameter);
                 let why = format!(
                     "weir has no counterpart to `{parameter}`; the server is used without it"
                 );
@@ -383,7 +384,7 @@ fn retries(context: &Context<'_>, table: &mut Table, scope: &Scope<'_>) {
                 "http_504" => on.push("504"),
                 "non_idempotent" => methods.extend(["POST", "PATCH"]),
                 other => {
-                    let other = super::syntax::plain(other);
+                    let other = super::syntax::short(other);
                     let why =
                         format!("weir does not retry for `{other}`; it does for the other cases");
                     context.ledger.left(directive, why);
@@ -465,7 +466,7 @@ fn tls(context: &Context<'_>, table: &mut Table, to: &Destination, scope: &Scope
     } else {
         context.ledger.general(format!(
             "https://{}: {VERIFIES}",
-            super::syntax::plain(&to.address)
+            super::syntax::short(&to.address)
         ));
     }
     match keys.is_empty() {

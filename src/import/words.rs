@@ -49,7 +49,7 @@ impl<'t> Words<'t> {
             Some('{') => self.single(Token::Open),
             Some('}') => self.single(Token::Close),
             Some(&quote @ ('"' | '\'')) => Token::Word(self.quoted(quote)?),
-            Some(_) => Token::Word(self.bare()),
+            Some(_) => Token::Word(self.bare()?),
         };
         Ok(Some((line, token)))
     }
@@ -130,7 +130,8 @@ impl<'t> Words<'t> {
         let begin = self.line;
         self.take();
         let mut word = String::new();
-        loop {
+        for taken in 0.. {
+            within_bounds(taken, begin, "; is its quote never closed?")?;
             match self.take() {
                 None => {
                     return Err(SyntaxError {
@@ -151,9 +152,13 @@ impl<'t> Words<'t> {
         }
     }
 
-    fn bare(&mut self) -> String {
+    fn bare(&mut self) -> Result<String, SyntaxError> {
+        let begin = self.line;
         let mut word = String::new();
+        let mut taken = 0;
         while let Some(&character) = self.rest.peek() {
+            within_bounds(taken, begin, "")?;
+            taken += 1;
             match character {
                 ';' => break,
                 '{' if !word.ends_with('$') => break,
@@ -168,7 +173,7 @@ impl<'t> Words<'t> {
                 }
             }
         }
-        word
+        Ok(word)
     }
 
     /// What a backslash, which was taken, makes of the next character.
@@ -198,6 +203,19 @@ impl<'t> Words<'t> {
         }
     }
 }
+
+/// Refuses words that nginx itself does not take: they must fit into its buffer (`NGX_CONF_BUFFER`).
+fn within_bounds(taken: usize, line: usize, hint: &str) -> Result<(), SyntaxError> {
+    match taken > LONGEST_WORD {
+        true => Err(SyntaxError {
+            line,
+            message: format!("a word is longer than {LONGEST_WORD} characters{hint}"),
+        }),
+        false => Ok(()),
+    }
+}
+
+const LONGEST_WORD: usize = 4096;
 
 fn is_blank(character: char) -> bool {
     matches!(character, ' ' | '\t' | '\r' | '\n')
@@ -276,5 +294,18 @@ mod tests {
         };
         assert_eq!(error("\n'a\n"), (2, "the quote ' is never closed".into()));
         assert_eq!(error("'a'b;"), (1, "`b` right after a quote".into()));
+    }
+
+    /// nginx: "too long parameter".
+    #[test]
+    fn a_word_that_nginx_has_no_room_for_is_an_error() {
+        for quote in ["", "'"] {
+            let read = |length| {
+                let text = format!("\n{quote}{}{quote};", "x".repeat(length));
+                let mut words = Words::of(&text);
+                words.next().map(|_| ()).map_err(|error| error.line)
+            };
+            assert_eq!((read(4000), read(5000)), (Ok(()), Err(2)));
+        }
     }
 }
