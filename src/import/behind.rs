@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::context::Context;
+use super::context::{Context, Made};
 use super::syntax;
 use super::toml::{Table, Toml};
 
@@ -45,7 +45,7 @@ impl Behind {
     pub(super) fn comments(
         self,
         context: &Context<'_>,
-        route: &str,
+        route: &Made,
         named: &mut HashMap<String, String>,
     ) -> Vec<String> {
         let hidden = &self.upstream;
@@ -65,7 +65,7 @@ impl Behind {
         whole.keys.extend(self.table.keys);
         whole.tables.extend(self.table.tables);
         let mut out = String::new();
-        whole.write(&mut out, &format!("route.{route}"), &[]);
+        whole.write(&mut out, &format!("route.{}", route.name), &[]);
         if is_new {
             let heading = format!("upstream.{upstream}");
             hidden.table.write(&mut out, &heading, &[]);
@@ -73,7 +73,11 @@ impl Behind {
         // The heading of the route is there already.
         let lines = out.lines().filter(|line| !line.is_empty()).skip(1);
         let lines = lines.map(|line| format!("  {}", syntax::plain(line)));
-        let first = "to put in place of `respond` when something else keeps clients out:";
-        std::iter::once(first.to_owned()).chain(lines).collect()
+        let place = match route.table.has("response_headers") {
+            true => "`respond` and `response_headers`",
+            false => "`respond`",
+        };
+        let first = format!("to put in place of {place} when something else keeps clients out:");
+        std::iter::once(first).chain(lines).collect()
     }
 }

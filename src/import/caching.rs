@@ -32,7 +32,7 @@ pub(super) fn zones<'d>(
 pub(super) fn cache(context: &Context<'_>, scope: &Scope<'_>) -> Option<Table> {
     let switch = scope.find("proxy_cache")?;
     if switch.says("off") {
-        context.ledger.done(switch);
+        context.ledger.agrees(switch);
         return None;
     }
     if let Some(buffering) = scope
@@ -71,9 +71,12 @@ pub(super) fn cache(context: &Context<'_>, scope: &Scope<'_>) -> Option<Table> {
     fresh(context, scope, &mut table);
     stale(context, scope, *zone, &mut table);
     if let Some(lock) = scope.find("proxy_cache_lock") {
-        context.ledger.done(lock);
-        if lock.says("off") {
-            table.set("collapse", false);
+        match lock.says("off") {
+            true => {
+                table.set("collapse", false);
+                context.ledger.done(lock);
+            }
+            false => context.ledger.agrees(lock),
         }
     }
     ignored(context, scope, &mut table);
@@ -141,7 +144,10 @@ fn key(context: &Context<'_>, scope: &Scope<'_>, table: &mut Table) -> bool {
         );
         return false;
     }
-    context.ledger.done(directive);
+    match whole_query {
+        true => context.ledger.agrees(directive),
+        false => context.ledger.done(directive),
+    }
     match (whole_query, parameters.is_empty()) {
         (true, _) => {}
         (false, true) => table.set("key_query", "none"),
@@ -199,7 +205,7 @@ fn stale(context: &Context<'_>, scope: &Scope<'_>, zone: Duration, table: &mut T
         return table.set_for("stale_if_error", "off", "nginx's default");
     };
     context.ledger.done(directive);
-    background.inspect(|directive| context.ledger.done(directive));
+    background.inspect(|directive| context.ledger.agrees(directive));
     let kept = duration(zone).unwrap_or_else(|| "10m".into());
     let is = |case: &str| directive.args.iter().any(|arg| arg == case);
     if is("updating") {
@@ -240,6 +246,11 @@ fn ignored(context: &Context<'_>, scope: &Scope<'_>, table: &mut Table) {
     let Some(directive) = scope.find("proxy_ignore_headers") else {
         return;
     };
+    let is_of_accel = |name: &String| name.to_ascii_lowercase().starts_with("x-accel-");
+    if directive.args.iter().all(is_of_accel) {
+        let why = "`X-Accel-*` fields have no effect anyway";
+        return context.ledger.needless(directive, why);
+    }
     for name in &directive.args {
         let lower = name.to_ascii_lowercase();
         match lower.as_str() {

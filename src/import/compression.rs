@@ -15,10 +15,11 @@ pub(super) fn compress(context: &Context<'_>, scope: &Scope<'_>) -> Option<Table
         let Some(switch) = scope.find(module) else {
             continue;
         };
-        context.ledger.done(switch);
         if !switch.says("on") {
+            context.ledger.agrees(switch);
             continue;
         }
+        context.ledger.done(switch);
         codings.push(coding.to_owned());
         if let Some(level) = level(context, scope, module, range) {
             levels.push((coding.to_owned(), Toml::from(level)));
@@ -78,6 +79,7 @@ fn types_of(context: &Context<'_>, scope: &Scope<'_>, module: &str, types: &mut 
         return;
     };
     context.ledger.done(directive);
+    context.budget().look(directive.args.len());
     for kind in &directive.args {
         let lower = kind.to_ascii_lowercase();
         if kind == "*" {

@@ -105,7 +105,7 @@ fn host_header(
     {
         let why = "weir passes the `Host` of the client on as it is, with its port if it has one; nginx's `$host` is in lower \
                    case and has no port";
-        context.ledger.differs_alike(directive, "host", why);
+        context.ledger.agrees_but(directive, "host", why);
         return None;
     }
     let comment = context.origin(directive);
@@ -169,17 +169,37 @@ fn by_itself(
     }
 }
 
-/// The edits of responses; `fixed` is the status where that is known.
+/// What is known of a response.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    OfServers,
+    /// With that status, as nginx's.
+    Fixed(u64),
+    /// With that status, where nginx would answer something else.
+    InPlace(u64),
+}
+
+impl Answer {
+    /// Whether nginx adds nothing to it but what it adds to any.
+    fn is_bare(self) -> bool {
+        match self {
+            Self::OfServers => false,
+            Self::Fixed(status) | Self::InPlace(status) => !ADDED_TO.contains(&status),
+        }
+    }
+}
+
+/// The edits of responses.
 pub(super) fn response(
     context: &Context<'_>,
     scope: &Scope<'_>,
     known: &Known<'_>,
-    fixed: Option<u64>,
+    answer: Answer,
 ) -> Option<Table> {
     let mut edits = Edits::default();
     // Of what servers say, and these have said nothing where the status is known.
     let hidden = scope.all("proxy_hide_header").iter();
-    for directive in hidden.filter(|_| fixed.is_none()) {
+    for directive in hidden.filter(|_| answer == Answer::OfServers) {
         match directive.arg(0).and_then(field_name) {
             Some(name) if is_weirs(&name) => context.ledger.left(directive, NOT_TO_EDIT),
             Some(name) => {
@@ -189,9 +209,21 @@ pub(super) fn response(
             None => context.ledger.left(directive, NO_NAME),
         }
     }
-    expires(context, scope, &mut edits);
+    let is_bare = answer.is_bare();
+    let not_added = |directive: &Directive| match answer {
+        Answer::InPlace(_) => context.ledger.drops(directive, CLOSED),
+        _ => context.ledger.idle(directive, NOT_ADDED),
+    };
+    match scope.find("expires").filter(|_| is_bare) {
+        Some(directive) => not_added(directive),
+        None => expires(context, scope, &mut edits),
+    }
     for directive in scope.all("add_header") {
-        add(context, directive, known, fixed, &mut edits);
+        if is_bare && directive.arg(2) != Some("always") {
+            not_added(directive);
+            continue;
+        }
+        add(context, directive, known, answer, &mut edits);
     }
     edits.table()
 }
@@ -200,7 +232,7 @@ fn add(
     context: &Context<'_>,
     directive: &Directive,
     known: &Known<'_>,
-    fixed: Option<u64>,
+    answer: Answer,
     edits: &mut Edits,
 ) {
     let (name, value, always) = match &*directive.args {
@@ -237,8 +269,7 @@ fn add(
                 let why = "weir adds a field once in a route; let the application set the second";
                 return context.ledger.left(directive, why);
             }
-            let usual = fixed.is_some_and(|status| ADDED_TO.contains(&status));
-            match always || usual {
+            match always || answer != Answer::OfServers {
                 true => context.ledger.done(directive),
                 false => context.ledger.differs(directive, ANY_STATUS),
             }
@@ -256,7 +287,7 @@ fn expires(context: &Context<'_>, scope: &Scope<'_>, edits: &mut Edits) {
         return;
     };
     let value = match &*directive.args {
-        [word] if word == "off" => return context.ledger.done(directive),
+        [word] if word == "off" => return context.ledger.agrees(directive),
         [word] if word == "epoch" => Some("no-cache".to_owned()),
         [word] if word == "max" => Some("max-age=315360000".to_owned()),
         [time] if time.starts_with('-') => Some("no-cache".to_owned()),
@@ -420,6 +451,9 @@ const NOT_TO_EDIT: &str =
     "the field belongs to the connection or the framing, which are weir's own";
 /// The statuses to which nginx adds fields without `always`.
 const ADDED_TO: [u64; 10] = [200, 201, 204, 206, 301, 302, 303, 304, 307, 308];
+const NOT_ADDED: &str =
+    "nginx adds it to no answer with the status that the route has, unless it says `always`";
+const CLOSED: &str = "the responses that it is for are not given here: their route is closed, which has only what says `always`";
 const ANY_STATUS: &str = "weir adds it to responses of any status, as nginx does with `always`";
 /// Fields that weir writes for servers: set once more they would be there twice.
 const WEIRS_OWN: [&str; 7] = [

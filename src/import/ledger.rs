@@ -73,6 +73,8 @@ pub(super) struct Ledger {
     refused: RefCell<HashMap<usize, String>>,
     /// Why directives are not in the output, if they are nowhere in it.
     dropped: RefCell<HashMap<usize, String>>,
+    /// Why directives change nothing at some place.
+    idle: RefCell<HashMap<usize, &'static str>>,
     /// What closed routes have in their comments.
     put_off: RefCell<Vec<PutOff>>,
 }
@@ -83,6 +85,8 @@ struct Entry {
     place: Place,
     fate: Fate,
     before: Fate,
+    /// Whether it stays when the rest is taken back.
+    stays: bool,
 }
 
 /// Directives that a closed route has in its comment.
@@ -158,6 +162,7 @@ impl Ledger {
             drafts: Cell::new(0),
             refused: RefCell::default(),
             dropped: RefCell::default(),
+            idle: RefCell::default(),
             put_off: RefCell::default(),
         }
     }
@@ -187,6 +192,12 @@ impl Ledger {
         self.settle(directive, Fate::Translated);
     }
 
+    /// weir does the same where nothing is said: there is nothing to write, not even in the place of a closed route.
+    pub(super) fn agrees(&self, directive: &Directive) {
+        self.budget.look(directive.weight());
+        self.settle_at(directive.id, directive.place, Fate::Translated, true);
+    }
+
     /// It is in the output, with this difference.
     pub(super) fn differs(&self, directive: &Directive, why: impl Into<String>) {
         self.done(directive);
@@ -202,6 +213,32 @@ impl Ledger {
     ) {
         self.done(directive);
         self.say(directive, Kind::Differs, why.into(), Some(group));
+    }
+
+    /// The same with nothing to write, as with [`Self::agrees`].
+    pub(super) fn agrees_but(&self, directive: &Directive, group: &'static str, why: &str) {
+        self.agrees(directive);
+        self.say(directive, Kind::Differs, why.to_owned(), Some(group));
+    }
+
+    /// It changes nothing where it holds here, for this reason; told at the end unless it does elsewhere.
+    pub(super) fn idle(&self, directive: &Directive, why: &'static str) {
+        self.budget.look(directive.weight());
+        self.idle.borrow_mut().insert(directive.id, why);
+    }
+
+    /// It is not in the output here, which is told unless it is elsewhere.
+    pub(super) fn drops(&self, directive: &Directive, why: &str) {
+        self.budget.look(directive.weight());
+        let mut dropped = self.dropped.borrow_mut();
+        dropped
+            .entry(directive.id)
+            .or_insert_with(|| why.to_owned());
+    }
+
+    /// Why it changes nothing, if that is all there is to say.
+    pub(super) fn is_idle(&self, directive: &Directive) -> Option<&'static str> {
+        self.idle.borrow().get(&directive.id).copied()
     }
 
     /// It is not in the output at one of the places where it holds, which is told at the end even if it is at others.
@@ -282,7 +319,7 @@ impl Ledger {
             let mut places = Vec::new();
             for (id, place) in directives {
                 if is_silent(id) {
-                    self.settle_at(id, place, Fate::Left);
+                    self.settle_at(id, place, Fate::Left, true);
                     places.push(place);
                 }
             }
@@ -334,10 +371,11 @@ impl Ledger {
 
     fn settle(&self, directive: &Directive, fate: Fate) {
         self.budget.look(directive.weight());
-        self.settle_at(directive.id, directive.place, fate);
+        let stays = fate != Fate::Translated;
+        self.settle_at(directive.id, directive.place, fate, stays);
     }
 
-    fn settle_at(&self, id: usize, place: Place, fate: Fate) {
+    fn settle_at(&self, id: usize, place: Place, fate: Fate, stays: bool) {
         if let Some(known) = self.fates.borrow_mut().get_mut(id) {
             let before = *known;
             *known = fate.max(before);
@@ -349,6 +387,7 @@ impl Ledger {
                 place,
                 fate,
                 before,
+                stays,
             });
         }
     }
@@ -384,10 +423,13 @@ impl Ledger {
             }
         }
         let mut taken = Vec::new();
-        let mut seen = HashSet::new();
+        let (mut seen, mut agreed) = (HashSet::new(), HashSet::new());
         for entry in entries {
-            if entry.fate != Fate::Translated {
-                self.settle_at(entry.id, entry.place, entry.fate);
+            if entry.stays {
+                self.settle_at(entry.id, entry.place, entry.fate, true);
+                if entry.fate == Fate::Translated {
+                    agreed.insert(entry.id);
+                }
             } else if seen.insert(entry.id) {
                 taken.push((entry.id, entry.place));
             }
@@ -396,7 +438,7 @@ impl Ledger {
         let mut said = self.said.borrow_mut();
         for remark in told.split_off(remarks) {
             match &remark.said {
-                Some(differs) if remark.kind == Kind::Differs => {
+                Some(differs) if remark.kind == Kind::Differs && !agreed.contains(&differs.0) => {
                     said.remove(differs);
                 }
                 _ => told.push(remark),

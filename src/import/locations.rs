@@ -311,6 +311,14 @@ impl Guards<'_, '_> {
         self.0.is_empty()
     }
 
+    /// `deny all`, where that is all there is.
+    pub(super) fn deny_all(&self) -> Option<&Directive> {
+        match &*self.0 {
+            [[only]] if only.name == "deny" && only.says("all") => Some(only),
+            _ => None,
+        }
+    }
+
     /// Tells of them, once of those that many places inherit.
     pub(super) fn tell(&self, context: &Context<'_>, why: &str) {
         for guards in &self.0 {

@@ -205,7 +205,7 @@ fn written<'d>(
     let mut named = HashMap::new();
     for route in &mut routes {
         if let Some(behind) = context.behind.borrow_mut().remove(&route.name) {
-            let comments = behind.comments(context, &route.name, &mut named);
+            let comments = behind.comments(context, route, &mut named);
             route.comments.extend(comments);
         }
     }
@@ -312,6 +312,7 @@ fn general(context: &Context<'_>, source: &Source) {
 /// Speaks of every directive that nobody spoke of, and of those that are not in the output everywhere.
 fn sweep(context: &Context<'_>, block: &[Directive], source: &Source) {
     let mut together: BTreeMap<usize, Vec<Place>> = BTreeMap::new();
+    let has_deny = block.iter().any(|directive| directive.name == "deny");
     for directive in block {
         if directive.name == "include" {
             let why = source.missing.get(&directive.id);
@@ -319,6 +320,15 @@ fn sweep(context: &Context<'_>, block: &[Directive], source: &Source) {
         } else if let Some(why) = context.ledger.missed(directive) {
             context.ledger.left(directive, why);
         } else if context.ledger.silent(directive) {
+            if let Some(why) = context.ledger.is_idle(directive) {
+                context.ledger.needless(directive, why);
+                continue;
+            }
+            if directive.name == "allow" && !has_deny {
+                let why = "without a `deny` beside it, it lets everyone in, as weir does";
+                context.ledger.needless(directive, why);
+                continue;
+            }
             let is_shared = context.times_included(directive.place) > 1;
             if is_shared && has_no_place(directive) {
                 context.ledger.left_with_others(directive);

@@ -4,7 +4,7 @@ use super::conditions::{Condition, condition};
 use super::context::Context;
 use super::forward::{self, Path};
 use super::locations::{Spot, guards};
-use super::redirects::{Action, Rewrite, answer, rewrite};
+use super::redirects::{Action, NO_BODY, Rewrite, answer, rewrite};
 use super::routes::Writer;
 use super::scope::Scope;
 use super::syntax;
@@ -93,10 +93,25 @@ impl<'d> Writer<'_, 'd> {
         known: &Known<'d>,
     ) -> Outcome<'d> {
         let guards = guards(scope);
+        let acts =
+            |name: &str| name.ends_with("_pass") || name.contains("_by_lua") || name == "try_files";
+        let is_empty = !scope.block().iter().any(|inner| acts(&inner.name));
+        if let Some(all) = guards.deny_all()
+            && spot.directive.name == "location"
+            && is_empty
+        {
+            // As with `return 403`.
+            self.context.ledger.differs(all, NO_BODY);
+            return Outcome::Act(Action::Respond {
+                status: 403,
+                body: String::new(),
+                content_type: String::new(),
+            });
+        }
         if !guards.is_empty() {
             let names = guards.named();
             let why = "weir has no such rule of access yet. Routes that it guards answer 403 to everyone, so that nothing is \
-                       open that was closed: let a firewall or the application guard it, then write `upstream` there";
+                       open that was closed: let a firewall or the application guard them, then open them";
             guards.tell(self.context, why);
             let pass = scope.own("proxy_pass").first().copied();
             let mut behind = None;
@@ -136,7 +151,7 @@ impl<'d> Writer<'_, 'd> {
             && COME_FIRST.iter().all(|name| inner.own(name).is_empty())
             && spot.directive.id != location.id
         {
-            self.context.ledger.done(location);
+            self.context.ledger.agrees(location);
             let why = format!(
                 "weir serves no files: every request goes to `{}`; let its application serve the files too, or a file server \
                  that is another upstream",
@@ -146,11 +161,11 @@ impl<'d> Writer<'_, 'd> {
             let known = self.known(inner);
             return self.content(spot, inner, path, &known);
         }
-        Outcome::Act(self.without_servers(spot, scope))
+        Outcome::Act(self.without_servers(spot, scope, path.spoiled))
     }
 
     /// In place of what nginx does without HTTP servers.
-    fn without_servers(&self, spot: &Spot<'d>, scope: &Scope<'d>) -> Action {
+    fn without_servers(&self, spot: &Spot<'d>, scope: &Scope<'d>, is_spoiled: bool) -> Action {
         let is_pass = |directive: &&Directive| {
             let name = directive.name.as_str();
             name.ends_with("_pass")
@@ -167,9 +182,17 @@ impl<'d> Writer<'_, 'd> {
                 let files = ["alias", "try_files", "root", "index"]
                     .into_iter()
                     .find_map(|name| scope.find(name));
-                let what = files.map_or("weir serves no files".to_owned(), |directive| {
-                    format!("{}: weir serves no files", self.context.origin(directive))
-                });
+                let rewrite = scope.own("rewrite").first().filter(|_| is_spoiled);
+                let what = match (rewrite, files) {
+                    (Some(rewrite), _) => format!(
+                        "{}: it could not be translated",
+                        self.context.origin(rewrite)
+                    ),
+                    (None, Some(files)) => {
+                        format!("{}: weir serves no files", self.context.origin(files))
+                    }
+                    (None, None) => "weir serves no files".to_owned(),
+                };
                 if spot.directive.name == "location" && files.is_none() {
                     let why =
                         "nginx would serve files here, which weir does not; the route answers 404";

@@ -84,10 +84,7 @@ pub(super) fn answer(
                 }
                 Ok(body) => {
                     match body.is_empty() && status >= 300 {
-                        true => context.ledger.differs(
-                            directive,
-                            "the answer has no body, where nginx has a page of its own",
-                        ),
+                        true => context.ledger.differs(directive, NO_BODY),
                         false => context.ledger.done(directive),
                     }
                     respond(context, scope, status, body, path)
@@ -308,6 +305,13 @@ pub(super) fn rewrite(
             true => value,
             false => format!("{value}$is_args$args"),
         };
+    let paths = exact_paths(pattern);
+    if !all && paths.is_none() {
+        let why = "weir redirects whole paths and prefixes, not what a regular expression takes out of them; write a route for \
+                   each path";
+        context.ledger.left(directive, why);
+        return None;
+    }
     let action = match without_query {
         true => Err(
             "weir appends the query of the request to a redirect, which this `?` forbids"
@@ -326,13 +330,7 @@ pub(super) fn rewrite(
     if all {
         return Some(Rewrite::All(action));
     }
-    let Some(paths) = exact_paths(pattern) else {
-        let why = "weir redirects whole paths and prefixes, not what a regular expression takes out of them; write a route for \
-                   each path";
-        context.ledger.left(directive, why);
-        return None;
-    };
-    Some(Rewrite::Paths(paths, action))
+    Some(Rewrite::Paths(paths?, action))
 }
 
 /// A rewriting for servers: one beginning of the path in place of another.
@@ -361,7 +359,10 @@ fn inner(
     };
     match prefix() {
         Some((from, to, bare)) => {
-            context.ledger.done(directive);
+            match from.is_empty() && to.is_empty() {
+                true => context.ledger.agrees(directive),
+                false => context.ledger.done(directive),
+            }
             Some(Rewrite::Prefix { from, to, bare })
         }
         None => {
@@ -406,6 +407,7 @@ fn literal(pattern: &str) -> Option<String> {
     }
 }
 
+pub(super) const NO_BODY: &str = "the answer has no body, where nginx has a page of its own";
 const HOSTS: [&str; 2] = ["host", "http_host"];
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::caching::cache;
 use super::compression::compress;
 use super::conditions::{Condition, condition};
 use super::context::{Context, Made};
-use super::fields;
+use super::fields::{self, Answer};
 use super::forward;
 use super::listeners::Listener;
 use super::locations::{Named, Spot, spots};
@@ -165,12 +165,12 @@ impl<'d> Writer<'_, 'd> {
                     draft.keep();
                 }
                 Outcome::Guarded { why, behind } => {
-                    let is_known = behind.is_some();
-                    self.guarded(&place, why, behind);
-                    match is_known {
+                    let behind = behind.map(|(forward, scope)| self.behind(*forward, &scope));
+                    match behind.is_some() {
                         true => draft.put_off(spot.directive),
                         false => drop(draft),
                     }
+                    self.guarded(&place, why, behind, &spot.scope);
                 }
             }
             if let Some(path) = spot
@@ -350,24 +350,26 @@ impl<'d> Writer<'_, 'd> {
         self.push(place, table, Vec::new());
     }
 
+    /// What would be in place of a closed route.
+    fn behind(&self, forward: forward::Forward, scope: &Scope<'d>) -> Behind {
+        let base = forward.base.clone();
+        let (table, upstream) = self.treated(forward, scope);
+        let upstream = Hidden::of(self.context, upstream, base);
+        self.context.budget().write(table.size());
+        Behind { table, upstream }
+    }
+
     /// Closed, since clients would come in whom nginx keeps out; with what would be there otherwise.
     fn guarded(
         &mut self,
         place: &Place<'_, 'd>,
         why: String,
-        behind: Option<(Box<forward::Forward>, Scope<'d>)>,
+        behind: Option<Behind>,
+        scope: &Scope<'d>,
     ) {
-        let mut table = self.matching(place);
-        table.set("respond", vec![("status".to_owned(), Toml::from(403))]);
-        let behind = behind.map(|(forward, scope)| {
-            let base = forward.base.clone();
-            let (table, upstream) = self.treated(*forward, &scope);
-            let upstream = Hidden::of(self.context, upstream, base);
-            Behind { table, upstream }
-        });
-        self.push(place, table, vec![why]);
+        let action = Action::Closed { status: 403, why };
+        self.act(place, action, scope);
         if let Some((made, behind)) = self.made.last().zip(behind) {
-            self.context.budget().write(behind.table.size());
             let mut known = self.context.behind.borrow_mut();
             known.insert(made.name.clone(), behind);
         }
@@ -393,7 +395,7 @@ impl<'d> Writer<'_, 'd> {
         table
             .tables
             .extend(request.map(|request| ("request_headers".to_owned(), request)));
-        let response = fields::response(context, scope, &known, None);
+        let response = fields::response(context, scope, &known, Answer::OfServers);
         table
             .tables
             .extend(response.map(|response| ("response_headers".to_owned(), response)));
@@ -413,7 +415,10 @@ impl<'d> Writer<'_, 'd> {
         let known = self.known(scope);
         let mut table = self.matching(place);
         let mut comments = Vec::new();
-        let status = action.status();
+        let answer = match &action {
+            Action::Closed { status, .. } => Answer::InPlace(*status),
+            other => Answer::Fixed(other.status()),
+        };
         match action {
             Action::Redirect { to, status } => table.set("redirect", redirect(to, status)),
             Action::SameHost { port, path, status } => {
@@ -434,16 +439,15 @@ impl<'d> Writer<'_, 'd> {
             Action::Closed { status, why } => {
                 comments.push(why);
                 table.set("respond", vec![("status".to_owned(), Toml::from(status))]);
-                return self.push(place, table, comments);
             }
         }
-        self.responded(&mut table, scope, &known, status);
+        self.responded(&mut table, scope, &known, answer);
         self.push(place, table, comments);
     }
 
     /// What is added to an answer of weir's own.
-    fn responded(&self, table: &mut Table, scope: &Scope<'d>, known: &Known<'d>, status: u64) {
-        let Some(mut response) = fields::response(self.context, scope, known, Some(status)) else {
+    fn responded(&self, table: &mut Table, scope: &Scope<'d>, known: &Known<'d>, answer: Answer) {
+        let Some(mut response) = fields::response(self.context, scope, known, answer) else {
             return;
         };
         if table.has("respond") {
@@ -507,7 +511,7 @@ impl<'d> Writer<'_, 'd> {
         let mut table = self.matching(&place);
         table.set("redirect", redirect(format!("{path}/"), 301));
         let known = self.known(&spot.scope);
-        self.responded(&mut table, &spot.scope, &known, 301);
+        self.responded(&mut table, &spot.scope, &known, Answer::Fixed(301));
         let comment = "nginx sends clients on to the path with a slash at its end";
         self.push(&place, table, vec![comment.into()]);
     }

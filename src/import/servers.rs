@@ -176,7 +176,8 @@ impl<'s> Owners<'s> {
             let mut of_listener = HashMap::new();
             for number in &listener.servers {
                 let hosts = servers.get(*number).map_or(&[][..], |server| &server.hosts);
-                context.budget().look(1 + hosts.len());
+                // Each is kept.
+                context.budget().look(1 + 4 * hosts.len());
                 if context.budget().is_spent() {
                     break;
                 }
@@ -222,7 +223,7 @@ pub(super) fn variants(
         let Some(listener) = listeners.get(place) else {
             continue;
         };
-        context.budget().look(1 + server.hosts.len());
+        context.budget().look(1 + 4 * server.hosts.len());
         if context.budget().is_spent() {
             break;
         }

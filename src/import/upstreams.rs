@@ -34,7 +34,8 @@ pub(super) fn servers(context: &Context<'_>, to: &Destination) -> Option<(Table,
     };
     context.ledger.done(block);
     let all = block.inner();
-    context.budget().look(all.len());
+    // Each makes a table, and is compared with those of other routes.
+    context.budget().look(3 * all.len());
     let servers: Vec<_> = all.iter().filter(|found| found.name == "server").collect();
     let listed = listed(context, &servers, to.tls);
     if listed.is_empty() {
@@ -324,19 +325,20 @@ fn timeouts(context: &Context<'_>, table: &mut Table, scope: &Scope<'_>) {
     let said = |name: &str| {
         let directive = scope.find(name)?;
         let time = lasting(directive.arg(0).unwrap_or_default());
-        match &time {
-            Some(_) => context.ledger.done(directive),
-            None => context.ledger.left(directive, NOT_A_VALUE),
+        if time.is_none() {
+            context.ledger.left(directive, NOT_A_VALUE);
         }
         Some((directive, time?))
     };
     let connect = said("proxy_connect_timeout");
     let read = said("proxy_read_timeout");
     let send = said("proxy_send_timeout");
-    if let Some((_, time)) = connect {
+    if let Some((directive, time)) = connect {
+        context.ledger.done(directive);
         table.set("connect_timeout", time);
     }
-    if let Some((_, time)) = &read {
+    if let Some((directive, time)) = &read {
+        context.ledger.done(directive);
         table.set("response_timeout", time.clone());
         table.set("stall_timeout", time.clone());
         table.set_for(
@@ -347,8 +349,11 @@ fn timeouts(context: &Context<'_>, table: &mut Table, scope: &Scope<'_>) {
     }
     if let Some((directive, time)) = send {
         match read {
-            None => table.set("stall_timeout", time),
-            Some((_, read)) if read == time => {}
+            None => {
+                context.ledger.done(directive);
+                table.set("stall_timeout", time);
+            }
+            Some((_, read)) if read == time => context.ledger.agrees(directive),
             Some(_) => {
                 let why = "weir has one `stall_timeout` for both directions, that of `proxy_read_timeout`";
                 context.ledger.differs(directive, why);
@@ -359,11 +364,21 @@ fn timeouts(context: &Context<'_>, table: &mut Table, scope: &Scope<'_>) {
 
 fn retries(context: &Context<'_>, table: &mut Table, scope: &Scope<'_>) {
     let tries = scope.find("proxy_next_upstream_tries");
+    if let Some(directive) = scope.find("proxy_next_upstream")
+        && directive.says("off")
+    {
+        context.ledger.done(directive);
+        let why = "`proxy_next_upstream off` leaves it nothing to count";
+        tries.inspect(|tries| context.ledger.needless(tries, why));
+        return table.set("retry", "off");
+    }
     let tries = tries.and_then(|directive| {
         let number = directive
             .arg(0)
             .and_then(|number| number.parse::<u64>().ok());
         match number {
+            // As many as there are servers.
+            Some(0) => context.ledger.agrees(directive),
             Some(_) => context.ledger.done(directive),
             None => context.ledger.left(directive, NOT_A_VALUE),
         }
@@ -398,7 +413,6 @@ fn retries(context: &Context<'_>, table: &mut Table, scope: &Scope<'_>) {
         keys.push(("on".to_owned(), list(on)));
         keys.push(("methods".to_owned(), list(methods)));
     }
-    // 0 is as many as there are servers.
     if let Some(tries @ 1..) = tries {
         keys.push(("max_retries".to_owned(), Toml::from((tries - 1).min(10))));
     }
@@ -462,7 +476,7 @@ fn tls(context: &Context<'_>, table: &mut Table, to: &Destination, scope: &Scope
     {
         context.ledger.differs(verify, VERIFIES);
     } else if let Some(verify) = scope.find("proxy_ssl_verify") {
-        context.ledger.done(verify);
+        context.ledger.agrees(verify);
     } else {
         context.ledger.general(format!(
             "https://{}: {VERIFIES}",
