@@ -11,7 +11,7 @@ use crate::import;
 #[derive(Subcommand)]
 pub(super) enum Import {
     /// Turns an nginx config into a weir.toml on stdout, and tells line by line what it could not translate. Exit code: 0, also
-    /// where something was left out; 2 if a file cannot be read or is no nginx syntax.
+    /// where something was left out; 2 if a file cannot be read, is no nginx syntax, or too much.
     Nginx(Nginx),
 }
 
