@@ -1,6 +1,6 @@
 //! The files that a configuration names: read once each, remembered for the watch and the hash.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::File;
@@ -37,6 +37,8 @@ pub(super) struct Files {
     hash: RefCell<Hash>,
     /// Of all files.
     seen: RefCell<Hash>,
+    /// Bytes that may still be read.
+    room: Cell<u64>,
 }
 
 impl Files {
@@ -53,6 +55,7 @@ impl Files {
             counted: RefCell::default(),
             hash: RefCell::new(hash),
             seen: RefCell::new(seen),
+            room: Cell::new(LARGEST_IN_ALL),
         }
     }
 
@@ -94,10 +97,16 @@ impl Files {
                 .of(path)
                 .cloned()
                 .ok_or_else(|| "it is not among what was kept".to_owned()),
+            None if self.room.get() == 0 => Err(TOO_LARGE.to_owned()),
             None => read_up_to(path, limit)
                 .map(Arc::from)
                 .map_err(|error| error.to_string()),
         };
+        let content = content.and_then(|content: Arc<[u8]>| {
+            let rest = self.room.get().checked_sub(content.len() as u64);
+            self.room.set(rest.unwrap_or(0));
+            rest.map(|_| content).ok_or_else(|| TOO_LARGE.to_owned())
+        });
         self.seen
             .borrow_mut()
             .add(content.as_deref().unwrap_or_default());
@@ -215,5 +224,8 @@ impl Hash {
     }
 }
 
+const TOO_LARGE: &str = "the files of the config are larger than 64 MiB in all";
+/// They are all kept in memory. Ten thousand certificates and keys are below it.
+const LARGEST_IN_ALL: u64 = 64 << 20;
 /// Certificate chains are a few KiB.
 pub(super) const LARGEST: u64 = 1 << 20;

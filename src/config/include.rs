@@ -4,11 +4,13 @@
 //! circles, and whoever reads the main file sees all that there is. Paths are relative to the main file wherever they are
 //! written, those of certificates too: a table can be moved from one file to another as it is.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
@@ -42,10 +44,19 @@ pub(super) fn read<'t>(
         main,
         // The main file is its own: `*.toml` beside it means the others.
         seen: HashSet::from([files.itself(main, files.main())]),
+        added: HashSet::new(),
+        listed: HashMap::new(),
+        looked_at: 0,
         bytes: 0,
         included: Vec::new(),
     };
     let items = match include.inner {
+        DeValue::Array(items) if items.len() > MOST_NAMED => {
+            let message = format!("more than {MOST_NAMED} files and patterns are named");
+            let help = "name a directory by a pattern such as `conf.d/*.toml`";
+            include.invalid_but(message, help);
+            return Vec::new();
+        }
         DeValue::Array(_) => include.items("a list"),
         _ => vec![include.clone()],
     };
@@ -82,6 +93,11 @@ fn pattern(value: &Value<'_>) -> Option<Pattern> {
             directory => format!("write `{}/*.toml` for the files in it", plain(directory)),
         };
         value.invalid_but(format!("`{}` is not a file", plain(text)), help);
+    } else if name.len() > LONGEST_NAME {
+        value.invalid(format!(
+            "`{}` is longer than the {LONGEST_NAME} bytes that the name of a file has at most",
+            plain(name)
+        ));
     } else {
         return Some(Pattern {
             written: text.to_owned(),
@@ -96,6 +112,12 @@ struct Reading<'f> {
     files: &'f Files,
     main: &'f Path,
     seen: HashSet<Itself>,
+    /// By the names that they are called by here.
+    added: HashSet<PathBuf>,
+    /// What is in the directories that were looked through.
+    listed: HashMap<PathBuf, Rc<[OsString]>>,
+    /// How many names were held against patterns.
+    looked_at: usize,
     bytes: u64,
     included: Vec<Included>,
 }
@@ -112,31 +134,46 @@ impl Reading<'_> {
             true => PathBuf::from("."),
             false => directory,
         };
-        for name in self.names(&directory, &pattern.name, value)? {
+        for name in self.names(directory, value)?.iter() {
             let path = self.files.at(&pattern.directory).join(name);
             // A directory may be called so too.
-            if self.files.has(&path) {
+            if matches(pattern.name.as_bytes(), name.as_bytes())
+                && !self.added.contains(&path)
+                && self.files.has(&path)
+            {
                 self.add(&path, value)?;
             }
         }
         Some(())
     }
 
-    /// The names in a directory that match, sorted. None where there is no such directory: it may come.
-    fn names(&self, directory: &Path, pattern: &str, value: &Value<'_>) -> Option<Vec<OsString>> {
-        let mut names = self.files.names_in(directory, MOST_ENTRIES + 1);
+    /// The names in a directory, sorted. None where there is no such directory: it may come.
+    fn names(&mut self, directory: PathBuf, value: &Value<'_>) -> Option<Rc<[OsString]>> {
+        let names = match self.listed.entry(directory) {
+            Entry::Occupied(known) => Rc::clone(known.get()),
+            Entry::Vacant(place) => {
+                let mut names = self.files.names_in(place.key(), MOST_ENTRIES + 1);
+                names.sort();
+                Rc::clone(place.insert(names.into()))
+            }
+        };
         if names.len() > MOST_ENTRIES {
             let message = format!("there are more than {MOST_ENTRIES} files in the directory");
             value.invalid_but(message, "give the config a directory of its own");
             return None;
         }
-        names.retain(|name| matches(pattern.as_bytes(), name.as_bytes()));
-        names.sort();
+        self.looked_at += names.len();
+        if self.looked_at > MOST_LOOKED_AT {
+            let message =
+                format!("more than {MOST_LOOKED_AT} names of files are held against patterns");
+            value.invalid_but(message, "name each directory once");
+            return None;
+        }
         Some(names)
     }
 
     fn add(&mut self, path: &Path, value: &Value<'_>) -> Option<()> {
-        if path == self.main {
+        if path == self.main || !self.added.insert(path.to_owned()) {
             return Some(());
         }
         // Another name of a file that is there already is read as well: what is kept of a config has it by each.
@@ -251,6 +288,12 @@ fn twice(key: &Spanned<DeString<'_>>, path: String, first: &Range<usize>, proble
 
 /// More are no config that anybody reads.
 const MOST_FILES: usize = 1000;
+/// The same for what `include` lists.
+const MOST_NAMED: usize = 1000;
+/// By all patterns together: about a second.
+const MOST_LOOKED_AT: usize = 1_000_000;
+/// Bytes. `NAME_MAX` of Linux.
+const LONGEST_NAME: usize = 255;
 /// What is looked through for names.
 const MOST_ENTRIES: usize = 20_000;
 /// All included files together. Ten thousand routes take about 1 MiB; the parser takes some fifty times as much memory as
@@ -509,6 +552,40 @@ mod tests {
             told(&folder),
             ["weir.toml:1:11: include: the files are larger than 8 MiB in all"]
         );
+    }
+
+    #[test]
+    fn names_and_patterns_without_end_are_refused() {
+        let include = |number: usize, each: &dyn Fn(usize) -> String| {
+            let names: Vec<_> = (0..number)
+                .map(|each_of| format!("{:?}", each(each_of)))
+                .collect();
+            let include = names.join(", ");
+            folder(
+                &format!("include = [{include}]\n{WEB}[route.a]\nrespond = {{}}\n"),
+                &[],
+            )
+        };
+        let limit = "include: more than 1000 files and patterns are named; name a directory by a pattern such as `conf.d/*.toml`";
+        for each in [&|number| format!("{number}.toml"), &|_| "*.toml".to_owned()]
+            as [&dyn Fn(usize) -> String; 2]
+        {
+            let many = include(MOST_NAMED + 1, each);
+            assert_eq!(told(&many), [format!("weir.toml:1:11: {limit}")]);
+        }
+        valid(&include(MOST_NAMED, &|_| "*.toml".to_owned()));
+        let many = include(MOST_NAMED, &|number| format!("*{number}.toml"));
+        for number in 0..MOST_LOOKED_AT / MOST_NAMED {
+            std::fs::write(many.path().join(number.to_string()), "").unwrap();
+        }
+        assert_eq!(
+            told(&many),
+            [
+                "weir.toml:1:12889: include[999]: more than 1000000 names of files are held against patterns; name each directory once"
+            ]
+        );
+        let long = include(1, &|_| format!("*{}", "a".repeat(255)));
+        assert!(told(&long)[0].contains("is longer than the 255 bytes"));
     }
 
     /// So that a table can go from one file to another as it is.
