@@ -1,6 +1,7 @@
 //! Taking a config: from the file, on a change of it, on SIGHUP, on request; as it is handed in; or one that ran before. A
 //! bad one changes nothing.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -319,11 +320,9 @@ impl Source {
     fn watch(&self, tried: &Tried) {
         let mut files = tried.files.clone();
         let runs = Arc::clone(&self.control.published.state().config);
-        for file in &runs.files {
-            if !files.contains(file) {
-                files.push(file.clone());
-            }
-        }
+        let known: HashSet<_> = tried.files.iter().collect();
+        let others = runs.files.iter().filter(|file| !known.contains(file));
+        files.extend(others.cloned());
         self.files.send_if_modified(|known| {
             let others = *known != files;
             *known = files;
