@@ -5,6 +5,9 @@
 //! forms as the tables that they stand for. So whatever reads a table knows nothing of defaults, and a default is what it
 //! would be in each table. Whether a default is good is told where it stands, once, and also if no table takes it.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
+
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
@@ -14,6 +17,7 @@ use super::problems::Problems;
 use super::routes::route;
 use super::upstreams::upstream;
 use super::value::{Entry, Name, Table, join, plain};
+use super::variables::is_one_variable;
 
 /// A table while defaults are written into it.
 type Tree<'t> = Spanned<DeValue<'t>>;
@@ -32,14 +36,16 @@ pub(super) fn apply<'t>(root: &mut DeTable<'t>, problems: &Problems<'_>) {
             continue;
         };
         for (_, value) in named {
-            if let DeValue::Table(table) = value.get_mut() {
+            if let DeValue::Table(table) = value.get_mut()
+                && spend(&mut room, defaults.len() * LOOK)
+            {
                 let wanted = |key: &str| (kind.wanted)(key, table, &defaults);
                 let wanted: Vec<_> = defaults
                     .iter()
                     .filter(|(key, _)| wanted(key.get_ref()))
                     .collect();
                 for (key, default) in wanted {
-                    inherit(table, key, default, &mut room);
+                    inherit(table, key, default, problems, &mut room);
                 }
             }
         }
@@ -186,27 +192,37 @@ fn inherit<'t>(
     table: &mut DeTable<'t>,
     key: &Spanned<DeString<'t>>,
     default: &Tree<'t>,
+    problems: &Problems<'_>,
     room: &mut usize,
 ) {
+    if *room == 0 {
+        return;
+    }
     let name: &str = key.get_ref();
     let Some(own) = table.get_mut(name) else {
-        *room = room.saturating_sub(size(default));
-        if *room > 0 {
+        if spend(room, ENTRY + name.len() + size(default)) {
             table.insert(key.clone(), default.clone());
         }
         return;
     };
-    let Some(default) = long_form(name, default) else {
+    let Some(default) = long_form(name, default, problems) else {
         return; // the default is off or a value, and there is another
     };
-    if let Some(long) = long_form(name, own) {
-        let short_probe = own.get_ref().is_str();
+    let short_probe = own.get_ref().is_str();
+    let stands_for = match long_form(name, own, problems) {
+        None => return,
+        Some(Cow::Borrowed(_)) => None, // it is the long form
+        Some(Cow::Owned(long)) => Some(long),
+    };
+    if let Some(long) = stands_for {
         *own.get_mut() = DeValue::Table(long);
-        if let DeValue::Table(own) = own.get_mut() {
-            // A path alone is a probe over HTTP, whatever others are.
-            let but = move |key: &str| !(short_probe && key == "type");
-            inherit_all(own, name, &default, but, room);
-        }
+    }
+    if let DeValue::Table(own) = own.get_mut()
+        && spend(room, (own.len() + default.len()) * LOOK)
+    {
+        // A path alone is a probe over HTTP, whatever others are.
+        let but = move |key: &str| !(short_probe && name == "health_check" && key == "type");
+        inherit_all(own, name, &default, but, problems, room);
     }
 }
 
@@ -215,6 +231,7 @@ fn inherit_all<'t>(
     name: &str,
     defaults: &DeTable<'t>,
     but: impl Fn(&str) -> bool,
+    problems: &Problems<'_>,
     room: &mut usize,
 ) {
     let kind = own.get("type").and_then(|kind| kind.get_ref().as_str());
@@ -232,12 +249,12 @@ fn inherit_all<'t>(
     };
     // Names of fields ignore case.
     let fields = matches!(name, "set" | "add" | "headers");
-    let taken: Vec<String> = match fields {
+    let taken: HashSet<String> = match fields {
         true => own
             .keys()
             .map(|key| key.get_ref().to_ascii_lowercase())
             .collect(),
-        false => Vec::new(),
+        false => HashSet::new(),
     };
     for (key, default) in defaults {
         let text: &str = key.get_ref();
@@ -247,21 +264,33 @@ fn inherit_all<'t>(
             || fields && taken.contains(&text.to_ascii_lowercase())
             || !but(text);
         if !skipped {
-            inherit(own, key, default, room);
+            inherit(own, key, default, problems, room);
         }
     }
 }
 
 /// The table that a value is or stands for.
-fn long_form<'t>(key: &str, value: &Tree<'t>) -> Option<DeTable<'t>> {
+fn long_form<'v, 't>(
+    key: &str,
+    value: &'v Tree<'t>,
+    problems: &Problems<'_>,
+) -> Option<Cow<'v, DeTable<'t>>> {
     match value.get_ref() {
-        DeValue::Table(table) => Some(table.clone()),
-        DeValue::Boolean(true) if SWITCHES.contains(&key) => Some(DeTable::new()),
+        DeValue::Table(table) => Some(Cow::Borrowed(table)),
+        DeValue::Boolean(true) if SWITCHES.contains(&key) => Some(Cow::Owned(DeTable::new())),
         DeValue::String(text) if key == "health_check" && text != "off" => {
             let mut table = DeTable::new();
             let path = Spanned::new(value.span(), DeString::Borrowed("path"));
             table.insert(path, value.clone());
-            Some(table)
+            Some(Cow::Owned(table))
+        }
+        // As a variable has it.
+        DeValue::String(text)
+            if SWITCHES.contains(&key)
+                && text == "true"
+                && is_one_variable(problems.written(&value.span())) =>
+        {
+            Some(Cow::Owned(DeTable::new()))
         }
         _ => None,
     }
@@ -274,6 +303,13 @@ fn table_in<'m, 't>(table: &'m mut DeTable<'t>, key: &str) -> Option<&'m mut DeT
     }
 }
 
+/// Whether there is room for so much more; if not, there is none for anything.
+fn spend(room: &mut usize, amount: usize) -> bool {
+    let rest = room.checked_sub(amount);
+    *room = rest.unwrap_or(0);
+    *room > 0
+}
+
 /// What a copy takes, roughly.
 fn size(value: &Tree<'_>) -> usize {
     let inner: usize = match value.get_ref() {
@@ -282,7 +318,7 @@ fn size(value: &Tree<'_>) -> usize {
         DeValue::Table(entries) => {
             let entries = entries.iter();
             entries
-                .map(|(key, value)| 64 + key.get_ref().len() + size(value))
+                .map(|(key, value)| ENTRY + key.get_ref().len() + size(value))
                 .sum()
         }
         _ => 0,
@@ -297,6 +333,10 @@ pub(super) const PROBES_OF_HTTP: [&str; 6] =
     ["path", "method", "host", "headers", "status", "body"];
 /// Bytes. Fifty defaults for ten thousand routes are below it.
 const MOST_COPIED: usize = 128 << 20;
+/// Of an entry of a table, besides key and value.
+const ENTRY: usize = 64;
+/// What it counts as to look whether a table has a key of its own: so the time is bounded as well.
+const LOOK: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -522,6 +562,28 @@ mod tests {
             told(text),
             ["2:19: listen.x.max_target_size: expected a size from 64B to 4KiB, found `8KiB`"]
         );
+    }
+
+    /// Neither are they copied for those who do not want them.
+    #[test]
+    fn a_large_default_costs_nothing_where_it_is_turned_off() {
+        let text = |check: &str| {
+            let mut text = String::from(
+                "[defaults.upstream.health_check]\npath = \"/\"\n[defaults.upstream.health_check.headers]\n",
+            );
+            for number in 0..2000 {
+                text += &format!("x-{number} = \"1\"\n");
+            }
+            for number in 0..20_000 {
+                text += &format!("[upstream.u{number}]\nservers = [\"10.0.0.1:1\"]\n{check}\n");
+            }
+            text
+        };
+        valid(&format!("{APP}{}", text("health_check = \"off\"")));
+        let expected =
+            "1:2: defaults: the defaults, written out in every table, are more than 128 MiB";
+        let lines = told(&text("health_check = { headers = { a = \"1\" } }"));
+        assert_eq!(lines, [expected]);
     }
 
     #[test]
