@@ -12,7 +12,7 @@ use super::cache;
 use super::defaults;
 use super::files::Files;
 use super::listeners::listener;
-use super::problems::{Problems, did_you_mean};
+use super::problems::Problems;
 use super::process::{admin, log, process};
 use super::routes::route;
 use super::secrets::paths_of_credentials;
@@ -75,8 +75,8 @@ impl<'t> Names<'t> {
     pub(super) fn check(&self, name: &Name<'_>) -> bool {
         let known = self.known.contains(name.text);
         if !known && !Self::may_be_lost(name) {
-            let near = || did_you_mean(name.text, self.in_order.iter().copied());
-            let near = name.problems.may_suggest().then(near).flatten();
+            let names = self.in_order.iter().copied();
+            let near = name.problems.suggest(name.text, names);
             name.problem(
                 "unknown-name",
                 format!("there is no {} `{}`", self.kind, plain(name.text)),
@@ -88,13 +88,7 @@ impl<'t> Names<'t> {
 
     /// Whether the thing may be in a part of the file that could not be understood.
     fn may_be_lost(name: &Name<'_>) -> bool {
-        let header = |quote| format!(".{quote}{}", name.text);
-        name.problems.incomplete()
-            && (!name.problems.may_suggest()
-                || ["", "\""]
-                    .map(header)
-                    .iter()
-                    .any(|part| name.problems.text_has(part)))
+        name.problems.incomplete() && name.problems.may_name_a_table(name.text)
     }
 
     pub(super) fn in_order(&self) -> impl Iterator<Item = &'t str> {

@@ -140,8 +140,10 @@ fn window(source: &str, line: Range<usize>, marked: Range<usize>) -> Range<usize
 /// What is wrong with a configuration, or only surely not meant, by position.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Of a configuration that is refused, one at least is an error.
+    /// Of a configuration that is refused, one at least is an error. [`MOST_PROBLEMS`] at most, errors before warnings.
     pub problems: Vec<Problem>,
+    /// How many there are besides.
+    pub more: usize,
     /// Every file that was, or should have been, read. A change of one may mend the configuration.
     pub files: Vec<PathBuf>,
     /// As [`Config::hash`](super::Config::hash).
@@ -175,15 +177,28 @@ impl Report {
             let (text, index) = sources.get(problem.file.as_path()).unwrap_or(&nothing);
             problem.render(text, index, &renderer)
         });
+        let more = self.rest().map(|rest| rest + "\n");
         blocks
             .map(|block| block + "\n")
+            .chain(more)
             .collect::<Vec<_>>()
             .join("\n")
     }
 
-    /// Adds what is wrong besides, by position.
-    pub(crate) fn add(&mut self, more: Vec<Problem>) {
-        self.problems.extend(more);
+    /// What is said of those that are not told.
+    fn rest(&self) -> Option<String> {
+        match self.more {
+            0 => None,
+            1 => Some("and 1 more problem".to_owned()),
+            more => Some(format!("and {more} more problems")),
+        }
+    }
+
+    /// Adds warnings, by position.
+    pub(crate) fn add(&mut self, warnings: Vec<Problem>) {
+        let room = MOST_PROBLEMS.saturating_sub(self.problems.len());
+        self.more += warnings.len().saturating_sub(room);
+        self.problems.extend(warnings.into_iter().take(room));
         let place = |problem: &Problem| {
             let mut files = self.sources.iter();
             let file = files.position(|(file, _)| *file == problem.file);
@@ -192,9 +207,9 @@ impl Report {
         self.problems.sort_by_cached_key(place);
     }
 
-    /// `{"problems": [{"file", "line", "column", "span", "key", "message", "help", "id", "severity"}]}`
+    /// `{"problems": [{"file", "line", "column", "span", "key", "message", "help", "id", "severity"}], "more": 0}`
     pub fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({ "problems": self.problems })
+        serde_json::json!({ "problems": self.problems, "more": self.more })
     }
 }
 
@@ -206,12 +221,17 @@ impl fmt::Display for Report {
             let separator = if number == 0 { "" } else { "\n" };
             write!(f, "{separator}{problem}")?;
         }
-        Ok(())
+        match self.rest() {
+            Some(rest) if !self.problems.is_empty() => write!(f, "\n{rest}"),
+            _ => Ok(()),
+        }
     }
 }
 
 impl std::error::Error for Report {}
 
+/// Nobody reads more of them at a time, and what they are told to (a terminal, a log, the admin API) has to hold them.
+pub(super) const MOST_PROBLEMS: usize = 1000;
 /// Bytes. Beyond it a line is cut, so that many problems on one huge line stay readable and cheap.
 const LONGEST_LINE: usize = 400;
 
@@ -235,6 +255,7 @@ mod tests {
         };
         Report {
             problems: vec![problem],
+            more: 0,
             files: Vec::new(),
             hash: String::new(),
             seen: 0,

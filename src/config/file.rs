@@ -187,10 +187,9 @@ fn parse_here(
         defaults::apply(root, &problems);
     }
     let checked = check(&root, path, &files, &problems, outside.now);
-    let found = problems.sorted();
-    let errors = found.iter().any(|found| found.severity == Severity::Error);
-    let mut report = report(found, &problems, &files);
-    let Some(checked) = checked.filter(|_| !errors) else {
+    let is_clean = problems.is_clean();
+    let mut report = report(&problems, &files);
+    let Some(checked) = checked.filter(|_| is_clean) else {
         return Err(report);
     };
     let unresolved = |(name, value): (ServerName, Value<'_>)| {
@@ -216,13 +215,15 @@ fn parse_here(
     })
 }
 
-fn report(found: Vec<Problem>, problems: &Problems<'_>, files: &Files) -> Report {
+fn report(found: &Problems<'_>, files: &Files) -> Report {
+    let (problems, more) = found.sorted();
     Report {
-        problems: found,
+        problems,
+        more,
         files: files.paths(),
         hash: files.hash(),
         seen: files.seen(),
-        sources: problems.texts(),
+        sources: found.texts(),
     }
 }
 
@@ -236,7 +237,7 @@ fn report_of(text: &str, path: &Path, at: usize, message: String) -> Report {
     let problems = Problems::new(text, path);
     problems.add_syntax(at..at, message, None);
     let files = Files::new(path, text, None);
-    report(problems.sorted(), &problems, &files)
+    report(&problems, &files)
 }
 
 const NOT_UTF8: &str = "the file is not UTF-8";

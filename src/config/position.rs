@@ -42,9 +42,10 @@ impl LineIndex {
     /// The bytes of a line, without what ends it.
     pub(super) fn range(&self, text: &str, line: usize) -> Range<usize> {
         let start = self.start(line);
-        let rest = text.get(start..).unwrap_or_default();
-        let length = rest.find('\n').unwrap_or(rest.len());
-        let content = rest.get(..length).unwrap_or_default();
+        // Not looked for: a line may be as long as the file, with a problem in every byte of it.
+        let next = self.starts.get(line.max(1));
+        let end = next.map_or(text.len(), |next| next - 1);
+        let content = text.get(start..end).unwrap_or_default();
         start..start + content.strip_suffix('\r').unwrap_or(content).len()
     }
 

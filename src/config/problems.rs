@@ -1,11 +1,13 @@
 //! Where the walk over the text puts what it finds, so that one run shows every mistake.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::BuildHasher;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::error::{Problem, Severity};
+use super::error::{MOST_PROBLEMS, Problem, Severity};
 use super::mask::{Origin, hide_words};
 use super::position::LineIndex;
 use super::value::plain;
@@ -16,10 +18,11 @@ use super::value::plain;
 pub(super) struct Problems<'t> {
     /// The main file first, then those that it includes.
     sources: Vec<Source<'t>>,
-    /// With where they stand among all files.
-    found: RefCell<Vec<(usize, Problem)>>,
-    /// What was told of which span: a default that is wrong is wrong in each table that takes it.
-    told: RefCell<HashSet<(usize, usize, String)>>,
+    errors: RefCell<Found>,
+    warnings: RefCell<Found>,
+    /// What was told of which span, hashed: a default that is wrong is wrong in each table that takes it.
+    told: RefCell<HashSet<u64>>,
+    hasher: RandomState,
     /// Lines, by file, whose syntax is wrong: what was understood of them is a guess, of which no more is said.
     broken: RefCell<HashSet<(usize, usize)>>,
     /// Where values begin that are refused whole, whatever they hold.
@@ -31,6 +34,32 @@ pub(super) struct Problems<'t> {
     /// Bytes that may still be put in place of variables.
     room: Cell<usize>,
     mistakes: Cell<usize>,
+    /// Steps that may still be spent on near misses.
+    guesses: Cell<usize>,
+    /// Bytes that may still be looked through for a name.
+    searches: Cell<usize>,
+}
+
+/// The first by position, whatever the order in which they are found: a file of 8 MiB may have millions.
+#[derive(Default)]
+struct Found {
+    /// By where they stand among all files, then in the order in which they were found.
+    kept: BTreeMap<(usize, usize), Problem>,
+    all: usize,
+}
+
+impl Found {
+    fn add(&mut self, at: usize, problem: impl FnOnce() -> Problem) {
+        let place = (at, self.all);
+        self.all += 1;
+        if self.kept.len() == MOST_PROBLEMS {
+            match self.kept.last_entry() {
+                Some(last) if *last.key() > place => drop(last.remove()),
+                _ => return,
+            }
+        }
+        self.kept.insert(place, problem());
+    }
 }
 
 struct Source<'t> {
@@ -45,8 +74,10 @@ impl<'t> Problems<'t> {
     pub(super) fn new(text: &'t str, file: &'t Path) -> Self {
         let mut problems = Self {
             sources: Vec::new(),
-            found: RefCell::default(),
+            errors: RefCell::default(),
+            warnings: RefCell::default(),
             told: RefCell::default(),
+            hasher: RandomState::new(),
             broken: RefCell::default(),
             refused: RefCell::default(),
             incomplete: Cell::new(false),
@@ -54,6 +85,8 @@ impl<'t> Problems<'t> {
             replaced: RefCell::default(),
             room: Cell::new(MOST_REPLACED),
             mistakes: Cell::new(0),
+            guesses: Cell::new(MOST_GUESSED),
+            searches: Cell::new(MOST_SEARCHED),
         };
         problems.add_source(text, file);
         problems
@@ -82,10 +115,11 @@ impl<'t> Problems<'t> {
     pub(super) fn add_syntax(&self, span: Range<usize>, message: String, help: Option<String>) {
         let lines = [span.start, span.end].map(|offset| self.line(offset));
         self.broken.borrow_mut().extend(lines);
-        let start = span.start;
-        let error = Severity::Error;
-        let problem = self.problem(span, String::new(), "syntax", message, help, error);
-        self.found.borrow_mut().push((start, problem));
+        let problem = || {
+            let error = Severity::Error;
+            self.problem(span.clone(), String::new(), "syntax", message, help, error)
+        };
+        self.errors.borrow_mut().add(span.start, problem);
     }
 
     pub(super) fn add(
@@ -128,20 +162,23 @@ impl<'t> Problems<'t> {
         if known {
             return;
         }
-        let (message, help) = self.hide(span.start, message, help);
-        let told = (span.start, span.end, message);
-        if !self.told.borrow().contains(&told) {
-            let problem = self.problem(span, key, id, told.2.clone(), help, severity);
-            self.found.borrow_mut().push((told.0, problem));
-            self.told.borrow_mut().insert(told);
+        let told = self.hasher.hash_one((span.start, span.end, &message));
+        if !self.told.borrow_mut().insert(told) {
+            return;
         }
+        let found = match severity {
+            Severity::Error => &self.errors,
+            Severity::Warning => &self.warnings,
+        };
+        found.borrow_mut().add(span.start, || {
+            let (message, help) = self.hide(span.start, message, help);
+            self.problem(span.clone(), key, id, message, help, severity)
+        });
     }
 
     /// Whether nothing is wrong so far.
     pub(super) fn is_clean(&self) -> bool {
-        let found = self.found.borrow();
-        let is_error = |problem: &Problem| problem.severity == Severity::Error;
-        !found.iter().any(|(_, problem)| is_error(problem))
+        self.errors.borrow().all == 0
     }
 
     /// How many mistakes there were so far, those included of which nothing was said: a measure of whether something went
@@ -178,9 +215,7 @@ impl<'t> Problems<'t> {
 
     /// Whether values may grow by so much more.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
-        let room = self.room.get().checked_sub(bytes);
-        self.room.set(room.unwrap_or(0));
-        room.is_some()
+        spend(&self.room, bytes)
     }
 
     /// What stands at `span`.
@@ -223,9 +258,24 @@ impl<'t> Problems<'t> {
         self.incomplete.get() || self.in_part.get()
     }
 
-    /// Whether a near miss is still worth looking for, which takes time for each name there is.
-    pub(super) fn may_suggest(&self) -> bool {
-        self.found.borrow().len() < MOST_SUGGESTIONS
+    /// ``did you mean `NAME`?`` for the nearest of `names`, as long as such searches have not taken too long in all.
+    pub(super) fn suggest<'a>(
+        &self,
+        wrong: &str,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Option<String> {
+        nearest(wrong, names, &self.guesses)
+    }
+
+    /// Whether `name` may be the name of a table that could not be understood, by the look of the text.
+    pub(super) fn may_name_a_table(&self, name: &str) -> bool {
+        let header = |quote| format!(".{quote}{name}");
+        let length: usize = self.sources.iter().map(|source| source.text.len()).sum();
+        !spend(&self.searches, 2 * length)
+            || ["", "\""]
+                .map(header)
+                .iter()
+                .any(|part| self.text_has(part))
     }
 
     /// Whether `${` can be in a value, literally or escaped, so that it is worth looking through them all.
@@ -246,11 +296,16 @@ impl<'t> Problems<'t> {
         format!("{}:{line}:{column}", source.file.display())
     }
 
-    /// All problems, by file and position.
-    pub(super) fn sorted(&self) -> Vec<Problem> {
-        let mut found = self.found.take();
-        found.sort_by_key(|(start, _)| *start);
-        found.into_iter().map(|(_, problem)| problem).collect()
+    /// The first problems, errors before warnings, by file and position; and how many there are besides.
+    pub(super) fn sorted(&self) -> (Vec<Problem>, usize) {
+        let (errors, warnings) = (self.errors.take(), self.warnings.take());
+        let room = MOST_PROBLEMS - errors.kept.len();
+        let mut found: Vec<_> = errors.kept.into_iter().collect();
+        found.extend(warnings.kept.into_iter().take(room));
+        found.sort_by_key(|((start, _), _)| *start);
+        let more = errors.all + warnings.all - found.len();
+        let found = found.into_iter().map(|(_, problem)| problem);
+        (found.collect(), more)
     }
 
     /// What the problems point into.
@@ -301,23 +356,54 @@ impl<'t> Problems<'t> {
     }
 }
 
-/// ``did you mean `NAME`?`` for the nearest of `names`, if one is near.
+/// ``did you mean `NAME`?`` for the nearest of a few words, if one is near.
 pub(super) fn did_you_mean<'a>(
     wrong: &str,
     names: impl IntoIterator<Item = &'a str>,
 ) -> Option<String> {
+    nearest(wrong, names, &Cell::new(MOST_GUESSED))
+}
+
+/// The same, which may take so many steps.
+fn nearest<'a>(
+    wrong: &str,
+    names: impl IntoIterator<Item = &'a str>,
+    steps: &Cell<usize>,
+) -> Option<String> {
     if wrong.len() > LONGEST_GUESS {
-        return None; // the distance takes time by the product of both lengths
+        return None;
     }
     let tolerance = (wrong.len() / 3).clamp(1, 4);
-    let near =
-        |name: &&str| name.len().abs_diff(wrong.len()) <= tolerance && name.len() > tolerance;
-    let distance = |name: &'a str| (strsim::damerau_levenshtein(wrong, name), name);
-    let (distance, name) = names.into_iter().filter(near).map(distance).min()?;
+    let mut best = None;
+    for name in names {
+        let near = name.len().abs_diff(wrong.len()) <= tolerance && name.len() > tolerance;
+        // The distance takes time by the product of both lengths.
+        let takes = if near { wrong.len() * name.len() } else { 1 };
+        if !spend(steps, takes) {
+            return None;
+        }
+        if near {
+            // Capitals are the least of all mistakes.
+            let (wrong, small) = (wrong.to_lowercase(), name.to_lowercase());
+            let found = (strsim::damerau_levenshtein(&wrong, &small), name);
+            best = best.filter(|best| *best <= found).or(Some(found));
+        }
+    }
+    let (distance, name) = best?;
     (distance <= tolerance).then(|| format!("did you mean `{}`?", plain(name)))
 }
 
-const MOST_SUGGESTIONS: usize = 200;
+/// Whether there is so much left; if not, nothing is.
+fn spend(left: &Cell<usize>, amount: usize) -> bool {
+    let rest = left.get().checked_sub(amount);
+    left.set(rest.unwrap_or(0));
+    rest.is_some()
+}
+
+/// Cells of the tables that distances are computed by: about a tenth of a second.
+const MOST_GUESSED: usize = 10_000_000;
+/// About a tenth of a second.
+const MOST_SEARCHED: usize = 256 << 20;
 /// As much as all files may have.
 const MOST_REPLACED: usize = 8 << 20;
 const LONGEST_GUESS: usize = 100;

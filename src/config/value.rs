@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::peers::{self, Words};
-use super::problems::{Problems, did_you_mean};
+use super::problems::Problems;
 use super::shapes;
 use super::variables::is_one_variable;
 
@@ -284,8 +284,7 @@ impl<'t> Table<'t> {
                     continue;
                 }
                 let here = peers::help(self.elsewhere.get(), name.text);
-                let near = || did_you_mean(name.text, known.iter().copied());
-                let near = || name.problems.may_suggest().then(near).flatten();
+                let near = || name.problems.suggest(name.text, known.iter().copied());
                 name.problem(
                     "unknown-key",
                     format!("unknown key `{}`", plain(name.text)),
