@@ -94,7 +94,11 @@ fn unresolved(resolver: Option<SocketAddr>, names: Vec<(ServerName, Problem)>) -
     runtime.shutdown_background();
     let told = |(name, mut problem): (ServerName, Problem)| {
         let reason = reasons.get(&name)?;
-        problem.message = format!("{}: {reason}", problem.message);
+        let (ServerName::Host { name, .. } | ServerName::Service(name)) = &name;
+        // It may be from a variable, and is not told.
+        if !reason.contains(&**name) {
+            problem.message = format!("{}: {reason}", problem.message);
+        }
         Some(problem)
     };
     names.into_iter().filter_map(told).collect()

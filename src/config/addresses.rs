@@ -38,13 +38,13 @@ pub(super) fn listen(value: &Value<'_>) -> Option<ListenAddress> {
         }
         Err(Bad::Name(name, _)) => {
             let help = "write an IP address, or `:PORT` for all of the machine's";
-            value.invalid_but(format!("`{name}` is not an IP address"), help);
+            value.invalid_but(format!("`{}` is not an IP address", plain(&name)), help);
             None
         }
         Err(Bad::Other(_)) if any_port(text).is_some() => {
             let port = any_port(text).unwrap_or_default();
             let message = format!("`{}` is not an address", plain(text));
-            value.invalid_but(message, format!("write `:{port}`"));
+            value.invalid_but(message, format!("write `:{}`", plain(&port.to_string())));
             None
         }
         Err(bad) => explain(value, bad),
@@ -90,7 +90,7 @@ fn service(value: &Value<'_>, name: &str) -> Option<ServerName> {
         Err(bad) => value.invalid(format!("`{}`: {bad}", plain(name))),
         Ok(host) if host.port.is_some() => value.invalid_but(
             format!("`{}` has a port, which SRV records tell", plain(name)),
-            format!("write `srv+{}`", host.name),
+            format!("write `srv+{}`", plain(&host.name)),
         ),
         Ok(_) if looks_like_ipv4(name) || name.starts_with('[') => {
             value.invalid(format!("`{}` is an address, not a name", plain(name)));
@@ -163,6 +163,7 @@ pub(super) fn is_socket_path(path: &str) -> bool {
     !path.is_empty() && path.len() <= 107 && !path.contains('\0')
 }
 
+/// Each with what is written.
 enum Bad {
     /// The address, as it goes before a `:`.
     NoPort(String),
@@ -188,20 +189,20 @@ fn parse(text: &str) -> Result<SocketAddr, Bad> {
     let Some((address, port)) = text.rsplit_once(':') else {
         let name = host::parse(text).is_ok();
         return Err(if name {
-            Bad::NoPort(plain(text))
+            Bad::NoPort(text.to_owned())
         } else {
-            Bad::Other(plain(text))
+            Bad::Other(text.to_owned())
         });
     };
     let known =
         address == "localhost" || address.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
     match (parse_port(port), known) {
         (Some(port), _) if address == "localhost" => Ok((Ipv4Addr::LOCALHOST, port).into()),
-        (None, _) if host::parse(address).is_ok() => Err(Bad::Port(plain(port))),
+        (None, _) if host::parse(address).is_ok() => Err(Bad::Port(port.to_owned())),
         (Some(port), false) if host::parse(address).is_ok() && !looks_like_ipv4(address) => {
-            Err(Bad::Name(plain(address), port))
+            Err(Bad::Name(address.to_owned(), port))
         }
-        _ => Err(Bad::Other(plain(text))),
+        _ => Err(Bad::Other(text.to_owned())),
     }
 }
 
@@ -219,18 +220,21 @@ fn explain<T>(value: &Value<'_>, bad: Bad) -> Option<T> {
             let help = match bare.rsplit_once(':') {
                 Some((rest, port)) if rest.contains(':') && port.len() > 1 => {
                     match rest.parse::<Ipv6Addr>().ok().zip(parse_port(port)) {
-                        Some(_) => format!("write `[{rest}]:{port}`, or `{address}:8080`"),
-                        None => format!("write `{address}:8080`"),
+                        Some(_) => {
+                            let with_port = plain(&format!("[{rest}]:{port}"));
+                            format!("write `{with_port}`, or `{}:8080`", plain(&address))
+                        }
+                        None => format!("write `{}:8080`", plain(&address)),
                     }
                 }
-                _ => format!("write `{address}:8080`"),
+                _ => format!("write `{}:8080`", plain(&address)),
             };
-            value.invalid_but(format!("`{bare}` has no port"), help);
+            value.invalid_but(format!("`{}` has no port", plain(&bare)), help);
         }
         Bad::Port(port) => return bad_port(value, &port),
         Bad::Name(text, _) | Bad::Other(text) => {
             value.invalid_but(
-                format!("`{text}` is not an address"),
+                format!("`{}` is not an address", plain(&text)),
                 "write it as `10.0.0.7:8080`",
             );
         }
@@ -291,7 +295,7 @@ pub(super) fn host_pattern(value: &Value<'_>) -> Option<HostPattern> {
         Ok(host) if host.port.is_some() || name.ends_with(':') => {
             value.invalid_but(
                 format!("`{}` has a port", plain(text)),
-                format!("hosts match on any port; write `{}`", host.name),
+                format!("hosts match on any port; write `{}`", plain(&host.name)),
             );
         }
         Ok(host) if host.name.len() > LONGEST_HOST => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, header};
 use toml::de::DeValue;
 
+use super::mask::marked;
 use super::peers;
 use super::problems::did_you_mean;
 use super::value::{Table, Value, off, plain};
@@ -56,17 +57,18 @@ pub(super) fn store(value: &Value<'_>) -> Option<CacheStore> {
         Some(CacheStore {
             max_size,
             max_object_size: table.or("max_object_size", default, |value| {
-                object_size(value, max_size)
+                object_size(value, max_size, &table.value)
             }),
         })
     })
 }
 
-fn object_size(value: &Value<'_>, store: Option<ByteSize>) -> Option<ByteSize> {
+fn object_size(value: &Value<'_>, store: Option<ByteSize>, whole: &Value<'_>) -> Option<ByteSize> {
     let object = size(value, 1..=LARGEST_STORE)?;
     match store {
         Some(store) if object > store => {
-            let (object, store) = (show_size(object), show_size(store));
+            let object = plain(&show_size(object));
+            let store = whole.shown("max_size", show_size(store));
             let message = format!("`{object}` is more than `max_size`, which is `{store}`");
             value.invalid(message);
             None
@@ -132,7 +134,7 @@ fn key_query(value: &Value<'_>) -> Option<KeyQuery> {
             "all" => Some(KeyQuery::All),
             "none" => Some(KeyQuery::None),
             text => {
-                let help = did_you_mean(text, ["all", "none"]);
+                let help = did_you_mean(text, ["all", "none"]).map(|near| marked(&near));
                 let list = || format!("write `[\"{}\"]` for that parameter", plain(text));
                 value.invalid_but(
                     format!("expected {KEY_QUERY}, found `\"{}\"`", plain(text)),

@@ -51,7 +51,7 @@ fn pair_by<'t>(
     let (chain, private) = (chain?, private?);
     let names = told(cert, names_of(&chain))?;
     let (cert_written, key_written) = (cert.inner.as_str()?, key.inner.as_str()?);
-    let fitting = fitting(chain, private, &plain(cert_written), &plain(key_written));
+    let fitting = fitting(chain, private, &cert.quoted(), &plain(key_written));
     let certificate = Certificate {
         cert: cert_written.into(),
         key: key_written.into(),

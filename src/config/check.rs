@@ -1,6 +1,6 @@
 //! The tree -> [`Config`]: every section read, names resolved, sections held against each other.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::SystemTime;
@@ -36,6 +36,10 @@ pub(super) struct Context<'t> {
     pub(super) certificates: RefCell<Vec<(&'t str, Value<'t>, Vec<String>)>>,
     /// Every name of a server, and where it is written.
     pub(super) server_names: RefCell<Vec<(ServerName, Value<'t>)>>,
+    /// Where routes may still stand: listeners, hosts and paths, multiplied.
+    pub(super) places: Cell<usize>,
+    /// How many certificates listeners may still have.
+    certificates_left: Cell<usize>,
     pub(super) now: SystemTime,
     system_roots: OnceCell<Roots>,
 }
@@ -48,6 +52,13 @@ pub(super) struct Checked<'t> {
 }
 
 impl Context<'_> {
+    /// Whether there may be so many certificates more. Each takes a moment to be held against its key.
+    pub(super) fn takes_certificates(&self, number: usize) -> bool {
+        let left = self.certificates_left.get().checked_sub(number);
+        self.certificates_left.set(left.unwrap_or(0));
+        left.is_some()
+    }
+
     /// Read once for all upstreams, and anew for each config: they are updated while weir runs.
     pub(super) fn system_roots(&self) -> Roots {
         self.system_roots.get_or_init(Roots::of_system).clone()
@@ -91,6 +102,10 @@ impl<'t> Names<'t> {
         name.problems.incomplete() && name.problems.may_name_a_table(name.text)
     }
 
+    pub(super) fn number(&self) -> usize {
+        self.in_order.len()
+    }
+
     pub(super) fn in_order(&self) -> impl Iterator<Item = &'t str> {
         self.in_order.iter().copied()
     }
@@ -117,6 +132,8 @@ pub(super) fn check<'t>(
             bound: RefCell::default(),
             certificates: RefCell::default(),
             server_names: RefCell::default(),
+            places: Cell::new(MOST_PLACES),
+            certificates_left: Cell::new(MOST_CERTIFICATES),
             now,
             system_roots: OnceCell::new(),
         };
@@ -124,6 +141,8 @@ pub(super) fn check<'t>(
         defaults::check(table, &context);
         context.certificates.take();
         context.server_names.take();
+        context.places.set(MOST_PLACES);
+        context.certificates_left.set(MOST_CERTIFICATES);
         let process = table.or("process", Process::default(), process);
         let admin = table.or("admin", Admin::default(), |value| admin(value, &context));
         let log = table.or("log", Log::default(), |value| log(value, &context));
@@ -153,9 +172,13 @@ pub(super) fn check<'t>(
         if problems.is_clean() {
             warnings::check(&routes, &upstreams, &context);
         }
-        let mut masked = paths_of_replaced(root.get_ref(), problems);
-        masked.extend(paths_of_credentials(root.get_ref()));
-        masked.sort_unstable();
+        let mut masked = Vec::new();
+        // What is refused is not shown. Nor are there too many of them, since all are at keys that are known.
+        if problems.is_clean() {
+            masked.extend(paths_of_replaced(root.get_ref(), problems));
+            masked.extend(paths_of_credentials(root.get_ref()));
+            masked.sort_unstable();
+        }
         let config = Config {
             file: file.to_owned(),
             files: files.paths(),
@@ -279,16 +302,22 @@ fn clashes_with_default(bound: &[(ListenAddress, Value<'_>)], admin: &Admin) {
 }
 
 fn clash(value: &Value<'_>, first: &Value<'_>) {
-    let text = |value: &Value<'_>| plain(value.inner.as_str().unwrap_or_default());
     let place = value.problems.place(&first.span);
+    // One would tell the other.
+    let one = match value.problems.is_replaced(&first.span) {
+        true => first.quoted(),
+        false => plain(value.inner.as_str().unwrap_or_default()),
+    };
     let message = format!(
-        "`{}` clashes with `{}` of `{}` at {place}",
-        text(value),
-        text(first),
+        "`{one}` clashes with `{}` of `{}` at {place}",
+        first.quoted(),
         first.path
     );
     value.problem("duplicate", message, None);
 }
 
+/// Each is an entry of a table: ten thousand routes with ten paths each on ten listeners.
+pub(super) const MOST_PLACES: usize = 1_000_000;
+pub(super) const MOST_CERTIFICATES: usize = 10_000;
 /// Names go into paths of the admin API, labels of metrics and names of cookies.
 const LONGEST_NAME: usize = 100;

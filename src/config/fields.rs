@@ -56,15 +56,21 @@ fn removed(value: &Value<'_>, host: &str) -> Option<HeaderName> {
 fn refusal(name: &HeaderName, host: &str) -> Option<(String, Option<String>)> {
     match name.as_str() {
         "host" => Some((
-            "`host` is not changed here".into(),
+            format!("`{}` is not changed here", plain(name.as_str())),
             Some(format!("use {host}")),
         )),
         "content-length" | "trailer" => Some((
-            format!("`{name}` belongs to the framing, which is weir's own"),
+            format!(
+                "`{}` belongs to the framing, which is weir's own",
+                plain(name.as_str())
+            ),
             None,
         )),
         _ if is_hop_by_hop(name.as_str()) => Some((
-            format!("`{name}` belongs to the connection, which is weir's own"),
+            format!(
+                "`{}` belongs to the connection, which is weir's own",
+                plain(name.as_str())
+            ),
             None,
         )),
         _ => None,

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use toml::de::DeValue;
-
 use super::addresses;
 use super::certificates::certificate;
-use super::check::Context;
+use super::check::{Context, MOST_CERTIFICATES};
 use super::peers;
 use super::value::{Entry, Table, Value, off};
 use super::values::{
     boolean, choice, duration, duration_or_off, integer, list, one_or_list, or_auto, or_off, size,
+    truth,
 };
 use super::{ListenLimits, Listener, RedirectToHttps, Tls, TlsVersion, UnknownSni};
 use crate::units::ByteSize;
@@ -48,8 +47,8 @@ pub(super) fn listener<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<L
                 or_off(value, redirect_to_https)
             }),
             limits: limits(table),
-            tls: table.or("tls", None, |value| match value.inner {
-                DeValue::Boolean(false) => Some(None),
+            tls: table.or("tls", None, |value| match truth(value) {
+                Some(false) => Some(None),
                 _ => or_off(value, |value| tls(value, entry.name.text, context)),
             }),
             addresses: addresses?,
@@ -81,7 +80,18 @@ fn limits(table: &Table<'_>) -> ListenLimits {
     let max_header_size = table.or("max_header_size", defaults.max_header_size, |value| {
         size(value, HEADER_SIZE)
     });
-    let target_size = |value: &Value<'_>| size(value, SMALLEST_TARGET..=max_header_size.0);
+    let target_size = |value: &Value<'_>| {
+        let Some(header) = table.get("max_header_size").filter(Value::holds_replaced) else {
+            return size(value, SMALLEST_TARGET..=max_header_size.0);
+        };
+        // The range would tell what the variable holds.
+        let target = size(value, SMALLEST_TARGET..=*HEADER_SIZE.end())?;
+        if target > max_header_size {
+            value.invalid(format!("must not be more than `{}`", header.path));
+            return None;
+        }
+        Some(target)
+    };
     let connections = |value: &Value<'_>| or_auto(value, |value| integer(value, 1..=10_000_000));
     ListenLimits {
         header_timeout: table.or("header_timeout", defaults.header_timeout, duration),
@@ -130,6 +140,11 @@ fn tls<'t>(value: &Value<'t>, listener: &'t str, context: &Context<'t>) -> Optio
             }
             let items = value
                 .items("a list of tables such as `{ cert = \"site.pem\", key = \"site.key\" }`");
+            if !context.takes_certificates(items.len()) {
+                let message = format!("more than {MOST_CERTIFICATES} certificates in all");
+                value.problem("too-many", message, None);
+                return Vec::new();
+            }
             let read = |item: &Value<'t>| {
                 let certificate = certificate(item, context)?;
                 let names = certificate.names.clone();

@@ -1,10 +1,15 @@
 //! Keeping out of messages what came from the environment.
 //!
-//! A message is written by whoever reads a value, and quotes it whole, in part or in other words. So what is hidden is not
-//! what was put in, but every quotation that has anything in common with it.
+//! A message is written by whoever reads a value, and quotes it whole, in part or in other words. Whatever of a file is
+//! quoted is marked (`value::plain` does so), and the marks of what stands at the place of a variable become a mask. So
+//! short values, which are parts of other words, neither spoil messages nor are told by what is masked.
+//!
+//! What was not marked by oversight is caught by a second look, for values that are too long to be there by chance.
+
+use std::collections::{BTreeMap, HashSet};
 
 use super::Config;
-use super::value::join;
+use super::value::{escaped, join};
 
 impl Config {
     /// Whether a key holds something that came from the environment, and is not to be shown: `key` as in
@@ -24,16 +29,28 @@ impl Config {
 #[derive(Default)]
 pub(super) struct Origin {
     /// Variables and what they held.
-    variables: Vec<(String, String)>,
+    variables: BTreeMap<String, String>,
     /// All of the value.
-    pub(super) whole: String,
+    whole: String,
+    /// The same, with masks in the places of the variables.
+    shown: String,
 }
 
 impl Origin {
-    pub(super) fn add(&mut self, name: &str, value: String) {
-        if !self.variables.iter().any(|(known, _)| known == name) {
-            self.variables.push((name.to_owned(), value));
+    /// The next part of the value, which a variable held.
+    pub(super) fn add_variable(&mut self, name: &str, value: &str) {
+        self.whole.push_str(value);
+        self.shown.push_str(MASK);
+        let variables = &mut self.variables;
+        if !variables.contains_key(name) {
+            variables.insert(name.to_owned(), value.to_owned());
         }
+    }
+
+    /// The next part of the value, as it is written.
+    pub(super) fn add_text(&mut self, text: &str) {
+        self.whole.push_str(text);
+        self.shown.push_str(text);
     }
 
     /// Whether there was nothing of it.
@@ -41,16 +58,27 @@ impl Origin {
         self.variables.is_empty()
     }
 
-    pub(super) fn variables(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
+    pub(super) fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
         let variables = self.variables.iter();
         variables.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
+    /// All of the value.
+    pub(super) fn whole(&self) -> &str {
+        &self.whole
+    }
+
+    /// The value as messages about others may quote it.
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
+    }
+
     /// A message about the value: without it, and with the names of the variables.
     pub(super) fn hide(&self, message: &str) -> String {
-        let hidden = self.hide_quotes(message, 1);
+        let hidden = self.hide_quotes(message);
         let names: Vec<_> = self
             .variables()
+            .take(MOST_NAMES)
             .map(|(name, _)| format!("`{name}`"))
             .collect();
         let (noun, names) = match names.as_slice() {
@@ -63,29 +91,49 @@ impl Origin {
         }
     }
 
-    /// Advice, unless it repeats the value. What it quotes besides are examples and units, which are short.
+    /// Advice, unless it repeats the value.
     pub(super) fn hide_help(&self, help: String) -> Option<String> {
-        (self.hide_quotes(&help, 3) == help).then_some(help)
+        (self.hide_quotes(&help) == help).then_some(help)
     }
 
-    /// A quotation that is a part of the value is hidden from a length of `shortest` on.
-    fn hide_quotes(&self, message: &str, shortest: usize) -> String {
-        let mut message = message.to_owned();
-        let values = self.variables().map(|(_, value)| value);
+    fn hide_quotes(&self, message: &str) -> String {
+        let mut message = masked(message);
+        let values = || self.variables().map(|(_, value)| value);
         // First as they are: a backtick in one would make ends of quotations where there are none.
-        for secret in [self.whole.as_str()].into_iter().chain(values.clone()) {
-            let quoted = super::value::plain(secret);
-            if quoted.len() >= 4 || quoted.contains('`') {
+        for secret in [self.whole.as_str()].into_iter().chain(values()) {
+            let quoted = escaped(secret);
+            if quoted.len() >= SHORTEST {
                 message = message.replace(&quoted, MASK);
             }
         }
         in_quotes(&message, |quotation| {
-            let quotation = quotation.to_lowercase();
-            let hidden = values
-                .clone()
-                .any(|value| have_in_common(&quotation, &value.to_lowercase(), shortest));
+            let hidden = values().any(|value| have_in_common(quotation, value));
             hidden.then(|| MASK.to_owned())
         })
+    }
+}
+
+/// A text from a file, for a message about the value that it is from.
+pub(super) fn marked(text: &str) -> String {
+    format!("{BEGIN}{text}{END}")
+}
+
+/// The text with masks in place of what is marked.
+fn masked(text: &str) -> String {
+    let mut parts = text.split(BEGIN);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        out.push_str(MASK);
+        out.push_str(part.split_once(END).map_or("", |(_, after)| after));
+    }
+    out
+}
+
+/// The text without marks.
+pub(super) fn unmarked(text: String) -> String {
+    match text.contains([BEGIN, END]) {
+        true => text.replace([BEGIN, END], ""),
+        false => text,
     }
 }
 
@@ -96,8 +144,10 @@ pub(super) fn hide_words<'s>(
 ) -> String {
     in_quotes(message, |quotation| {
         let mut out = quotation.to_owned();
-        for secret in secrets.clone().filter(|secret| !secret.is_empty()) {
-            out = without_word(&out, secret);
+        for secret in secrets.clone().filter(|secret| secret.len() >= SHORTEST) {
+            if out.contains(secret) {
+                out = without_word(&out, secret);
+            }
         }
         (out != quotation).then_some(out)
     })
@@ -113,18 +163,13 @@ fn in_quotes(text: &str, other: impl Fn(&str) -> Option<String>) -> String {
     parts.collect::<Vec<_>>().join("`")
 }
 
-/// Whether one is within the other, or they share four bytes in a row.
-fn have_in_common(quotation: &str, value: &str, shortest: usize) -> bool {
-    let bare = quotation.trim_matches('"');
-    if value.is_empty() || bare.is_empty() {
-        return false;
-    }
-    quotation.contains(value)
-        || bare.len() >= shortest && value.contains(bare)
-        || bare.as_bytes().windows(4).any(|part| {
-            let mut windows = value.as_bytes().windows(4);
-            windows.any(|other| other == part)
-        })
+/// Whether they share [`SHORTEST`] bytes in a row. Of a very long value only its beginning is ever quoted.
+fn have_in_common(quotation: &str, value: &str) -> bool {
+    let beginning = &value[..value.floor_char_boundary(LONGEST_LOOKED_AT)];
+    let (quotation, value) = (quotation.to_lowercase(), beginning.to_lowercase());
+    let parts: HashSet<_> = quotation.as_bytes().windows(SHORTEST).collect();
+    let mut windows = value.as_bytes().windows(SHORTEST);
+    windows.any(|part| parts.contains(part))
 }
 
 /// `text` with `word` masked wherever it is not a part of a longer word.
@@ -146,6 +191,14 @@ fn without_word(text: &str, word: &str) -> String {
 
 /// In place of what is not shown.
 pub(crate) const MASK: &str = "***";
+/// Around what is quoted from a file. Whatever is quoted has its control characters escaped.
+const BEGIN: char = '\u{1}';
+const END: char = '\u{2}';
+/// Bytes. What is shorter is a part of too many words.
+const SHORTEST: usize = 4;
+const LONGEST_LOOKED_AT: usize = 4 << 10;
+/// Of one value.
+const MOST_NAMES: usize = 10;
 
 #[cfg(test)]
 mod tests {
@@ -153,8 +206,8 @@ mod tests {
 
     fn origin(name: &str, value: &str, whole: &str) -> Origin {
         let mut origin = Origin::default();
-        origin.add(name, value.to_owned());
-        whole.clone_into(&mut origin.whole);
+        origin.add_variable(name, value);
+        origin.add_text(whole.strip_prefix(value).unwrap_or_default());
         origin
     }
 
@@ -178,7 +231,7 @@ mod tests {
             "must be more than zero (the value is that of the variable `V`)"
         );
         let long = "s".repeat(300);
-        let quoted = super::super::value::plain(&format!("ab{long}"));
+        let quoted = escaped(&format!("ab{long}"));
         assert!(!hide(&long, &format!("`{quoted}` is not a path")).contains("ss"));
     }
 
@@ -191,12 +244,15 @@ mod tests {
     }
 
     #[test]
-    fn elsewhere_only_whole_words_are_hidden() {
-        let hide = |message| hide_words(message, ["8080", "app"].into_iter());
+    fn elsewhere_only_whole_words_are_hidden_that_are_not_there_by_chance() {
+        let hide = |message| hide_words(message, ["8080", "apple", "10s", "1"].into_iter());
         assert_eq!(
             hide("`:8080` clashes with `:18080` of 8080"),
             "`:***` clashes with `:18080` of 8080"
         );
-        assert_eq!(hide("`app.apple` is `happy`"), "`***.apple` is `happy`");
+        assert_eq!(
+            hide("`apple.apples` is `10s` or `1`"),
+            "`***.apples` is `10s` or `1`"
+        );
     }
 }

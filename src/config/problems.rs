@@ -8,9 +8,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::error::{MOST_PROBLEMS, Problem, Severity};
-use super::mask::{Origin, hide_words};
+use super::mask::{Origin, hide_words, marked, unmarked};
 use super::position::LineIndex;
-use super::value::plain;
+use super::value::escaped;
 
 /// The problems of a configuration so far. Filled through a shared reference: every value being read holds one.
 ///
@@ -31,9 +31,13 @@ pub(super) struct Problems<'t> {
     in_part: Cell<bool>,
     /// By where values begin: what of them came from the environment.
     replaced: RefCell<HashMap<usize, Origin>>,
+    /// What the variables held.
+    variables: RefCell<BTreeMap<String, String>>,
     /// Bytes that may still be put in place of variables.
     room: Cell<usize>,
     mistakes: Cell<usize>,
+    /// Tables and lists that there may still be.
+    tables: Cell<usize>,
     /// Steps that may still be spent on near misses.
     guesses: Cell<usize>,
     /// Bytes that may still be looked through for a name.
@@ -83,8 +87,10 @@ impl<'t> Problems<'t> {
             incomplete: Cell::new(false),
             in_part: Cell::new(false),
             replaced: RefCell::default(),
+            variables: RefCell::default(),
             room: Cell::new(MOST_REPLACED),
             mistakes: Cell::new(0),
+            tables: Cell::new(MOST_TABLES),
             guesses: Cell::new(MOST_GUESSED),
             searches: Cell::new(MOST_SEARCHED),
         };
@@ -115,11 +121,17 @@ impl<'t> Problems<'t> {
     pub(super) fn add_syntax(&self, span: Range<usize>, message: String, help: Option<String>) {
         let lines = [span.start, span.end].map(|offset| self.line(offset));
         self.broken.borrow_mut().extend(lines);
+        let (message, help) = (unmarked(message), help.map(unmarked));
         let problem = || {
             let error = Severity::Error;
             self.problem(span.clone(), String::new(), "syntax", message, help, error)
         };
         self.errors.borrow_mut().add(span.start, problem);
+    }
+
+    /// Counts so many more mistakes in the syntax, behind as many as are ever told.
+    pub(super) fn leave_out(&self, number: usize) {
+        self.errors.borrow_mut().all += number;
     }
 
     pub(super) fn add(
@@ -200,6 +212,12 @@ impl<'t> Problems<'t> {
     /// Notes what came from the environment.
     pub(super) fn replaced(&self, span: &Range<usize>, origin: Origin) {
         if !origin.is_empty() {
+            let mut variables = self.variables.borrow_mut();
+            for (name, value) in origin.variables() {
+                if !variables.contains_key(name) {
+                    variables.insert(name.to_owned(), value.to_owned());
+                }
+            }
             self.replaced.borrow_mut().insert(span.start, origin);
         }
     }
@@ -213,9 +231,20 @@ impl<'t> Problems<'t> {
         self.replaced.borrow().contains_key(&span.start)
     }
 
+    /// The value at `span` with masks in the places of variables; `None` if there were none.
+    pub(super) fn shown(&self, span: &Range<usize>) -> Option<String> {
+        let replaced = self.replaced.borrow();
+        Some(replaced.get(&span.start)?.shown().to_owned())
+    }
+
     /// Whether values may grow by so much more.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         spend(&self.room, bytes)
+    }
+
+    /// Whether there may be so many tables and lists more.
+    pub(super) fn has_room_for_tables(&self, number: usize) -> bool {
+        spend(&self.tables, number)
     }
 
     /// What stands at `span`.
@@ -225,25 +254,18 @@ impl<'t> Problems<'t> {
         source.text.get(span).unwrap_or_default()
     }
 
-    /// A message without anything that came from the environment.
-    pub(super) fn hide(
-        &self,
-        at: usize,
-        message: String,
-        help: Option<String>,
-    ) -> (String, Option<String>) {
-        let replaced = self.replaced.borrow();
-        if replaced.is_empty() {
-            return (message, help);
-        }
-        if let Some(origin) = replaced.get(&at) {
+    /// A message without anything that came from the environment, and without marks.
+    fn hide(&self, at: usize, message: String, help: Option<String>) -> (String, Option<String>) {
+        if let Some(origin) = self.replaced.borrow().get(&at) {
             let help = help.and_then(|help| origin.hide_help(help));
             return (origin.hide(&message), help);
         }
-        let origins = replaced.values();
-        let secrets = origins.flat_map(|origin| origin.variables().map(|(_, value)| value));
-        let hide = |text: &str| hide_words(text, secrets.clone());
-        (hide(&message), help.as_deref().map(hide))
+        let variables = self.variables.borrow();
+        let hide = |text: String| match variables.is_empty() {
+            true => unmarked(text),
+            false => hide_words(&unmarked(text), variables.values().map(String::as_str)),
+        };
+        (hide(message), help.map(hide))
     }
 
     /// Reads tables that need not be whole.
@@ -264,7 +286,9 @@ impl<'t> Problems<'t> {
         wrong: &str,
         names: impl IntoIterator<Item = &'a str>,
     ) -> Option<String> {
-        nearest(wrong, names, &self.guesses)
+        let near = nearest(wrong, names, &self.guesses);
+        // It tells nearly all of what is wrong.
+        near.map(|near| marked(&near))
     }
 
     /// Whether `name` may be the name of a table that could not be understood, by the look of the text.
@@ -390,7 +414,7 @@ fn nearest<'a>(
         }
     }
     let (distance, name) = best?;
-    (distance <= tolerance).then(|| format!("did you mean `{}`?", plain(name)))
+    (distance <= tolerance).then(|| format!("did you mean `{}`?", escaped(name)))
 }
 
 /// Whether there is so much left; if not, nothing is.
@@ -400,6 +424,8 @@ fn spend(left: &Cell<usize>, amount: usize) -> bool {
     rest.is_some()
 }
 
+/// The parser takes 2 KiB for a table, of which 8 MiB of text can have four millions. Real ones have one in forty bytes.
+pub(super) const MOST_TABLES: usize = 500_000;
 /// Cells of the tables that distances are computed by: about a tenth of a second.
 const MOST_GUESSED: usize = 10_000_000;
 /// About a tenth of a second.

@@ -12,6 +12,7 @@ use super::peers;
 use super::secrets::secret;
 use super::value::{Value, off, plain};
 use super::values::{choice, duration, duration_or_off, integer, or_auto, or_off, string};
+use super::warnings;
 use super::{
     AccessFilter, AccessFormat, AccessLog, Admin, AdminAddress, ListenAddress, Log, LogFormat,
     LogLevel, Process,
@@ -149,7 +150,7 @@ fn admin_address(value: &Value<'_>) -> Option<AdminAddress> {
     Some(AdminAddress::Unix(PathBuf::from(path)))
 }
 
-/// No message repeats it.
+/// No message repeats it, but where it is the name of a variable.
 fn token<'t>(value: &Value<'t>, context: &Context<'t>) -> Option<String> {
     let token = or_off(value, |value| secret(value, context)).flatten()?;
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -157,6 +158,7 @@ fn token<'t>(value: &Value<'t>, context: &Context<'t>) -> Option<String> {
         value.invalid(message);
         return None;
     }
+    warnings::token(value);
     Some(token)
 }
 

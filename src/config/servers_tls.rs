@@ -10,7 +10,7 @@ use super::certificates::{chain, pair};
 use super::check::Context;
 use super::peers;
 use super::value::{Table, Value, plain};
-use super::values::{or_off, or_word, string};
+use super::values::{or_off, or_word, string, truth};
 use super::{
     Certificate, HealthCheck, HealthCheckKind, Roots, ServerConfig, ServerPlace, ServersTls,
 };
@@ -26,8 +26,8 @@ pub(super) fn servers_tls<'t>(
     servers: &mut [Read<'t>],
     context: &Context<'t>,
 ) -> Option<ServersTls> {
-    match value.inner {
-        DeValue::Boolean(true) => {
+    match (truth(value), value.inner) {
+        (Some(true), _) => {
             name_each(servers, None);
             Some(ServersTls {
                 roots: context.system_roots(),
@@ -35,9 +35,9 @@ pub(super) fn servers_tls<'t>(
                 client: None,
             })
         }
-        DeValue::Boolean(false) => None,
-        DeValue::String(text) if text == "off" => None,
-        DeValue::Table(_) => value.table(|table| {
+        (Some(false), _) => None,
+        (None, DeValue::String(text)) if text == "off" => None,
+        (None, DeValue::Table(_)) => value.table(|table| {
             table.elsewhere(peers::UPSTREAM_TLS);
             let server_name = table.get("server_name");
             let server_name = server_name.map(|value| or_off(&value, server_name_of));
@@ -71,7 +71,7 @@ fn name_each(servers: &mut [Read<'_>], given: Option<&ServerName<'static>>) {
         if server.tls_name.is_none() {
             let message = format!(
                 "`{}` has no name that a certificate could be for",
-                server.place
+                plain(&server.place.to_string())
             );
             value.invalid_but(
                 message,
@@ -123,7 +123,8 @@ fn server_name_of(value: &Value<'_>) -> Option<ServerName<'static>> {
         );
         match host::parse(text) {
             Ok(host) if host.port.is_some() => {
-                value.invalid_but(message, format!("write `{}`, without the port", host.name));
+                let name = plain(&host.name);
+                value.invalid_but(message, format!("write `{name}`, without the port"));
             }
             _ => value.invalid_but(message, "write a whole host name, or an IP address"),
         }
@@ -188,7 +189,7 @@ pub(super) fn name_probes(value: &Value<'_>, check: &mut HealthCheck) {
     if check.tls_name.is_none() {
         let message = format!(
             "`{}`, its `host`, is not a name that a certificate can be for",
-            plain(text)
+            plain(&value.shown("host", text))
         );
         value.invalid(message);
     }

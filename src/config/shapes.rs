@@ -2,7 +2,7 @@
 
 use toml::de::DeValue;
 
-use super::value::plain;
+use super::value::{escaped, plain};
 
 /// The items of a list that were written as one text.
 pub(super) fn as_list(found: &DeValue<'_>) -> Option<String> {
@@ -11,7 +11,7 @@ pub(super) fn as_list(found: &DeValue<'_>) -> Option<String> {
     let parts = text
         .split(|character: char| character == ',' || by_spaces && character.is_ascii_whitespace());
     let parts = parts.map(str::trim).filter(|part| !part.is_empty());
-    let items: Vec<_> = parts.map(|part| format!("\"{part}\"")).collect();
+    let items: Vec<_> = parts.map(|part| format!("\"{}\"", plain(part))).collect();
     (!items.is_empty()).then(|| format!("write `[{}]`", items.join(", ")))
 }
 
@@ -62,7 +62,7 @@ fn in_table(section: &str, key: &str, found: &DeValue<'_>) -> Option<String> {
     };
     let (.., inner) = (TABLES.iter())
         .find(|(table, name, of, _)| (*table, *name, *of) == (section, key, kind))?;
-    Some(format!("write `{{ {inner} = {value} }}`"))
+    Some(format!("write `{{ {inner} = {} }}`", plain(&value)))
 }
 
 fn words(section: &str, key: &str, found: &DeValue<'_>) -> Option<String> {
@@ -89,7 +89,7 @@ fn is_nothing(found: &DeValue<'_>) -> bool {
 /// A string that is repeated in advice as it is.
 fn quotable<'t>(found: &'t DeValue<'t>) -> Option<&'t str> {
     let text = found.as_str()?;
-    (plain(text) == text && !text.contains(['"', '\\', '`'])).then_some(text)
+    (escaped(text) == text && !text.contains(['"', '\\', '`'])).then_some(text)
 }
 
 /// `"5s"`, with its quotes.

@@ -59,8 +59,6 @@ pub(super) fn upstream<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<U
                 names.push((name.clone(), value.clone()));
             }
         }
-        let servers: Option<Vec<_>> =
-            servers.map(|servers| servers.into_iter().map(|(server, _)| server).collect());
         let upstream = Upstream {
             name: entry.name.text.into(),
             balance: balance(table),
@@ -93,7 +91,7 @@ pub(super) fn upstream<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<U
             concurrency: table.or("concurrency", Concurrency::Off, concurrency),
             panic_below: table.or("panic_below", None, |value| or_off(value, share)),
             slow_start: table.or("slow_start", Some(Duration::from_secs(10)), duration_or_off),
-            servers: servers?,
+            servers: servers?.into_iter().map(|(server, _)| server).collect(),
             tls,
         };
         if let Some(value) = table.get("sticky")
@@ -175,7 +173,8 @@ fn servers<'t>(value: &Value<'t>) -> Vec<Read<'t>> {
         match seen.insert(server.place.clone(), item.path.clone()) {
             None => servers.push((server, written)),
             Some(first) => {
-                let message = format!("`{}` is listed twice; `{first}` is the same", server.place);
+                let place = plain(&server.place.to_string());
+                let message = format!("`{place}` is listed twice; `{first}` is the same");
                 item.problem("duplicate", message, None);
             }
         }
@@ -295,7 +294,7 @@ fn keepalive(value: &Value<'_>) -> Option<Keepalive> {
         };
         let value = table.get("idle").or_else(|| table.get("max_age"));
         if let Some(value) = value.filter(|value| value.problems.mistakes() == mistakes) {
-            warnings::keepalive(&value, &keepalive);
+            warnings::keepalive(&value, &table.value, &keepalive);
         }
         Some(keepalive)
     })
@@ -305,13 +304,13 @@ fn keepalive(value: &Value<'_>) -> Option<Keepalive> {
 fn refuse_port_of_socket(
     value: &Value<'_>,
     check: Option<&Option<HealthCheck>>,
-    servers: Option<&[ServerConfig]>,
+    servers: Option<&[Read<'_>]>,
 ) {
     let mut servers = servers.unwrap_or_default().iter();
     let is_socket = |place| matches!(place, &ServerPlace::Address(ServerAddr::Unix(_)));
-    let socket = servers.find(|server| is_socket(&server.place));
-    if let (Some(Some(HealthCheck { port: Some(_), .. })), Some(socket)) = (check, socket) {
-        let message = format!("`{}` has no port; leave `port` out", socket.place);
+    let socket = servers.find(|(server, _)| is_socket(&server.place));
+    if let (Some(Some(HealthCheck { port: Some(_), .. })), Some((_, socket))) = (check, socket) {
+        let message = format!("`{}` has no port; leave `port` out", socket.quoted());
         value.invalid(message);
     }
 }
@@ -356,7 +355,7 @@ fn health_check(value: &Value<'_>) -> Option<HealthCheck> {
             let times = ["timeout", "fast_interval", "interval"];
             let value = times.iter().find_map(|key| table.get(key));
             if let Some(value) = value.filter(|value| value.problems.mistakes() == mistakes) {
-                warnings::health_check(&value, &check);
+                warnings::health_check(&value, &table.value, &check);
             }
             Some(check)
         }),

@@ -6,6 +6,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use super::mask::{MASK, marked};
 use super::peers::{self, Words};
 use super::problems::Problems;
 use super::shapes;
@@ -60,6 +61,38 @@ impl<'t> Value<'t> {
         );
     }
 
+    /// Itself, as a message about another value may quote it.
+    pub(super) fn quoted(&self) -> String {
+        let text = self.inner.as_str().unwrap_or_default();
+        let shown = self.problems.shown(&self.span);
+        plain(shown.as_deref().unwrap_or(text))
+    }
+
+    /// What the value of `key` in this table came to, as a message about another value may tell it.
+    pub(super) fn shown(&self, key: &str, text: impl Into<String>) -> String {
+        let inner = self.inner.get(key);
+        match inner.is_some_and(|inner| self.problems.is_replaced(&inner.span())) {
+            true => MASK.to_owned(),
+            false => text.into(),
+        }
+    }
+
+    /// Whether something of it came from the environment, however deep inside.
+    pub(super) fn holds_replaced(&self) -> bool {
+        fn holds(value: &DeValue<'_>, problems: &Problems<'_>) -> bool {
+            let is_replaced = |inner: &Spanned<DeValue<'_>>| {
+                problems.is_replaced(&inner.span()) || holds(inner.get_ref(), problems)
+            };
+            match value {
+                DeValue::Array(items) => items.iter().any(is_replaced),
+                DeValue::Table(table) => table.values().any(is_replaced),
+                _ => false,
+            }
+        }
+        self.problems.has_replaced()
+            && (self.problems.is_replaced(&self.span) || holds(self.inner, self.problems))
+    }
+
     /// What a variable held, where that is all of the value: it may be a number or a boolean, which strings are not.
     pub(super) fn of_variable(&self) -> Option<&'t str> {
         let text = self.inner.as_str()?;
@@ -88,6 +121,8 @@ impl<'t> Value<'t> {
 
     fn wrong_type_but(&self, expected: &str, help: Option<String>) {
         let help = help.or_else(|| shapes::help(&self.path, self.inner, self.takes_off));
+        // Advice may repeat what is in a list.
+        let help = help.filter(|_| self.inner.is_str() || !self.holds_replaced());
         let message = format!("expected {expected}, found {}", found(self.inner));
         self.problem("wrong-type", message, help);
     }
@@ -317,7 +352,7 @@ pub(super) mod off {
 }
 
 /// The name in `$NAME`, as the shell and others write a variable. In capitals: others have words of their own in small letters.
-fn without_braces(text: &str) -> Option<&str> {
+pub(super) fn without_braces(text: &str) -> Option<&str> {
     text.split('$').skip(1).find_map(|after| {
         let is_part = |character: char| {
             character.is_ascii_uppercase() || character.is_ascii_digit() || character == '_'
@@ -342,13 +377,18 @@ pub(super) fn found(value: &DeValue<'_>) -> String {
     }
 }
 
-/// Text from the file for a message: control characters escaped, cut when long.
+/// Text from the file for a message, as [`escaped`], and marked as such: where it came from the environment, it is not shown.
 pub(super) fn plain(text: &str) -> String {
+    marked(&escaped(text))
+}
+
+/// Text with its control characters escaped, cut when long.
+pub(super) fn escaped(text: &str) -> String {
     let mut characters = text.chars();
     let mut out: String = characters
         .by_ref()
         .take(LONGEST_QUOTE)
-        .flat_map(escaped)
+        .flat_map(escape)
         .collect();
     if characters.next().is_some() {
         out.push('…');
@@ -356,7 +396,7 @@ pub(super) fn plain(text: &str) -> String {
     out
 }
 
-fn escaped(character: char) -> impl Iterator<Item = char> {
+fn escape(character: char) -> impl Iterator<Item = char> {
     let escape = character.is_control().then(|| character.escape_default());
     let keep = escape.is_none().then_some(character);
     escape.into_iter().flatten().chain(keep)
@@ -364,14 +404,23 @@ fn escaped(character: char) -> impl Iterator<Item = char> {
 
 /// `table.key`, the key quoted where TOML would have it quoted.
 pub(super) fn join(path: &str, key: &str) -> String {
+    let mut joined = path.to_owned();
+    push_key(&mut joined, key);
+    joined
+}
+
+/// The same in place.
+pub(super) fn push_key(path: &mut String, key: &str) {
     let bare = !key.is_empty()
         && key
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-    let dot = if path.is_empty() { "" } else { "." };
-    match bare {
-        true => format!("{path}{dot}{key}"),
-        false => format!("{path}{dot}\"{}\"", plain(key)),
+    let quote = if bare { "" } else { "\"" };
+    if !path.is_empty() {
+        path.push('.');
+    }
+    for part in [quote, &escaped(key), quote] {
+        path.push_str(part);
     }
 }
 

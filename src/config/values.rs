@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use toml::de::DeValue;
 
+use super::mask::marked;
 use super::peers;
 use super::problems::did_you_mean;
 use super::value::{Value, found, plain};
@@ -83,11 +84,11 @@ pub(super) fn switch<'t, T>(
     usual: T,
     table: impl FnOnce(&Value<'t>, T) -> Option<Option<T>>,
 ) -> Option<Option<T>> {
-    match value.inner {
-        DeValue::Boolean(true) => Some(Some(usual)),
-        DeValue::Boolean(false) => Some(None),
-        DeValue::String(text) if text == "off" => Some(None),
-        DeValue::Table(_) => table(value, usual),
+    match (truth(value), value.inner) {
+        (Some(true), _) => Some(Some(usual)),
+        (Some(false), _) => Some(None),
+        (None, DeValue::String(text)) if text == "off" => Some(None),
+        (None, DeValue::Table(_)) => table(value, usual),
         _ => {
             value.wrong_type("`true`, a table, or `\"off\"`");
             None
@@ -136,6 +137,7 @@ pub(super) fn duration(value: &Value<'_>) -> Option<Duration> {
         if is_zero(number) {
             return none.unwrap_or("it must be more than zero").into();
         }
+        let number = plain(number);
         format!("write `\"{number}s\"` for seconds or `\"{number}ms\"` for milliseconds")
     })?;
     let parsed = match humantime::parse_duration(text) {
@@ -177,6 +179,7 @@ pub(super) fn size(value: &Value<'_>, range: RangeInclusive<u64>) -> Option<Byte
         if is_zero(number) && !range.contains(&0) {
             return format!("write a size from {low} to {high}");
         }
+        let number = plain(number);
         format!("write `\"{number}B\"` for bytes or `\"{number}KiB\"`")
     })?;
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -212,7 +215,7 @@ pub(super) fn share(value: &Value<'_>) -> Option<Share> {
         if is_zero(number) {
             return none.unwrap_or("it must be more than nothing").into();
         }
-        format!("write `\"{number}%\"`")
+        format!("write `\"{}%\"`", plain(number))
     })?;
     let hundredths = text
         .strip_suffix('%')
@@ -272,11 +275,7 @@ fn with_unit<'t>(
     };
     let whole = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
     let message = format!("expected {expected}, found {}", found(value.inner));
-    value.problem(
-        "missing-unit",
-        message,
-        whole.then(|| help(&plain(&number))),
-    );
+    value.problem("missing-unit", message, whole.then(|| help(&number)));
     None
 }
 
@@ -318,12 +317,13 @@ pub(super) fn choice<T: Clone>(
     if not_yet.contains(&text) {
         value.problem(
             "not-supported-yet",
-            format!("`{text}` is not supported yet"),
+            format!("`{}` is not supported yet", plain(text)),
             Some(format!("write {expected}")),
         );
     } else {
         let words = || choices.iter().map(|(word, _)| *word);
         let near = peers::value(text, words()).or_else(|| did_you_mean(text, words()));
+        let near = near.map(|near| marked(&near));
         value.problem(
             "invalid-value",
             format!("expected {expected}, found `\"{}\"`", plain(text)),
@@ -382,8 +382,8 @@ pub(super) fn method(value: &Value<'_>) -> Option<Method> {
             return Some(method);
         }
         Ok(_) => value.invalid_but(
-            format!("`{text}`: methods are case-sensitive"),
-            format!("write `{upper}`"),
+            format!("`{}`: methods are case-sensitive", plain(text)),
+            format!("write `{}`", plain(&upper)),
         ),
         Err(_) => value.invalid(format!("`{}` is not a method", plain(text))),
     }

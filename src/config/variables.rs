@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::mask::Origin;
 use super::problems::Problems;
-use super::value::{join, plain};
+use super::value::{plain, push_key};
 
 /// What a configuration takes from beside its files.
 pub struct Outside<'o> {
@@ -41,7 +41,7 @@ fn of_process(name: &str) -> Option<OsString> {
 pub(super) fn replace(table: &mut DeTable<'_>, outside: &Outside<'_>, problems: &Problems<'_>) {
     if problems.may_have_variables() {
         let replacing = Replacing { outside, problems };
-        replacing.table(table, "");
+        replacing.table(table, &mut Path::default());
     }
 }
 
@@ -49,30 +49,59 @@ pub(super) fn replace(table: &mut DeTable<'_>, outside: &Outside<'_>, problems: 
 pub(super) fn paths_of_replaced(root: &DeValue<'_>, problems: &Problems<'_>) -> Vec<String> {
     let mut paths = Vec::new();
     if problems.has_replaced() {
-        let mut visit = |span: Range<usize>, path: &str| {
+        let mut visit = |span: Range<usize>, path: &Path| {
             if problems.is_replaced(&span) {
-                paths.push(path.to_owned());
+                paths.push(path.0.clone());
             }
         };
-        for_each_string(root, "", &mut visit);
+        for_each_string(root, &mut Path::default(), &mut visit);
     }
     paths
 }
 
-fn for_each_string(value: &DeValue<'_>, path: &str, visit: &mut impl FnMut(Range<usize>, &str)) {
-    let mut inner = |value: &Spanned<DeValue<'_>>, path: &str| match value.get_ref() {
+/// The path of where a walk is, written once for all that is below. Longer ones than any that is known are cut: a tree can
+/// be some 6,400 levels deep, with thousands of values in the deepest.
+#[derive(Default)]
+struct Path(String);
+
+impl Path {
+    fn at_key<T>(&mut self, key: &str, work: impl FnOnce(&mut Self) -> T) -> T {
+        self.at(|path| push_key(path, key), work)
+    }
+
+    fn at_item<T>(&mut self, number: usize, work: impl FnOnce(&mut Self) -> T) -> T {
+        self.at(|path| path.push_str(&format!("[{number}]")), work)
+    }
+
+    fn at<T>(&mut self, push: impl FnOnce(&mut String), work: impl FnOnce(&mut Self) -> T) -> T {
+        let length = self.0.len();
+        if length < LONGEST_PATH {
+            push(&mut self.0);
+        }
+        let done = work(self);
+        self.0.truncate(length);
+        done
+    }
+}
+
+fn for_each_string(
+    value: &DeValue<'_>,
+    path: &mut Path,
+    visit: &mut impl FnMut(Range<usize>, &Path),
+) {
+    let mut inner = |value: &Spanned<DeValue<'_>>, path: &mut Path| match value.get_ref() {
         DeValue::String(_) => visit(value.span(), path),
         deeper => for_each_string(deeper, path, visit),
     };
     match value {
         DeValue::Table(table) => {
             for (key, value) in table {
-                inner(value, &join(path, key.get_ref()));
+                path.at_key(key.get_ref(), |path| inner(value, path));
             }
         }
         DeValue::Array(items) => {
             for (number, item) in items.iter().enumerate() {
-                inner(item, &format!("{path}[{number}]"));
+                path.at_item(number, |path| inner(item, path));
             }
         }
         _ => {}
@@ -85,23 +114,23 @@ struct Replacing<'r> {
 }
 
 impl Replacing<'_> {
-    fn table(&self, table: &mut DeTable<'_>, path: &str) {
+    fn table(&self, table: &mut DeTable<'_>, path: &mut Path) {
         for (key, value) in table {
-            self.value(value, &join(path, key.get_ref()));
+            path.at_key(key.get_ref(), |path| self.value(value, path));
         }
     }
 
-    fn value(&self, value: &mut Spanned<DeValue<'_>>, path: &str) {
+    fn value(&self, value: &mut Spanned<DeValue<'_>>, path: &mut Path) {
         let span = value.span();
         match value.get_mut() {
             DeValue::String(text) if text.contains("${") => {
-                if let Some(replaced) = self.text(text, &span, path) {
+                if let Some(replaced) = self.text(text, &span, &path.0) {
                     *text = replaced.into();
                 }
             }
             DeValue::Array(items) => {
                 for (number, item) in items.iter_mut().enumerate() {
-                    self.value(item, &format!("{path}[{number}]"));
+                    path.at_item(number, |path| self.value(item, path));
                 }
             }
             DeValue::Table(table) => self.table(table, path),
@@ -112,58 +141,61 @@ impl Replacing<'_> {
     /// `None` after a complaint; the value is refused whole then.
     fn text(&self, text: &str, span: &Range<usize>, path: &str) -> Option<String> {
         let mut origin = Origin::default();
-        let mut out = String::new();
         let mut good = true;
+        // Where to look for the next that is bad.
+        let mut from = 0;
         for piece in Pieces(text) {
             match held(piece, self.outside) {
-                Ok((text, from)) => {
-                    out.push_str(&text);
-                    if let Some(name) = from {
-                        origin.add(name, text.into_owned());
-                    }
-                }
+                Ok((text, Some(name))) => origin.add_variable(name, &text),
+                Ok((text, None)) => origin.add_text(&text),
                 Err(bad) => {
-                    self.problem(span, bad.after, path, bad.message, bad.help);
+                    from = self.problem(span, (bad.after, from), path, bad.message, bad.help);
                     good = false;
                 }
             }
         }
-        if good && !self.problems.has_room(out.len()) {
+        if good && !self.problems.has_room(origin.whole().len()) {
             let message = "the variables of all values are more than 8 MiB".to_owned();
-            self.problem(span, "", path, message, None);
+            self.problem(span, ("", 0), path, message, None);
             good = false;
         }
         if !good {
             self.problems.refuse(span);
             return None;
         }
-        origin.whole.clone_from(&out);
+        let whole = origin.whole().to_owned();
         self.problems.replaced(span, origin);
-        Some(out)
+        Some(whole)
     }
 
-    /// Complains about the variable itself where it can be found, else about the whole value.
+    /// Complains about the variable itself where it can be found from so far on, else about the whole value. Returns where it
+    /// ends.
     fn problem(
         &self,
         span: &Range<usize>,
-        after: &str,
+        (after, from): (&str, usize),
         path: &str,
         message: String,
         help: Option<String>,
-    ) {
+    ) -> usize {
         let written = self.problems.written(span);
         let wanted = format!("${{{after}");
-        let span = match written.find(&wanted).filter(|_| !after.is_empty()) {
+        let rest = written.get(from..).unwrap_or_default();
+        let found = rest.find(&wanted).filter(|_| !after.is_empty());
+        let (span, end) = match found {
             Some(at) => {
-                let from = &written[at..];
-                let length = from.find('}').map_or(wanted.len(), |end| end + 1);
-                let length = length.max(wanted.len());
-                span.start + at..span.start + at + length
+                let length = rest[at..].find('}').map_or(wanted.len(), |end| end + 1);
+                let (start, length) = (from + at, length.max(wanted.len()));
+                let end = start + length;
+                (span.start + start..span.start + end, end)
             }
-            None => span.clone(),
+            // It is not written as it is read. Nor, maybe, are the others: they are not looked for.
+            None if !after.is_empty() => (span.clone(), written.len()),
+            None => (span.clone(), from),
         };
         let id = "variable";
         self.problems.add(span, path.to_owned(), id, message, help);
+        end
     }
 }
 
@@ -292,11 +324,15 @@ fn variable(inner: &str, closed: bool) -> Piece<'_> {
     }
 }
 
+/// Bytes. The keys of what is known are a few, and as [`push_key`] cuts them.
+const LONGEST_PATH: usize = 4 << 10;
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::ffi::OsStringExt;
     use std::path::Path;
 
+    use super::super::tests::EVERYTHING;
     use super::super::{Config, Report, parse_with};
     use super::*;
 
@@ -481,7 +517,7 @@ mod tests {
             (
                 "\"${PAD}\"",
                 "true",
-                "4:12: route.x.priority: expected a number from -1000000 to 1000000, found the string `***` (`***` is from the variable `PAD`)",
+                "4:12: route.x.priority: expected a number from -1000000 to 1000000, found the string `\"***\"` (`***` is from the variable `PAD`)",
             ),
             (
                 "\"${NO}\"",
@@ -506,11 +542,145 @@ mod tests {
             (
                 "5",
                 "\"${OFF}\"",
-                "7:9: listen.x.http2: expected `true` or `false`, found the string `***` (`***` is from the variable `OFF`); write `false`",
+                "7:9: listen.x.http2: expected `true` or `false`, found the string `\"***\"` (`***` is from the variable `OFF`); write `false`",
             ),
         ] {
             assert_eq!(told(&text(priority, http2), variables), [expected]);
         }
+    }
+
+    /// Whatever is wrong with it, whatever it is for.
+    #[test]
+    fn no_value_of_the_environment_is_told_however_short() {
+        let values = [
+            "q7",
+            "q7 ",
+            "/q7",
+            "~q7",
+            "q7:99999",
+            "q7:1",
+            "[q7]:1",
+            "http://q7/",
+            "*.q7",
+            "*:q7",
+            "q7.*",
+            "unix:q7",
+            "srv+q7:1",
+            "7q7s",
+            "7q7KiB",
+            "7q7%",
+            "header:q7 ",
+            "cookie:q7 ",
+            "{q7}",
+            "q7,",
+            "Q7",
+            "fileq7",
+            "1.q7.1.1:1",
+            "::q7",
+            "q7\u{1}",
+        ];
+        let lines: Vec<_> = EVERYTHING.lines().collect();
+        let mut told = 0;
+        for (number, line) in lines.iter().enumerate() {
+            let Some((key, written)) = line.split_once(" = ") else {
+                continue;
+            };
+            // The value itself, and each string in it.
+            let quoted = written.split('"').count();
+            let places = (1..quoted).step_by(2).map(|place| {
+                let parts = written.split('"').enumerate();
+                let parts = parts.map(|(at, part)| if at == place { "${V}" } else { part });
+                parts.collect::<Vec<_>>().join("\"")
+            });
+            for place in ["\"${V}\"".to_owned(), "[\"${V}\"]".to_owned()]
+                .into_iter()
+                .chain(places)
+            {
+                let line = format!("{key} = {place}");
+                let mut changed = lines.clone();
+                changed[number] = &line;
+                let text = changed.join("\n");
+                // All of them at each place take minutes.
+                let some = values.iter().cycle().skip(told).take(2);
+                for value in some {
+                    let report = match read(&text, &[("V", value)]) {
+                        Ok(config) => {
+                            let shown = config.show().to_lowercase();
+                            assert!(!shown.contains("q7"), "{line}, {value:?}: {shown}");
+                            config.warnings
+                        }
+                        Err(report) => report,
+                    };
+                    told += report.problems.len();
+                    for problem in &report.problems {
+                        let told = format!("{problem:?}").to_lowercase();
+                        let quiet = !told.contains("q7") && !told.contains(['\u{1}', '\u{2}']);
+                        assert!(quiet, "{line}, {value:?}: {problem}");
+                    }
+                }
+            }
+        }
+        assert!(told > 500, "{told}");
+    }
+
+    #[test]
+    fn a_short_value_does_not_spoil_what_is_said_with_the_same_letters() {
+        let set = [("N", "1"), ("S", "s"), ("WORD", "http")];
+        let cases = [
+            (
+                "[process]\ndrain = \"${N}\"\nshutdown_delay = \"1-0x\"",
+                "2:9: process.drain: expected a duration with a unit such as `\"5s\"`, found the string `\"***\"` (`***` is from the variable `N`)",
+            ),
+            (
+                "[log]\naccess = \"${N}\"\n[process]\ndrain = \"1-0x\"",
+                "4:9: process.drain: `1-0x` is not a duration; write a number and a unit: `ms`, `s`, `m`, `h` or `d`, as in `\"5s\"`",
+            ),
+            (
+                "[process]\ndrain = \"${S}\"",
+                "2:9: process.drain: `***` is not a duration (`***` is from the variable `S`); write a number and a unit: `ms`, `s`, `m`, `h` or `d`, as in `\"5s\"`",
+            ),
+            (
+                "[upstream.x]\nservers = [\"10.0.0.1:1\"]\nhealth_check = { type = \"${S}\" }",
+                "3:25: upstream.x.health_check.type: expected one of `\"http\"`, `\"tcp\"`, `\"grpc\"`, found `\"***\"` (`***` is from the variable `S`)",
+            ),
+            (
+                "[listen.a]\naddress = \"10.1.2.3:${N}\"\n[listen.b]\naddress = \"10.1.2.3:1\"",
+                "4:11: listen.b.address: `10.1.2.3:***` clashes with `10.1.2.3:***` of `listen.a.address` at 2:11",
+            ),
+            (
+                "[route.a]\npath = \"/x${N}\"\nupstream = \"app\"\n[route.b]\npath = \"/x1\"\nupstream = \"app\"",
+                "4:8: route.b: `b` matches the same requests as `a` at 1:8 with the same precedence; both would take the same requests; give one of them a higher `priority` or another condition",
+            ),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(told(text, &set)[0], expected);
+        }
+    }
+
+    #[test]
+    fn a_variable_may_turn_on_and_off_what_may_be_a_table() {
+        let text = "[upstream.x]\nservers = [\"10.0.0.1:1\"]\nsticky = \"${X}\"\ntls = \"${X}\"\n[route.x]\npath = \"/x\"\nupstream = \"x\"\ncache = \"${X}\"\ncompress = \"${X}\"\n";
+        let defaults = "[defaults.route]\ncache = { max_variants = 5 }\n";
+        for (value, on) in [("true", true), ("false", false), ("off", false)] {
+            let config = read(&format!("{text}{defaults}"), &[("X", value)]);
+            let config = config.unwrap_or_else(|report| panic!("{report}"));
+            let is_x = |name: &str| name == "x";
+            let route = config.routes.iter().find(|one| is_x(one.name.as_str()));
+            let upstream = config.upstreams.iter().find(|one| is_x(one.name.as_str()));
+            let (route, upstream) = (route.unwrap(), upstream.unwrap());
+            assert_eq!(
+                route.cache.as_ref().map(|cache| cache.max_variants),
+                on.then_some(5)
+            );
+            assert_eq!(route.compress.is_some(), on);
+            assert_eq!(
+                (upstream.sticky.is_some(), upstream.tls.is_some()),
+                (on, on)
+            );
+        }
+        let listener = "[listen.x]\naddress = \":2\"\ntls = \"${X}\"\n";
+        assert!(read(listener, &[("X", "false")]).is_ok());
+        assert_eq!(told(text, &[("X", "maybe")]).len(), 4);
     }
 
     #[test]

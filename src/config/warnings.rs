@@ -1,14 +1,14 @@
 //! What is legal, but surely not meant. Told of configs that are valid otherwise: what is wrong in the rest could make it
 //! look unused or empty.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 
 use toml::de::DeValue;
 
 use super::check::Context;
 use super::routes::{NO_PATTERNS, RouteRead, is_pattern};
-use super::value::{Entry, Value, plain};
+use super::value::{Entry, Value, plain, without_braces};
 use super::values::show_duration;
 use super::{Action, HealthCheck, HostPattern, Keepalive, ServerPlace, Upstream, ambiguity};
 
@@ -16,14 +16,21 @@ use super::{Action, HealthCheck, HostPattern, Keepalive, ServerPlace, Upstream, 
 pub(super) fn check(routes: &[RouteRead<'_>], upstreams: &[Entry<'_>], context: &Context<'_>) {
     unused(routes, upstreams);
     ambiguity::warn_of_shadows(routes);
-    for (listener, certificate, names) in context.certificates.borrow().iter() {
-        let routes = routes.iter().map(|read| &read.route);
-        let hosts: Vec<_> = routes
-            .filter(|route| route.listen.iter().any(|name| name.as_str() == *listener))
-            .flat_map(|route| &route.hosts)
-            .collect();
-        let covered = |host: &&HostPattern| names.iter().any(|name| covers(name, host));
-        if !hosts.is_empty() && !hosts.iter().any(covered) {
+    let certificates = context.certificates.borrow();
+    let mut hosts: HashMap<&str, Hosts<'_>> = HashMap::new();
+    for (listener, ..) in certificates.iter() {
+        hosts.entry(listener).or_default();
+    }
+    for route in routes.iter().map(|read| &read.route) {
+        for name in &route.listen {
+            if let Some(hosts) = hosts.get_mut(name.as_str()) {
+                hosts.add(&route.hosts);
+            }
+        }
+    }
+    for (listener, certificate, names) in certificates.iter() {
+        let hosts = &hosts[listener];
+        if !hosts.is_empty() && !names.iter().any(|name| hosts.has_for(name)) {
             let of = match names.as_slice() {
                 [] => "no host name".to_owned(),
                 [name] => format!("`{}`", plain(name)),
@@ -54,19 +61,51 @@ fn unused(routes: &[RouteRead<'_>], upstreams: &[Entry<'_>]) {
     }
 }
 
-/// Whether a certificate for `name` is good for a host (RFC 9525 §6.3: `*` is one label).
-fn covers(name: &str, host: &HostPattern) -> bool {
-    match (host, name.strip_prefix("*.")) {
-        (HostPattern::Exact(host), None) => host == name,
-        (HostPattern::Exact(host), Some(parent)) => {
-            host.split_once('.').is_some_and(|(_, rest)| rest == parent)
+/// The hosts of the routes on one listener, so that a certificate is not held against each of them.
+#[derive(Default)]
+struct Hosts<'r> {
+    exact: HashSet<&'r str>,
+    /// What follows the first label of those.
+    parents: HashSet<&'r str>,
+    /// What follows `*.`.
+    suffixes: HashSet<&'r str>,
+}
+
+impl<'r> Hosts<'r> {
+    fn add(&mut self, hosts: &'r [HostPattern]) {
+        for host in hosts {
+            match host {
+                HostPattern::Exact(host) => {
+                    self.exact.insert(host);
+                    self.parents
+                        .extend(host.split_once('.').map(|(_, parent)| parent));
+                }
+                HostPattern::Suffix(suffix) => drop(self.suffixes.insert(suffix)),
+            }
         }
-        // Of the names below, one at least.
-        (HostPattern::Suffix(suffix), parent) => {
-            let name = parent.map_or_else(|| name.to_owned(), |parent| format!("x.{parent}"));
-            let above = name.strip_suffix(suffix.as_str());
-            above.is_some_and(|above| above.ends_with('.'))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.suffixes.is_empty()
+    }
+
+    /// Whether a certificate for `name` is good for one of them (RFC 9525 §6.3: `*` is one label).
+    fn has_for(&self, name: &str) -> bool {
+        let (known, mut above) = match name.strip_prefix("*.") {
+            None => (self.exact.contains(name), name),
+            Some(parent) => {
+                let open = self.suffixes.contains(parent);
+                (open || self.parents.contains(parent), parent)
+            }
+        };
+        // Of the names below a suffix, one at least.
+        while let Some((_, rest)) = above.split_once('.') {
+            if self.suffixes.contains(rest) {
+                return true;
+            }
+            above = rest;
         }
+        known
     }
 }
 
@@ -134,6 +173,18 @@ pub(super) fn redirect(value: &Value<'_>) {
     }
 }
 
+/// `$NAME` and nothing else: what the shell would replace.
+pub(super) fn token(value: &Value<'_>) {
+    let text = value.inner.as_str().unwrap_or_default();
+    let name = without_braces(text).filter(|name| text.len() == 1 + name.len());
+    if let Some(name) = name.filter(|_| !value.problems.is_replaced(&value.span)) {
+        let name = plain(name);
+        let help = format!("a variable is written as `${{{name}}}`");
+        let message = format!("`${name}` is taken as it is written");
+        value.warn("plain-variable", message, Some(help));
+    }
+}
+
 /// The same for the value of a field.
 pub(super) fn field_value(value: &Value<'_>) {
     let text = value.inner.as_str().unwrap_or_default();
@@ -181,13 +232,15 @@ fn placeholder(text: &str) -> Option<String> {
     })
 }
 
-pub(super) fn health_check(value: &Value<'_>, check: &HealthCheck) {
+/// `whole` is the table that `value` is in.
+pub(super) fn health_check(value: &Value<'_>, whole: &Value<'_>, check: &HealthCheck) {
+    let told = |key, duration| whole.shown(key, show_duration(duration));
     let (interval, timeout) = (check.interval, check.timeout);
     if timeout > interval {
         let message = format!(
             "`timeout` ({}) is longer than `interval` ({})",
-            show_duration(timeout),
-            show_duration(interval)
+            told("timeout", timeout),
+            told("interval", interval)
         );
         let help = "the next probe waits for the one before; make `timeout` shorter";
         value.warn("health-check-timeout", message, Some(help.into()));
@@ -195,20 +248,21 @@ pub(super) fn health_check(value: &Value<'_>, check: &HealthCheck) {
     if check.fast_interval > interval {
         let message = format!(
             "`fast_interval` ({}) is longer than `interval` ({})",
-            show_duration(check.fast_interval),
-            show_duration(interval)
+            told("fast_interval", check.fast_interval),
+            told("interval", interval)
         );
         let help = "it is for probing more often while the state changes";
         value.warn("health-check-interval", message, Some(help.into()));
     }
 }
 
-pub(super) fn keepalive(value: &Value<'_>, keepalive: &Keepalive) {
+/// `whole` is the table that `value` is in.
+pub(super) fn keepalive(value: &Value<'_>, whole: &Value<'_>, keepalive: &Keepalive) {
     if keepalive.idle > keepalive.max_age {
         let message = format!(
             "`idle` ({}) is longer than `max_age` ({}), which ends connections sooner",
-            show_duration(keepalive.idle),
-            show_duration(keepalive.max_age)
+            whole.shown("idle", show_duration(keepalive.idle)),
+            whole.shown("max_age", show_duration(keepalive.max_age))
         );
         value.warn("keepalive", message, None);
     }
@@ -263,6 +317,12 @@ const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn covers(name: &str, host: &HostPattern) -> bool {
+        let mut hosts = Hosts::default();
+        hosts.add(std::slice::from_ref(host));
+        hosts.has_for(name)
+    }
 
     #[test]
     fn a_certificate_covers_its_names_and_one_label_for_a_star() {
