@@ -3,6 +3,7 @@
 //! A route stands once for each of its hosts and paths. Two that share such a place and a listener, with as many
 //! conditions and the same priority, are ambiguous if one request can satisfy the conditions of both.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
@@ -15,30 +16,42 @@ use super::{HostPattern, Route};
 /// Complains about each route that is ambiguous with an earlier one, once.
 pub(super) fn check(routes: &[RouteRead<'_>]) {
     let mut places: HashMap<Place<'_>, Group<'_>> = HashMap::new();
-    for RouteRead { route, name, .. } in routes.iter().filter(|read| read.sound) {
+    let steps = Cell::new(MOST_STEPS);
+    for read in routes.iter().filter(|read| read.sound) {
+        let (route, name) = (&read.route, &read.name);
         let mut rival = None;
         for place in places_of(route) {
             if let Some(group) = places.get_mut(&place) {
                 rival = rival.or_else(|| {
-                    let (other, first) = group.rival(route)?;
-                    let request = request(other, route, &place);
-                    Some(((other, first), place.to_string(), request))
+                    let other = group.rival(route, &steps)?;
+                    let request = request(&other.route, route, &place);
+                    Some((other, place.to_string(), request))
                 });
-                group.add(route, name);
+                group.add(read);
             } else {
-                places.entry(place).or_default().add(route, name);
+                places.entry(place).or_default().add(read);
             }
         }
-        if let Some(((other, first), place, request)) = rival {
-            let first = name.problems.place(&first.span);
+        if steps.get() == 0 {
+            let message = "there are too many routes for the same hosts and paths to tell whether any two take the same requests";
+            let help = "give them other paths, or let them differ in the value of one field";
+            return name.problem("too-many", message, Some(help.into()));
+        }
+        if let Some((other, place, request)) = rival {
+            let first = name.problems.place(&other.name.span);
+            let (place, both) = match read.hidden || other.hidden {
+                true => (
+                    String::new(),
+                    "both would take the same requests".to_owned(),
+                ),
+                false => (format!(" ({place})"), format!("both would take {request}")),
+            };
             let message = format!(
-                "`{}` matches the same requests as `{}` at {first} ({place}) with the same precedence",
+                "`{}` matches the same requests as `{}` at {first}{place} with the same precedence",
                 plain(route.name.as_str()),
-                plain(other.name.as_str())
+                plain(other.route.name.as_str())
             );
-            let help = format!(
-                "both would take {request}; give one of them a higher `priority` or another condition"
-            );
+            let help = format!("{both}; give one of them a higher `priority` or another condition");
             name.problem("ambiguous-routes", message, Some(help));
         }
     }
@@ -50,15 +63,22 @@ pub(super) fn warn_of_shadows(routes: &[RouteRead<'_>]) {
     let mut places: HashMap<Spot<'_>, Vec<Known<'_>>> = HashMap::new();
     for RouteRead { route, name, .. } in routes {
         for spot in spots_of(route) {
-            places.entry(spot).or_default().push((route, name));
+            let there = places.entry(spot).or_default();
+            if there.len() < MOST_COMPARED {
+                there.push((route, name));
+            }
         }
     }
+    let steps = Cell::new(MOST_STEPS);
     for RouteRead { route, name, .. } in routes {
         let spots = spots_of(route);
         let shadows = spots.iter().map_while(|spot| {
-            let there = places.get(spot)?;
-            let mut few = there.iter().take(MOST_COMPARED);
-            few.find(|(other, _)| takes_first(other, route))
+            let mut there = places.get(spot)?.iter();
+            there.find(|(other, _)| {
+                other.priority > route.priority
+                    && spend(&steps, effort(other, route))
+                    && takes_first(other, route)
+            })
         });
         let shadows: Vec<_> = shadows.collect();
         if let Some((other, first)) = shadows.first()
@@ -101,7 +121,7 @@ fn spots_of(route: &Route) -> Vec<Spot<'_>> {
     spots
 }
 
-/// Whether `first`, with as many conditions at the same spot, gets every request that `route` would.
+/// Whether `first`, with as many conditions at the same spot and a higher priority, gets every request that `route` would.
 fn takes_first(first: &Route, route: &Route) -> bool {
     let methods = first.methods.is_empty()
         || !route.methods.is_empty()
@@ -122,7 +142,7 @@ fn takes_first(first: &Route, route: &Route) -> bool {
             given.name == wanted.name && met(wanted.value.as_deref(), given.value.as_deref())
         })
     });
-    first.priority > route.priority && methods && fields && query
+    methods && fields && query
 }
 
 /// One that satisfies both, in words.
@@ -224,25 +244,49 @@ type Known<'r> = (&'r Route, &'r Name<'r>);
 /// values never meet, so thousands told apart by one field are not compared pair by pair.
 #[derive(Default)]
 struct Group<'r> {
-    told_apart: BTreeMap<&'r str, BTreeMap<&'r str, Vec<Known<'r>>>>,
+    /// The first, while it is alone: at most places there is no other.
+    only: Option<&'r RouteRead<'r>>,
+    told_apart: BTreeMap<Condition<'r>, BTreeMap<&'r str, Vec<&'r RouteRead<'r>>>>,
+}
+
+/// A field, or else a parameter of the query.
+type Condition<'r> = (Kind, &'r str);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Field,
+    Parameter,
+    #[default]
+    Nothing,
 }
 
 impl<'r> Group<'r> {
-    fn add(&mut self, route: &'r Route, name: &'r Name<'r>) {
-        let (by, value) = first_condition(route);
+    fn add(&mut self, read: &'r RouteRead<'r>) {
+        match self.only.take() {
+            None if self.told_apart.is_empty() => self.only = Some(read),
+            only => only
+                .into_iter()
+                .chain([read])
+                .for_each(|read| self.tell_apart(read)),
+        }
+    }
+
+    fn tell_apart(&mut self, read: &'r RouteRead<'r>) {
+        let (by, value) = first_condition(&read.route);
         self.told_apart
             .entry(by)
             .or_default()
             .entry(value)
             .or_default()
-            .push((route, name));
+            .push(read);
     }
 
-    fn rival(&self, route: &Route) -> Option<Known<'r>> {
+    /// One that takes a request that `route` takes as well. None if there is none, or no steps are left to find it.
+    fn rival(&self, route: &Route, steps: &Cell<usize>) -> Option<&'r RouteRead<'r>> {
         let (by, value) = first_condition(route);
         let same = self
             .told_apart
-            .get(by)
+            .get(&by)
             .and_then(|values| values.get(value))
             .into_iter();
         let others = self
@@ -250,20 +294,40 @@ impl<'r> Group<'r> {
             .iter()
             .filter(|(other, _)| **other != by)
             .flat_map(|(_, values)| values.values());
-        same.chain(others)
-            .flatten()
-            .find(|(other, _)| meet(route, other))
-            .copied()
+        let mut all = self
+            .only
+            .into_iter()
+            .chain(same.chain(others).flatten().copied());
+        all.find(|other| spend(steps, effort(route, &other.route)) && meet(route, &other.route))
     }
 }
 
-/// Name and value of the first field, by name, that must have one value; empty if there is none.
-fn first_condition(route: &Route) -> (&str, &str) {
-    let wanted = route
-        .headers
-        .iter()
-        .filter_map(|field| Some((field.name.as_str(), field.value.as_deref()?)));
-    wanted.min().unwrap_or_default()
+/// Name and value of the first field, by name, that must have one value, or else parameter; empty if there is none.
+fn first_condition(route: &Route) -> (Condition<'_>, &str) {
+    let fields = route.headers.iter().filter_map(|field| {
+        let value = field.value.as_deref()?;
+        Some(((Kind::Field, field.name.as_str()), value))
+    });
+    let parameters = route.query.iter().filter_map(|parameter| {
+        let value = parameter.value.as_deref()?;
+        Some(((Kind::Parameter, parameter.name.as_str()), value))
+    });
+    fields.chain(parameters).min().unwrap_or_default()
+}
+
+/// How many steps it takes to hold two routes against each other.
+fn effort(one: &Route, other: &Route) -> usize {
+    1 + one.methods.len() * other.methods.len()
+        + one.headers.len() * other.headers.len()
+        + one.query.len() * other.query.len()
+        + one.listen.len() * other.listen.len()
+}
+
+/// Whether so many are left; if not, none are.
+fn spend(steps: &Cell<usize>, amount: usize) -> bool {
+    let rest = steps.get().checked_sub(amount);
+    steps.set(rest.unwrap_or(0));
+    rest.is_some()
 }
 
 /// Whether one request can satisfy both.
@@ -298,5 +362,7 @@ fn agree(one: Option<&str>, other: Option<&str>) -> bool {
     one.is_none() || other.is_none() || one == other
 }
 
+/// About a second. Ten thousand routes at one place that are told apart by their methods alone take as many.
+const MOST_STEPS: usize = 100_000_000;
 /// Of the routes at one spot; where there are thousands, told apart by a field, the first will do.
 const MOST_COMPARED: usize = 200;

@@ -4,7 +4,7 @@ use http::{HeaderValue, StatusCode};
 use toml::de::DeValue;
 
 use super::cache::{self, cache};
-use super::check::Context;
+use super::check::{Context, MOST_PLACES};
 use super::compress::compress;
 use super::fields::{edits, header_conditions, query_conditions};
 use super::peers;
@@ -23,6 +23,8 @@ pub(super) struct RouteRead<'t> {
     pub(super) name: Name<'t>,
     /// Whether what it matches was read without a mistake, so that it can be held against others.
     pub(super) sound: bool,
+    /// Whether something of that came from the environment, so that it is not told.
+    pub(super) hidden: bool,
 }
 
 pub(super) fn route<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<RouteRead<'t>> {
@@ -31,17 +33,19 @@ pub(super) fn route<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<Rout
         table.elsewhere(peers::ROUTE);
         let mistakes = table.value.problems.mistakes();
         let (paths, paths_exact) = paths(table);
+        let hosts = table.or("host", Vec::new(), |value| {
+            Some(one_or_list(value, |value| {
+                let host = addresses::host_pattern(value)?;
+                warnings::host(value);
+                Some(host)
+            }))
+        });
+        let at_each = hosts.len().max(1) * (paths.len() + paths_exact.len());
         let conditions = |value: &Value<'_>| Some(header_conditions(value));
         let route = Route {
             name: entry.name.text.into(),
-            listen: listen(table, context),
-            hosts: table.or("host", Vec::new(), |value| {
-                Some(one_or_list(value, |value| {
-                    let host = addresses::host_pattern(value)?;
-                    warnings::host(value);
-                    Some(host)
-                }))
-            }),
+            listen: listen(table, at_each, context),
+            hosts,
             paths,
             paths_exact,
             methods: table.or("methods", Vec::new(), |value| {
@@ -64,10 +68,13 @@ pub(super) fn route<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<Rout
             compress: None,
         };
         let sound = table.value.problems.mistakes() == mistakes;
+        let matched = MATCHED.iter().filter_map(|key| table.get(key));
+        let hidden = matched.into_iter().any(|value| value.holds_replaced());
         Some(RouteRead {
             route: treatment(table, context, route),
             name: entry.name.clone(),
             sound,
+            hidden,
         })
     })
 }
@@ -106,8 +113,8 @@ fn not_yet(table: &Table<'_>) {
     table.not_yet("rate_limit", off::word);
 }
 
-/// The listeners that are named; all where none is.
-fn listen<'t>(table: &Table<'t>, context: &Context<'t>) -> Vec<ListenName> {
+/// The listeners that are named; all where none is. On each the route stands at so many places.
+fn listen<'t>(table: &Table<'t>, at_each: usize, context: &Context<'t>) -> Vec<ListenName> {
     let named = table.or("listen", Vec::new(), |value| {
         Some(list(value, "a list of listeners", |value| {
             let text = string(value, "the name of a listener")?;
@@ -123,10 +130,23 @@ fn listen<'t>(table: &Table<'t>, context: &Context<'t>) -> Vec<ListenName> {
                 .then(|| ListenName::from(text))
         }))
     });
-    if named.is_empty() {
-        context.listeners.in_order().map(ListenName::from).collect()
-    } else {
-        named
+    let number = match named.len() {
+        0 => context.listeners.number(),
+        number => number,
+    };
+    let left = context.places.get().checked_sub(number * at_each);
+    if left.is_none() && context.places.get() > 0 {
+        let message = format!(
+            "the routes up to this one stand at more than {MOST_PLACES} places: each at as many as it has listeners, hosts and paths, multiplied"
+        );
+        let help = "name fewer of them: a host may stand for all below it, as `*.example.com` does";
+        table.value.problem("too-many", message, Some(help.into()));
+    }
+    context.places.set(left.unwrap_or(0));
+    match left {
+        None => Vec::new(),
+        Some(_) if named.is_empty() => context.listeners.in_order().map(ListenName::from).collect(),
+        Some(_) => named,
     }
 }
 
@@ -293,7 +313,7 @@ fn redirect(value: &Value<'_>) -> Option<Action> {
             let status = integer::<u16>(value, 100..=999)?;
             if !REDIRECTS.contains(&status) {
                 value.invalid_but(
-                    format!("`{status}` is not a redirect"),
+                    format!("`{}` is not a redirect", plain(&status.to_string())),
                     "write 301, 302, 303, 307 or 308",
                 );
                 return None;
@@ -339,10 +359,8 @@ fn respond(value: &Value<'_>) -> Option<Action> {
             && !body.is_empty()
             && let Some(value) = table.get("body")
         {
-            value.invalid(format!(
-                "an answer with status {} has no body",
-                status.as_u16()
-            ));
+            let status = table.value.shown("status", status.as_str());
+            value.invalid(format!("an answer with status {status} has no body"));
         }
         Some(Action::Respond {
             status,
@@ -352,6 +370,8 @@ fn respond(value: &Value<'_>) -> Option<Action> {
     })
 }
 
+/// The keys that say which requests a route is for.
+const MATCHED: [&str; 6] = ["host", "path", "path_exact", "methods", "headers", "query"];
 pub(super) const NO_PATTERNS: &str =
     "a path is a prefix of whole segments; there are no patterns and no regular expressions";
 const MAX_BODY: ByteSize = ByteSize(100 << 20);
