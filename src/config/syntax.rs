@@ -6,7 +6,8 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error};
 
-use super::problems::Problems;
+use super::error::MOST_PROBLEMS;
+use super::problems::{MOST_TABLES, Problems};
 use super::unclosed::{self, Kind, Unclosed};
 use super::value::plain;
 
@@ -18,8 +19,39 @@ pub(super) fn parse<'t>(
     blanked: &'t mut String,
     problems: &Problems<'_>,
 ) -> DeTable<'t> {
+    if !problems.has_room_for_tables(tables_in(text)) {
+        problems.set_incomplete();
+        let message = format!("more than {MOST_TABLES} tables and lists");
+        problems.add_syntax(base..base, message, None);
+        return DeTable::new();
+    }
     let tree = parse_here(text, base, blanked, problems).into_inner();
     if base == 0 { tree } else { moved(tree, base) }
+}
+
+/// How many tables and lists there are at most: what opens one, and the dots of keys. Those within strings and comments do
+/// not count.
+fn tables_in(text: &str) -> usize {
+    let text = text.as_bytes();
+    let mut number = 0;
+    let mut at = 0;
+    let mut last = b'\n';
+    while let Some(&byte) = text.get(at) {
+        match byte {
+            b'.' | b'[' | b'{' => number += 1,
+            b'#' => at = unclosed::end_of_line(text, at),
+            // Within a word it begins no string, whose end could be far away.
+            b'"' | b'\'' if b" \t\r\n=,.[]{}".contains(&last) => {
+                at = unclosed::string(text, at).0;
+                last = byte;
+                continue;
+            }
+            _ => {}
+        }
+        last = byte;
+        at += 1;
+    }
+    number
 }
 
 /// The same table, `base` bytes further on.
@@ -75,18 +107,15 @@ fn parse_here<'t>(
         *blanked = without_lines_of(source, &given_up);
         DeTable::parse_recoverable(blanked)
     };
-    for unclosed in closed
-        .iter()
-        .flat_map(|closed| &closed.unclosed)
-        .take(MOST_ERRORS)
-    {
+    let unclosed = closed.map_or_else(Vec::new, |closed| closed.unclosed);
+    for unclosed in unclosed.iter().take(MOST_PROBLEMS) {
         not_closed(unclosed, base, problems);
     }
+    problems.leave_out(unclosed.len().saturating_sub(MOST_PROBLEMS));
     let firsts = FirstPlaces::new(text);
     let mut errors: Vec<_> = given_up.into_iter().chain(errors).collect();
     errors.sort_by_key(start);
-    let rest = errors.len().saturating_sub(MOST_ERRORS);
-    for error in errors.iter().take(MOST_ERRORS) {
+    for error in errors.iter().take(MOST_PROBLEMS) {
         let span = within(text, error.span().unwrap_or_default());
         let first = |span: Range<usize>| problems.place(&shifted(span, base));
         let (message, help) = words(error, text, &span, firsts.before(span.start).map(first));
@@ -98,14 +127,10 @@ fn parse_here<'t>(
         }
         problems.add_syntax(shifted(span, base), message, help);
     }
+    let rest = errors.len().saturating_sub(MOST_PROBLEMS);
     if rest > 0 {
         problems.set_incomplete();
-        let end = shifted(text.len()..text.len(), base);
-        problems.add_syntax(
-            end,
-            format!("{rest} more syntax errors are not shown"),
-            None,
-        );
+        problems.leave_out(rest);
     }
     tree
 }
@@ -286,5 +311,3 @@ const HARMLESS: [&str; 8] = [
     "invalid boolean",
     "invalid decimal",
 ];
-/// Enough for a person; a file that is no TOML at all may have millions.
-const MOST_ERRORS: usize = 1000;

@@ -76,7 +76,7 @@ impl Scan<'_> {
                     continue;
                 }
                 b'#' => {
-                    at = self.end_of_line(at);
+                    at = end_of_line(self.text, at);
                     continue;
                 }
                 _ => {}
@@ -86,7 +86,7 @@ impl Scan<'_> {
             }
             match byte {
                 b'"' | b'\'' => {
-                    let (end, ended) = self.string(at);
+                    let (end, ended) = string(self.text, at);
                     if !ended {
                         self.unended.push(at..end);
                     }
@@ -126,7 +126,7 @@ impl Scan<'_> {
         let Some(bracket) = self.open.last() else {
             return false;
         };
-        let line = &self.text[at..self.end_of_line(at)];
+        let line = &self.text[at..end_of_line(self.text, at)];
         let in_table = bracket.closes == b'}';
         is_header(line) || is_key(line) && !(in_table && matches!(last, b',' | b'{'))
     }
@@ -168,33 +168,32 @@ impl Scan<'_> {
             span,
         }));
     }
+}
 
-    /// Where the string at `at` ends, and whether it does so by a quote.
-    fn string(&self, at: usize) -> (usize, bool) {
-        let quote = self.text[at];
-        let rest = &self.text[at..];
-        let several_lines = rest.starts_with(&[quote; 3]);
-        let delimiter = if several_lines { 3 } else { 1 };
-        let mut end = at + delimiter;
-        while let Some(&byte) = self.text.get(end) {
-            let here = &self.text[end..];
-            if byte == b'\\' && quote == b'"' && here.get(1).is_some_and(|&next| next != b'\n') {
-                end += 2;
-            } else if byte == quote && (!several_lines || here.starts_with(&[quote; 3])) {
-                return (end + delimiter, true);
-            } else if byte == b'\n' && !several_lines {
-                return (end, false);
-            } else {
-                end += 1;
-            }
+/// Where the string at `at` ends, and whether it does so by a quote.
+pub(super) fn string(text: &[u8], at: usize) -> (usize, bool) {
+    let quote = text[at];
+    let several_lines = text[at..].starts_with(&[quote; 3]);
+    let delimiter = if several_lines { 3 } else { 1 };
+    let mut end = at + delimiter;
+    while let Some(&byte) = text.get(end) {
+        let here = &text[end..];
+        if byte == b'\\' && quote == b'"' && here.get(1).is_some_and(|&next| next != b'\n') {
+            end += 2;
+        } else if byte == quote && (!several_lines || here.starts_with(&[quote; 3])) {
+            return (end + delimiter, true);
+        } else if byte == b'\n' && !several_lines {
+            return (end, false);
+        } else {
+            end += 1;
         }
-        (end, false)
     }
+    (end, false)
+}
 
-    fn end_of_line(&self, at: usize) -> usize {
-        let rest = self.text[at..].iter();
-        at + rest.take_while(|&&byte| byte != b'\n').count()
-    }
+pub(super) fn end_of_line(text: &[u8], at: usize) -> usize {
+    let rest = text[at..].iter();
+    at + rest.take_while(|&&byte| byte != b'\n').count()
 }
 
 /// `name =`, `a.b =`
