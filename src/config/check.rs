@@ -12,6 +12,7 @@ use super::cache;
 use super::defaults;
 use super::files::Files;
 use super::listeners::listener;
+use super::mask::MASK;
 use super::problems::Problems;
 use super::process::{admin, log, process};
 use super::routes::route;
@@ -303,10 +304,10 @@ fn clashes_with_default(bound: &[(ListenAddress, Value<'_>)], admin: &Admin) {
 
 fn clash(value: &Value<'_>, first: &Value<'_>) {
     let place = value.problems.place(&first.span);
-    // One would tell the other.
-    let one = match value.problems.is_replaced(&first.span) {
-        true => first.quoted(),
-        false => plain(value.inner.as_str().unwrap_or_default()),
+    let text = value.inner.as_str().unwrap_or_default();
+    let one = match value.problems.shown(&first.span) {
+        Some(shown) => plain(&masked_alike(text, &shown)),
+        None => plain(text),
     };
     let message = format!(
         "`{one}` clashes with `{}` of `{}` at {place}",
@@ -314,6 +315,17 @@ fn clash(value: &Value<'_>, first: &Value<'_>) {
         first.path
     );
     value.problem("duplicate", message, None);
+}
+
+/// An address with masks for host and port where the one that it clashes with has masks: it would tell them.
+fn masked_alike(text: &str, other: &str) -> String {
+    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+    let (other_host, other_port) = other.rsplit_once(':').unwrap_or((other, other));
+    let mask = |part: &str, other: &str| match other.contains(MASK) && !part.is_empty() {
+        true => MASK.to_owned(),
+        false => part.to_owned(),
+    };
+    format!("{}:{}", mask(host, other_host), mask(port, other_port))
 }
 
 /// Each is an entry of a table: ten thousand routes with ten paths each on ten listeners.

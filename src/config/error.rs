@@ -207,9 +207,14 @@ impl Report {
         self.problems.sort_by_cached_key(place);
     }
 
-    /// `{"problems": [{"file", "line", "column", "span", "key", "message", "help", "id", "severity"}], "more": 0}`
+    /// `{"problems": [{"file", "line", "column", "span", "key", "message", "help", "id", "severity"}]}`, and `"more"`, a number, where
+    /// there are more.
     pub fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({ "problems": self.problems, "more": self.more })
+        let mut told = serde_json::json!({ "problems": self.problems });
+        if self.more > 0 {
+            told["more"] = self.more.into();
+        }
+        told
     }
 }
 
