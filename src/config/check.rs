@@ -16,10 +16,8 @@ use super::mask::MASK;
 use super::problems::Problems;
 use super::process::{admin, log, process};
 use super::routes::route;
-use super::secrets::paths_of_credentials;
 use super::upstreams::upstream;
 use super::value::{Entry, Name, Table, Value, off, plain};
-use super::variables::paths_of_replaced;
 use super::{
     Admin, AdminAddress, CacheStore, Config, ListenAddress, Listener, Log, Process, Report, Roots,
     Upstream, ambiguity, peers, warnings,
@@ -173,13 +171,6 @@ pub(super) fn check<'t>(
         if problems.is_clean() {
             warnings::check(&routes, &upstreams, &context);
         }
-        let mut masked = Vec::new();
-        // What is refused is not shown. Nor are there too many of them, since all are at keys that are known.
-        if problems.is_clean() {
-            masked.extend(paths_of_replaced(root.get_ref(), problems));
-            masked.extend(paths_of_credentials(root.get_ref()));
-            masked.sort_unstable();
-        }
         let config = Config {
             file: file.to_owned(),
             files: files.paths(),
@@ -187,7 +178,7 @@ pub(super) fn check<'t>(
             seen: files.seen(),
             contents: files.contents(),
             warnings: Report::default(),
-            masked,
+            masked: Vec::new(),
             process,
             admin,
             log,

@@ -14,6 +14,7 @@ use super::error::{LoadError, Problem, Report, Severity};
 use super::files::{Files, read_up_to};
 use super::include;
 use super::problems::Problems;
+use super::secrets::paths_of_credentials;
 use super::syntax;
 use super::value::Value;
 use super::variables::{self, Outside};
@@ -208,6 +209,10 @@ fn parse_here(
     report.hash.clear();
     report.seen = 0;
     let mut config = checked.config;
+    // Only now: of keys that nobody knows there could be more, and deeper ones, than memory holds the paths of.
+    config.masked = variables::paths_of_replaced(root.get_ref(), &problems);
+    config.masked.extend(paths_of_credentials(root.get_ref()));
+    config.masked.sort_unstable();
     config.warnings = report;
     Ok(Loaded {
         config,
