@@ -140,7 +140,7 @@ fn window(source: &str, line: Range<usize>, marked: Range<usize>) -> Range<usize
 /// What is wrong with a configuration, or only surely not meant, by position.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Of a configuration that is refused, one at least is an error. [`MOST_PROBLEMS`] at most, errors before warnings.
+    /// Of a configuration that is refused, one at least is an error. A thousand at most, errors before warnings.
     pub problems: Vec<Problem>,
     /// How many there are besides.
     pub more: usize,
