@@ -244,11 +244,6 @@ impl Deadline {
             self.0.waker.set(Some(waker));
         }
     }
-
-    /// The wheel's clock.
-    pub(crate) fn now(&self) -> u64 {
-        self.0.wheel.now()
-    }
 }
 
 const NEVER: u64 = u64::MAX;

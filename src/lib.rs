@@ -7,7 +7,7 @@
 //! 7  daemon.rs          the public face: start, reload, stop
 //! 6  control/           reload, watch, names, admin address, sockets, upgrade, systemd
 //!    simulation/        tests only: an hour of random failures in simulated time
-//! 5  listen/            sockets, TLS, client connections, worker threads, draining
+//! 5  listen/            sockets, TLS, client connections, our HTTP/1 server, worker threads, draining
 //! 4  proxy/             the journey of a request; the only place where the capabilities meet
 //! 3  state.rs           what a config becomes while running
 //! 2  route/ upstream/   which route; servers, their names, pools, our HTTP/1 codec, health checks
@@ -15,7 +15,7 @@
 //!    import/            an nginx config as a weir.toml
 //!    memory.rs          how much the process may use, and so the cache
 //! 1  config/ balance/ telemetry/ deadline.rs
-//! 0  semantics/ units.rs   pure rules of HTTP; newtypes
+//! 0  semantics/ http1/ units.rs   pure rules of HTTP; lines and framing of HTTP/1; newtypes
 //! ```
 //! The journey of a request is [`proxy::Proxy::handle`](crate) and what it calls, top to bottom.
 //!
@@ -36,6 +36,7 @@ pub mod config;
 mod control;
 pub mod daemon;
 mod deadline;
+mod http1;
 mod import;
 mod listen;
 mod memory;

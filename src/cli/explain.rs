@@ -126,7 +126,7 @@ fn answer(mut config: Config, question: &Question) -> anyhow::Result<Told> {
         .build()?;
     told.explanation = runtime.block_on(async {
         let explainer = Explainer::new(state, access.sink(), clock);
-        match received(&listener, head.as_bytes()).await {
+        match received(&listener, head.as_bytes()) {
             Ok(request) => {
                 let peer = SocketAddr::new(question.from, 0);
                 let given = given.as_ref();

@@ -6,12 +6,12 @@ use std::path::Path;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::http1::{Chunked, Decoded, Framing};
 use crate::import;
 use crate::semantics::cache_control::{Directives, Scope};
 use crate::semantics::range::{self, Resolved};
 use crate::upstream::http1::head::{Asked, ResponseHead, write_field};
 use crate::upstream::http1::workspace::Workspace;
-use crate::upstream::http1::{Chunked, Decoded, Framing};
 
 /// Field lines in the order of the map.
 pub type Fields = Vec<(String, Vec<u8>)>;
@@ -70,7 +70,6 @@ pub fn parse_response_head(
     let asked = Asked {
         head: to_head,
         upgrade: to_upgrade,
-        room: 0,
     };
     let workspace = Workspace::new();
     let bytes = Bytes::copy_from_slice(bytes);

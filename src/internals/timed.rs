@@ -60,7 +60,6 @@ impl Receiver {
         let asked = Asked {
             head: false,
             upgrade: false,
-            room: 0,
         };
         let (_, head) = self.0.parse(bytes, asked).ok()??;
         Some(head.headers.len())

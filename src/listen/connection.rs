@@ -1,17 +1,18 @@
 //! One client connection, from its first byte to its last: TLS, HTTP/1 or HTTP/2, the limits of waiting.
 //!
-//! HTTP/1 connections that are idle give up everything but their socket: hyper's state and buffers are dropped and made
-//! anew when bytes come ("parked").
+//! HTTP/1 connections that are idle hold nothing but their socket and a few hundred bytes.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::BytesMut;
-use hyper::server::conn::{http1, http2};
+use bytes::{Bytes, BytesMut};
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
@@ -20,23 +21,20 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::gathered::Gathered;
-use super::joined::Joined;
+use super::http1::workbench::Workbench;
+use super::http1::{self, End, Rules, Wire};
 use super::linger;
 use super::stream::ClientStream;
 use super::streams::{StreamBody, Streams};
 use crate::proxy::Proxy;
 use crate::proxy::client::{Client, Phase};
-use crate::proxy::respond;
+use crate::proxy::request_body::RequestBody;
 use crate::proxy::target::MAX_COOKIE_CRUMBS;
 use crate::state::{ListenLimits, Listener};
 use crate::telemetry::labels::{Handshake, RefusedReason};
 
 /// What every HTTP/2 connection begins with in the clear (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// hyper's default, for which it needs no allocation.
-const HYPER_MAX_HEADERS: usize = 100;
-/// The smallest buffer of a connection; a read of a request body takes no more.
-const MIN_BUFFER: usize = 64 * 1024;
 /// RFC 9113 §6.9.2, the default window: what a stream may send before it is read.
 const STREAM_WINDOW: u32 = 64 * 1024;
 /// What all streams of a connection may send before they are read.
@@ -49,6 +47,7 @@ pub(super) async fn serve(
     proxy: Rc<Proxy>,
     client: Rc<Client>,
     listener: Arc<Listener>,
+    bench: Rc<Workbench>,
     socket: TcpStream,
 ) {
     let mut stream = match &listener.tls {
@@ -58,16 +57,17 @@ pub(super) async fn serve(
         },
         None => ClientStream::plain(socket, Rc::clone(&client)),
     };
-    let http2 = match (listener.http2, stream.is_tls()) {
-        (false, _) => Some(false),
-        (true, true) => Some(stream.chose_http2()),
+    let begun = match (listener.http2, stream.is_tls()) {
+        (false, _) => Some((false, Bytes::new())),
+        (true, true) => Some((stream.chose_http2(), Bytes::new())),
         (true, false) => begins_with_preface(&client, &mut stream).await,
     };
-    let Some(http2) = http2 else { return };
+    let Some((http2, read)) = begun else { return };
     if http2 {
+        stream.unread(read);
         Box::pin(serve_http2(proxy, client, listener, stream)).await;
     } else {
-        serve_http1(proxy, client, listener, stream).await;
+        serve_http1(proxy, client, listener, bench, (stream, read)).await;
     }
 }
 
@@ -96,8 +96,8 @@ async fn handshake(
 }
 
 /// Reads until it is clear whether the client speaks HTTP/2 by prior knowledge; `None` if it does not tell in time. What
-/// was read is read again.
-async fn begins_with_preface(client: &Client, stream: &mut ClientStream) -> Option<bool> {
+/// was read comes with it.
+async fn begins_with_preface(client: &Client, stream: &mut ClientStream) -> Option<(bool, Bytes)> {
     let mut read = BytesMut::new();
     let http2 = poll_fn(|context| {
         loop {
@@ -122,122 +122,71 @@ async fn begins_with_preface(client: &Client, stream: &mut ClientStream) -> Opti
         }
     })
     .await;
-    stream.unread(read.freeze());
-    http2
-}
-
-/// How serving HTTP/1 ended.
-enum Pause {
-    /// hyper has no more to do: the result of its connection.
-    Over(hyper::Result<()>),
-    /// The connection has been idle for a while and can be parked.
-    Idle,
-    /// It has been idle for too long.
-    Expired,
-    /// The client took too long, or the connection is to end.
-    Cut,
+    http2.map(|http2| (http2, read.freeze()))
 }
 
 async fn serve_http1(
     proxy: Rc<Proxy>,
     client: Rc<Client>,
     listener: Arc<Listener>,
-    mut stream: ClientStream,
+    bench: Rc<Workbench>,
+    (stream, read): (ClientStream, Bytes),
 ) {
-    let builder = http1_builder(&listener);
+    let rules = Rules::from(&listener.limits);
     let age = listener.limits.max_connection_age.map(|age| {
         let deadline = proxy.deadlines.deadline();
         deadline.arm(age);
         deadline
     });
-    // While parked, nothing but this future's own few hundred bytes is kept.
     drop(listener);
-    loop {
-        stream.keep_open = true;
-        let (proxy, served) = (Rc::clone(&proxy), Rc::clone(&client));
-        let service = service_fn(move |request| {
-            let answer = Rc::clone(&proxy).handle(Rc::clone(&served), request);
-            async { Ok::<_, Infallible>(answer.await.map(Joined)) }
-        });
-        let mut connection = Box::new(builder.serve_connection(TokioIo::new(stream), service));
-        let pause = poll_fn(|context| {
+    let wire = Rc::new(Wire::new((&proxy, &client, &bench), stream, read));
+    let end = {
+        let answer = |request| Rc::clone(&proxy).handle(Rc::clone(&client), request);
+        let mut serving = pin!(http1::serve(&wire, rules, answer));
+        poll_fn(|context| {
             if age
                 .as_ref()
                 .is_some_and(|age| age.poll_over(context).is_ready())
             {
                 client.drain();
             }
-            if let Poll::Ready(result) = Pin::new(&mut *connection).poll(context) {
-                return Poll::Ready(Pause::Over(result));
+            if client.is_condemned() {
+                return Poll::Ready(None);
             }
-            poll_pause(&client, context)
+            if let Poll::Ready(end) = serving.as_mut().poll(context) {
+                return Poll::Ready(Some(end));
+            }
+            ready!(client.deadline.poll_over(context));
+            match client.phase() {
+                // It has been idle for too long.
+                Phase::Idle if client.is_settled() => return Poll::Ready(Some(End::Over)),
+                Phase::Head => client.shard.refused(RefusedReason::Timeout),
+                Phase::Idle | Phase::Busy | Phase::Leaving => {}
+            }
+            Poll::Ready(None)
         })
-        .await;
-        let http1::Parts {
-            io,
-            read_buf,
-            service,
-            ..
-        } = (*connection).into_parts();
-        drop(service);
-        stream = io.into_inner();
-        stream.keep_open = false;
-        // Even when empty it holds on to the buffer that it was cut from.
-        let unread = Some(read_buf)
-            .filter(|unread| !unread.is_empty())
-            .unwrap_or_default();
-        match pause {
-            Pause::Expired if unread.is_empty() => return close(stream, false).await,
-            Pause::Idle if unread.is_empty() => {
-                client.parked();
-                if !bytes_come(&client, &stream).await {
-                    return close(stream, false).await;
-                }
-            }
-            Pause::Idle | Pause::Expired => {
-                // The beginning of a head lies in the buffer: its time runs.
-                stream.unread(unread);
-                client.expect_head();
-            }
-            Pause::Cut => return close(stream, true).await,
-            Pause::Over(result) => {
-                if let Some(tunnel) = client.take_tunnel() {
-                    return until_condemned(&client, Box::pin(tunnel.run(stream, unread))).await;
-                }
-                if client.is_truncated() {
-                    return stream.reset();
-                }
-                let refused = result.as_ref().err().and_then(respond::refusal);
-                if let Some(reason) = refused {
-                    client.shard.refused(reason);
-                }
-                return if refused.is_some() || client.has_unread() {
-                    Box::pin(linger::linger(stream)).await
-                } else {
-                    close(stream, false).await
-                };
+        .await
+    };
+    let Some(wire) = Rc::into_inner(wire) else {
+        return;
+    };
+    let (stream, unread) = wire.into_parts();
+    match end {
+        None => close(stream, true).await,
+        Some(End::Switched) => {
+            if let Some(tunnel) = client.take_tunnel() {
+                until_condemned(&client, Box::pin(tunnel.run(stream, unread))).await;
             }
         }
-    }
-}
-
-/// What the clock of a client says about its HTTP/1 connection.
-fn poll_pause(client: &Client, context: &Context<'_>) -> Poll<Pause> {
-    if client.is_condemned() {
-        return Poll::Ready(Pause::Cut);
-    }
-    ready!(client.deadline.poll_over(context));
-    match client.phase() {
-        Phase::Idle if client.is_settled() => Poll::Ready(if client.is_idle_too_long() {
-            Pause::Expired
-        } else {
-            Pause::Idle
-        }),
-        Phase::Head => {
-            client.shard.refused(RefusedReason::Timeout);
-            Poll::Ready(Pause::Cut)
+        Some(End::Refused(bad)) => {
+            client.shard.refused(bad.reason());
+            Box::pin(linger::linger(stream)).await;
         }
-        Phase::Idle | Phase::Busy | Phase::Leaving => Poll::Ready(Pause::Cut),
+        Some(End::Over | End::Broken) if client.is_truncated() => stream.reset(),
+        Some(End::Over | End::Broken) if client.has_unread() || !unread.is_empty() => {
+            Box::pin(linger::linger(stream)).await;
+        }
+        Some(End::Over | End::Broken) => close(stream, false).await,
     }
 }
 
@@ -254,40 +203,11 @@ async fn until_condemned(client: &Client, mut tunnel: Pin<Box<impl Future<Output
     .await;
 }
 
-/// Waits for the next request; `false` if it did not come in time.
-async fn bytes_come(client: &Client, stream: &ClientStream) -> bool {
-    poll_fn(|context| {
-        if client.is_condemned() {
-            return Poll::Ready(false);
-        }
-        if stream.poll_readable(context).is_ready() {
-            return Poll::Ready(true);
-        }
-        client.deadline.poll_over(context).map(|()| false)
-    })
-    .await
-}
-
 async fn close(stream: ClientStream, cut: bool) {
     // Whoever is cut off may be stuck; whoever has ended its side hears nothing more.
     if stream.is_tls() && !cut && !stream.has_ended() {
         Box::pin(linger::close_tls(stream)).await;
     }
-}
-
-pub(super) fn http1_builder(listener: &Listener) -> http1::Builder {
-    let limits = &listener.limits;
-    let mut builder = http1::Builder::new();
-    // The target has a limit of its own, and an answer that hyper would not give.
-    let head = limits.max_header_size + limits.max_target_size + 1024;
-    builder
-        .max_header_size(head)
-        .max_buf_size(head.max(MIN_BUFFER))
-        .header_read_timeout(None);
-    if limits.max_headers != HYPER_MAX_HEADERS {
-        builder.max_headers(limits.max_headers);
-    }
-    builder
 }
 
 /// Where h2 refuses by itself; weir's own limits lie below, so that a client gets an answer that says why. HTTP/2 counts
@@ -325,7 +245,8 @@ async fn serve_http2(
     drop(listener);
     client.expect_streams();
     let served = Rc::clone(&client);
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let request = request.map(RequestBody::Http2);
         let answer = Rc::clone(&proxy).handle(Rc::clone(&served), request);
         async { Ok::<_, Infallible>(answer.await.map(StreamBody::new)) }
     });

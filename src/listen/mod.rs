@@ -3,7 +3,7 @@
 pub(crate) mod bind;
 pub(crate) mod connection;
 mod gathered;
-mod joined;
+pub(crate) mod http1;
 mod linger;
 pub(crate) mod received;
 mod stream;

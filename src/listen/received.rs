@@ -1,24 +1,14 @@
-//! A request as a listener would get it: through hyper, without a socket and without a client.
-
-use std::cell::Cell;
-use std::convert::Infallible;
-use std::future::{pending, poll_fn};
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::Poll;
+//! A request as a listener would get it, without a socket and without a client.
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::Empty;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use http::{HeaderMap, Request, StatusCode};
 
-use super::connection::http1_builder;
+use super::http1::Rules;
+use super::http1::workbench::Workbench;
+use crate::proxy::request_body::RequestBody;
 use crate::state::Listener;
 
-/// What hyper answers by itself, before weir sees anything.
+/// What is answered before a request is one.
 #[derive(Debug)]
 pub(crate) struct Refused {
     pub(crate) status: StatusCode,
@@ -26,45 +16,17 @@ pub(crate) struct Refused {
 }
 
 /// The request of this head, which is HTTP/1.1 and whole; its body does not come.
-pub(crate) async fn received(
-    listener: &Listener,
-    head: &[u8],
-) -> Result<Request<Incoming>, Refused> {
-    let taken = Rc::new(Cell::new(None));
-    let place = Rc::clone(&taken);
-    let service = service_fn(move |request: Request<Incoming>| {
-        place.set(Some(request));
-        pending::<Result<Response<Empty<Bytes>>, Infallible>>()
-    });
-    // All of the head fits in, and so does hyper's answer: neither waits for the other.
-    let (mut client, server) = duplex(head.len().max(ROOM));
-    let mut connection = http1_builder(listener).serve_connection(TokioIo::new(server), service);
-    // It fails only where the other side is gone.
-    let _ = client.write_all(head).await;
-    let served = poll_fn(|context| {
-        let over = Pin::new(&mut connection).poll(context);
-        match taken.take() {
-            Some(request) => Poll::Ready(Ok(request)),
-            None => over.map(Err),
-        }
-    });
-    let over = match served.await {
-        Ok(request) => return Ok(request),
-        Err(over) => over,
-    };
-    drop(connection);
-    let mut answer = Vec::new();
-    let _ = client.read_to_end(&mut answer).await;
-    let code = answer.get(VERSION.len()..).and_then(|rest| rest.get(..3));
-    Err(Refused {
-        status: code
-            .and_then(|code| StatusCode::from_bytes(code).ok())
-            .unwrap_or(StatusCode::BAD_REQUEST),
-        reason: over.map_or_else(|error| error.to_string(), |()| "no request".to_owned()),
-    })
+///
+/// # Errors
+/// If weir would not take it for a request.
+pub(crate) fn received(listener: &Listener, head: &[u8]) -> Result<Request<RequestBody>, Refused> {
+    let rules = Rules::from(&listener.limits);
+    let read = Bytes::copy_from_slice(head);
+    let parsed = rules.parse(&Workbench::new(), read, HeaderMap::new());
+    let (head, _) = parsed.map_err(|bad| Refused {
+        status: bad.status(),
+        reason: bad.to_string(),
+    })?;
+    let body = RequestBody::Told(head.framing.remaining());
+    Ok(Request::from_parts(head.parts, body))
 }
-
-/// Before the status of an answer.
-const VERSION: &str = "HTTP/1.1 ";
-/// For an answer that is a head alone.
-const ROOM: usize = 4096;

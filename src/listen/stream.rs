@@ -3,19 +3,14 @@
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
-use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::proxy::client::{Client, Phase};
-
-/// What one read takes of a request body. hyper's buffer grows with what it is given, and up to three pieces wait while
-/// a server is slow: one in that buffer, one handed out, one on its way to the server.
-const BODY_PIECE: usize = 10 * 1024;
+use crate::proxy::client::Client;
 
 /// A client's connection.
 pub(super) struct ClientStream {
@@ -23,8 +18,6 @@ pub(super) struct ClientStream {
     /// Read from the socket before whoever reads now.
     early: Bytes,
     ended: bool,
-    /// Whoever serves HTTP/1 is not to shut it down: what becomes of it then is decided by the connection.
-    pub(super) keep_open: bool,
     pub(super) client: Rc<Client>,
 }
 
@@ -40,7 +33,6 @@ impl ClientStream {
             socket: Socket::Plain(socket),
             early: Bytes::new(),
             ended: false,
-            keep_open: false,
             client,
         }
     }
@@ -50,7 +42,6 @@ impl ClientStream {
             socket: Socket::Tls(socket),
             early: Bytes::new(),
             ended: false,
-            keep_open: false,
             client,
         }
     }
@@ -77,14 +68,6 @@ impl ClientStream {
         }
     }
 
-    /// Ready when there is something to read, or nothing will ever be.
-    pub(super) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
-        if self.early.has_remaining() {
-            return Poll::Ready(());
-        }
-        self.tcp().poll_read_ready(context).map(|_| ())
-    }
-
     /// Cuts the connection, so that its end looks like none.
     pub(super) fn reset(self) {
         let _ = self.tcp().set_zero_linger();
@@ -109,28 +92,6 @@ impl Socket {
             Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
-
-    /// Reads no more than [`BODY_PIECE`].
-    fn poll_read_piece(
-        &mut self,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if let Self::Plain(socket) = self {
-            ready!(socket.poll_read_ready(context))?;
-        }
-        let mut piece = ReadBuf::new(buffer.initialize_unfilled_to(BODY_PIECE));
-        ready!(self.poll_read(context, &mut piece))?;
-        let read = piece.filled().len();
-        buffer.advance(read);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl ClientStream {
-    fn is_reading_a_body(&self) -> bool {
-        self.client.phase() == Phase::Busy && !self.client.http2.get()
-    }
 }
 
 impl AsyncRead for ClientStream {
@@ -151,11 +112,7 @@ impl AsyncRead for ClientStream {
             this.client.bytes_read(0);
             return Poll::Ready(Ok(()));
         }
-        let result = if buffer.remaining() > BODY_PIECE && this.is_reading_a_body() {
-            this.socket.poll_read_piece(context, buffer)
-        } else {
-            this.socket.poll_read(context, buffer)
-        };
+        let result = this.socket.poll_read(context, buffer);
         if let Poll::Ready(Ok(())) = result {
             match buffer.filled().len() - before {
                 0 => this.ended = true,
@@ -175,9 +132,6 @@ impl ClientStream {
         }
     }
 }
-
-/// Beyond it, the copy would cost more.
-const GATHERED: usize = 4 * 1024;
 
 impl AsyncWrite for ClientStream {
     fn poll_write(
@@ -199,19 +153,7 @@ impl AsyncWrite for ClientStream {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = match &mut self.socket {
-            Socket::Plain(socket) => {
-                let length: usize = slices.iter().map(|slice| slice.len()).sum();
-                if length > GATHERED {
-                    Pin::new(socket).poll_write_vectored(context, slices)
-                } else {
-                    // A head and a small body: to copy them costs less than to have the kernel gather them.
-                    let mut bytes = SmallVec::<[u8; GATHERED]>::new();
-                    for slice in slices {
-                        bytes.extend_from_slice(slice);
-                    }
-                    Pin::new(socket).poll_write(context, &bytes)
-                }
-            }
+            Socket::Plain(socket) => Pin::new(socket).poll_write_vectored(context, slices),
             Socket::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
         };
         self.written(&result);
@@ -237,9 +179,6 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.keep_open {
-            return Poll::Ready(Ok(()));
-        }
         match &mut self.socket {
             Socket::Plain(socket) => Pin::new(socket).poll_shutdown(context),
             Socket::Tls(stream) => Pin::new(stream).poll_shutdown(context),

@@ -21,6 +21,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, spawn_local};
 
+use super::http1::workbench::Workbench;
 use super::{connection, linger};
 use crate::deadline::{self, Deadlines, TICK};
 use crate::proxy::Proxy;
@@ -166,6 +167,7 @@ pub(crate) fn run(seat: Seat) -> io::Result<()> {
         let worker = Rc::new(Worker {
             number,
             proxy: Proxy::new(published, deadlines, metrics, access, seed),
+            bench: Rc::new(Workbench::new()),
             loads,
             workers,
             connections: RefCell::new(Slab::new()),
@@ -204,6 +206,7 @@ fn runtime() -> io::Result<tokio::runtime::LocalRuntime> {
 struct Worker {
     number: usize,
     proxy: Rc<Proxy>,
+    bench: Rc<Workbench>,
     loads: Arc<Loads>,
     workers: Vec<UnboundedSender<Command>>,
     connections: RefCell<Slab<Rc<Client>>>,
@@ -408,8 +411,8 @@ impl Worker {
             client: Rc::clone(&client),
             listener: Arc::clone(&settings.open),
         };
-        let serving =
-            connection::serve(Rc::clone(&self.proxy), client, Arc::clone(settings), stream);
+        let (proxy, bench) = (Rc::clone(&self.proxy), Rc::clone(&self.bench));
+        let serving = connection::serve(proxy, client, Arc::clone(settings), bench, stream);
         spawn_local(async move {
             let _open = open;
             serving.await;

@@ -11,26 +11,27 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::decoded::DecodedBody;
 use super::encoded::{EncodedBody, Encoding, Source};
 use super::flight::Flight;
 use super::local::LocalServer;
 use super::record::{End, Record};
+use super::request_body::RequestBody;
 use super::running::Running;
 use super::shared::SharedBody;
 use super::stream_clock;
 use crate::config::Compress;
 use crate::deadline::Ticks;
+use crate::http1::read_buffer::READ_SIZE;
+use crate::http1::{BadFraming, Decoded, Framing};
 use crate::semantics::coding::Coding;
 use crate::semantics::trailers;
 use crate::telemetry::labels::Outcome;
 use crate::telemetry::worker::CompressShard;
 use crate::upstream::ejection::Cause;
 use crate::upstream::http1::exchange::{BodyError, is_clean};
-use crate::upstream::http1::workspace::READ_SIZE;
-use crate::upstream::http1::{BadFraming, Connection, Decoded, Framing, Upload};
+use crate::upstream::http1::{Connection, Upload};
 
 /// The least that is read of a body before its head is sent.
 const READ_AHEAD: usize = 4 * 1024;
@@ -410,7 +411,7 @@ pub(crate) struct UpstreamBody {
     pub(crate) framing: Framing,
     pub(crate) keep_alive: bool,
     /// The rest of the request, where the response came first.
-    pub(crate) upload: Option<Upload<Incoming>>,
+    pub(crate) upload: Option<Upload<RequestBody>>,
     /// Bytes of the request that had been taken when the connection was let go.
     pub(crate) uploaded: u64,
     /// How the connection ended, while bytes before that wait to be written: `Ok` where the server closed it.
@@ -495,7 +496,7 @@ impl UpstreamBody {
             if ahead.is_none()
                 && (self.end.is_some() || !self.record_client.may_join(self.framing.remaining()))
             {
-                ready!(self.record_client.poll_flushed(context));
+                ready!(self.record_client.poll_flushed());
             }
             let limit = match ahead {
                 Some(ahead) => ahead.clamp(READ_AHEAD, READ_SIZE),
@@ -509,7 +510,7 @@ impl UpstreamBody {
             match read {
                 Poll::Ready(Ok(true)) => connection.deadline.disarm(),
                 Poll::Ready(end)
-                    if ahead.is_none() && self.record_client.poll_flushed(context).is_pending() =>
+                    if ahead.is_none() && self.record_client.poll_flushed().is_pending() =>
                 {
                     self.end = Some(end);
                     return Poll::Pending;

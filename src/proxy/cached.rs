@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use http::header::HeaderMap;
 use http::{Method, Response, StatusCode};
-use hyper::body::{Body as _, Incoming};
+use http_body::Body as _;
 
 use super::Proxy;
 use super::answer::Answer;
@@ -19,6 +19,7 @@ use super::forward::{Failed, Forward};
 use super::invalidate;
 use super::local::{LocalCache, LocalUpstream};
 use super::record::Record;
+use super::request_body::RequestBody;
 use super::search::Search;
 use super::target::Target;
 use crate::cache::{Asker, Caching, Fetch, Purge, Refusal, key};
@@ -43,7 +44,7 @@ impl Cached<'_> {
     pub(super) async fn answer(
         &self,
         record: Box<Record>,
-        body: Incoming,
+        body: RequestBody,
     ) -> Result<Response<Body>, Failed> {
         let request = Rc::clone(&record.request);
         if !is_looked_up(&request.method) {
@@ -83,7 +84,7 @@ impl Cached<'_> {
         &self,
         asks: Asks,
         directives: &RequestDirectives,
-        (headers, body): (&HeaderMap, &Incoming),
+        (headers, body): (&HeaderMap, &RequestBody),
     ) -> Option<Verdict> {
         let detail = self.why_passed(asks, directives, (headers, body))?;
         Some(Verdict::forwarded(Forwarded::Bypass).with_detail(detail))
@@ -93,7 +94,7 @@ impl Cached<'_> {
         &self,
         asks: Asks,
         directives: &RequestDirectives,
-        (headers, body): (&HeaderMap, &Incoming),
+        (headers, body): (&HeaderMap, &RequestBody),
     ) -> Option<&'static str> {
         if !body.is_end_stream() {
             Some("request-body")
@@ -146,7 +147,7 @@ impl Cached<'_> {
     async fn pass_method(
         &self,
         mut record: Box<Record>,
-        body: Incoming,
+        body: RequestBody,
     ) -> Result<Response<Body>, Failed> {
         let verdict = OF_OTHER_METHODS;
         self.count(&mut record, &verdict);
@@ -200,7 +201,7 @@ impl Cached<'_> {
     pub(super) async fn pass(
         &self,
         mut record: Box<Record>,
-        body: Option<Incoming>,
+        body: Option<RequestBody>,
         verdict: Verdict,
     ) -> Result<Response<Body>, Failed> {
         self.count(&mut record, &verdict);

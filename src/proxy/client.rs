@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 
 use super::tunnel::Tunnel;
 use crate::deadline::{Deadline, Ticks};
@@ -13,8 +13,6 @@ use crate::semantics::forwarded;
 use crate::state::{ListenLimits, Listener};
 use crate::telemetry::worker::ListenShard;
 
-/// An idle HTTP/1 connection keeps its buffers that long. Short, because they are most of its memory.
-const PARK_AFTER: Ticks = Ticks(5);
 /// How long a connection that is to end waits for a request that may be on its way.
 const DRAIN_IDLE: Ticks = Ticks(10);
 
@@ -44,14 +42,10 @@ pub(crate) struct Client {
     waiting: Cell<u64>,
     /// Body bytes that were handed out over HTTP/2 and have not left in DATA frames.
     unframed: Cell<u64>,
-    /// Whoever holds more back until they are.
-    held: Cell<Option<Waker>>,
     /// A request was answered before it was read to its end: the connection cannot be reused, and closing it needs care.
     unread: Cell<bool>,
     /// The end of the connection would be taken for the end of a response that broke off.
     truncated: Cell<bool>,
-    /// The tick since when it is idle, or when it was accepted.
-    since: Cell<u64>,
     /// It is to end as soon as that cuts nothing.
     draining: Cell<bool>,
     /// It is to end now.
@@ -129,7 +123,6 @@ impl Client {
     ) -> Self {
         let waits = Waits::from(&listener.limits);
         deadline.arm(waits.head);
-        let deadline_now = deadline.now();
         let tls = listener.tls.is_some();
         Self {
             peer,
@@ -146,10 +139,8 @@ impl Client {
             unflushed: Cell::new(false),
             waiting: Cell::new(0),
             unframed: Cell::new(0),
-            held: Cell::new(None),
             unread: Cell::new(false),
             truncated: Cell::new(false),
-            since: Cell::new(deadline_now),
             draining: Cell::new(false),
             condemned: Cell::new(false),
             tunnel: RefCell::new(None),
@@ -188,9 +179,6 @@ impl Client {
     pub(crate) fn flushed(&self) {
         self.unflushed.set(false);
         self.waiting.set(0);
-        if let Some(held) = self.held.take() {
-            held.wake();
-        }
         if self.blocked.replace(false) {
             self.rearm();
         }
@@ -215,13 +203,13 @@ impl Client {
     }
 
     /// Ready when nothing that was handed out waits to be written. Only HTTP/1 connections hold back: an HTTP/2 stream is
-    /// held back by its window. Whoever is told to wait is woken: hyper does not ask again after each flush.
-    pub(crate) fn poll_flushed(&self, context: &Context<'_>) -> Poll<()> {
+    /// held back by its window. Whoever writes asks the body again after each flush.
+    pub(crate) fn poll_flushed(&self) -> Poll<()> {
         if self.http2.get() || !self.unflushed.get() {
-            return Poll::Ready(());
+            Poll::Ready(())
+        } else {
+            Poll::Pending
         }
-        self.held.set(Some(context.waker().clone()));
-        Poll::Pending
     }
 
     /// Whether the last `rest` bytes of a response may join what waits to be written: one system call for both.
@@ -239,7 +227,7 @@ impl Client {
         self.exchanges.set(self.exchanges.get() + 1);
         self.phase.set(Phase::Busy);
         self.unflushed.set(true);
-        // hyper came to another head, so it has found the end of the request before: what little was left of it had come.
+        // There is another head, so the end of the request before was found: what little was left of it had come.
         self.unread.set(false);
         if !self.blocked.get() {
             self.deadline.disarm();
@@ -252,7 +240,6 @@ impl Client {
         self.exchanges.set(left);
         if left == 0 && self.phase.get() != Phase::Leaving {
             self.phase.set(Phase::Idle);
-            self.since.set(self.deadline.now());
             if !self.blocked.get() {
                 self.deadline.arm(self.idle_wait());
             }
@@ -263,14 +250,12 @@ impl Client {
     fn idle_wait(&self) -> Ticks {
         if self.draining.get() {
             DRAIN_IDLE
-        } else if self.http2.get() {
-            self.waits.keepalive
         } else {
-            PARK_AFTER.min(self.waits.keepalive)
+            self.waits.keepalive
         }
     }
 
-    /// The handshake is done, or a parked connection woke up: a head is next.
+    /// The handshake is done, or the beginning of the next request is here: a head is next.
     pub(crate) fn expect_head(&self) {
         self.phase.set(Phase::Head);
         self.deadline.arm(self.waits.head);
@@ -338,19 +323,6 @@ impl Client {
 
     pub(crate) fn is_condemned(&self) -> bool {
         self.condemned.get()
-    }
-
-    /// Whether an idle connection has used up its time, rather than only what it may spend unparked.
-    pub(crate) fn is_idle_too_long(&self) -> bool {
-        self.draining.get()
-            || self.deadline.now().saturating_sub(self.since.get()) >= self.waits.keepalive.0
-    }
-
-    /// The idle connection gives up its buffers; what is left of its time begins.
-    pub(crate) fn parked(&self) {
-        let spent = self.deadline.now().saturating_sub(self.since.get());
-        self.deadline
-            .arm(Ticks(self.waits.keepalive.0.saturating_sub(spent).max(1)));
     }
 
     /// After the 101 that is being written, this takes over.

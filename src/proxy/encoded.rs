@@ -188,7 +188,7 @@ impl EncodedBody {
                 continue;
             }
             if self.then.is_some() {
-                if let Some(end) = ready!(self.poll_end(context)) {
+                if let Some(end) = ready!(self.poll_end()) {
                     return Poll::Ready(end);
                 }
             } else if self.poll_source(context, None).is_pending() {
@@ -263,7 +263,7 @@ impl EncodedBody {
     }
 
     /// What comes when there are no more plain bytes; `None` if there is something to hand out before.
-    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Option<Next>> {
+    fn poll_end(&mut self) -> Poll<Option<Next>> {
         match (self.then.take(), self.encoding.take()) {
             (Some(Then::End(trailers)), Some(Encoding { encoder, shard, .. })) => {
                 let rest = match encoder.finish() {
@@ -295,7 +295,7 @@ impl EncodedBody {
             (Some(Then::Broken(error)), None) => {
                 // It would take the place of what waits to be written.
                 let client = self.source.as_ref().and_then(Source::client);
-                if client.is_some_and(|client| client.poll_flushed(context).is_pending()) {
+                if client.is_some_and(|client| client.poll_flushed().is_pending()) {
                     self.then = Some(Then::Broken(error));
                     return Poll::Pending;
                 }

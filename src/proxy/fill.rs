@@ -31,10 +31,10 @@ use crate::cache::{
 };
 use crate::config::Cache;
 use crate::deadline::{self, Ticks};
+use crate::http1::read_buffer::READ_SIZE;
 use crate::semantics::cache_control::Directives;
 use crate::semantics::coding;
 use crate::state::{Listener, Route};
-use crate::upstream::http1::workspace::READ_SIZE;
 
 /// What is fetched, and who makes the fetch.
 pub(super) struct Fill {

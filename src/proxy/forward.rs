@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Buf;
 use http::request::Parts;
 use http::{Method, Version, header};
-use hyper::body::{Body as _, Incoming};
+use http_body::Body as _;
 
 use super::Proxy;
 use super::answer::{Answer, Answered, Content};
@@ -20,6 +20,7 @@ use super::error::ProxyError;
 use super::flight::Flight;
 use super::local::{LocalServer, LocalUpstream};
 use super::record::Record;
+use super::request_body::RequestBody;
 use super::request_head::RequestHead;
 use super::respond;
 use super::retries::{Failure, Next, Retrying};
@@ -29,6 +30,7 @@ use super::tunnel::Tunnel;
 use crate::balance::{self, Occasion};
 use crate::config::{Balance, Concurrency, HashKey};
 use crate::deadline::{self, Deadline};
+use crate::http1::Framing;
 use crate::semantics::cookies;
 use crate::semantics::hop_by_hop::has_token;
 use crate::state::{Listener, Route};
@@ -36,9 +38,7 @@ use crate::telemetry::labels::{Outcome, RetryReason};
 use crate::upstream::connect::{ConnectError, connect};
 use crate::upstream::ejection::Cause;
 use crate::upstream::http1::head::{Asked, BadHead};
-use crate::upstream::http1::{
-    Connection, ExchangeError, Framing, Kept, Received, Upload, UploadLimits,
-};
+use crate::upstream::http1::{Connection, ExchangeError, Kept, Received, Upload, UploadLimits};
 use crate::upstream::queue::{Place, Wants};
 use crate::upstream::tls::Fault;
 
@@ -61,7 +61,7 @@ impl Forward<'_> {
     pub(super) async fn run(
         self,
         mut record: Box<Record>,
-        body: Option<Incoming>,
+        body: Option<RequestBody>,
     ) -> Result<Answer, Failed> {
         let request = Rc::clone(&record.request);
         let may_repeat = self.upstream.upstream.replayable.contains(&request.method);
@@ -395,7 +395,7 @@ impl Forward<'_> {
         &self,
         mut connection: Box<Connection>,
         received: &Received,
-        upload: &Option<Upload<Incoming>>,
+        upload: &Option<Upload<RequestBody>>,
         flight: &mut Flight,
     ) {
         if let (Some(length), None) = (whole(&connection, received), upload) {
@@ -426,7 +426,7 @@ impl Forward<'_> {
         record: &mut Box<Record>,
         flight: &Flight,
         pooled: Option<Box<Connection>>,
-        upload: &mut Option<Upload<Incoming>>,
+        upload: &mut Option<Upload<RequestBody>>,
         until: &Deadline,
     ) -> Result<(Box<Connection>, Received), Failure> {
         let server = flight.server();
@@ -479,15 +479,9 @@ impl Forward<'_> {
         } else {
             deadline::now()
         };
-        let room = if request.version == Version::HTTP_2 {
-            0
-        } else {
-            request.headers.len()
-        };
         let asked = Asked {
             head: record.request.method == Method::HEAD,
             upgrade: upgrade.is_some(),
-            room,
         };
         let response_timeout = self.upstream.upstream.response_timeout;
         let received = connection
@@ -548,7 +542,7 @@ impl Forward<'_> {
         mut record: Box<Record>,
         mut connection: Box<Connection>,
         received: Received,
-        upload: Option<Upload<Incoming>>,
+        upload: Option<Upload<RequestBody>>,
         running: Running,
         mut flight: Flight,
     ) -> Answer {

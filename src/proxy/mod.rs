@@ -23,6 +23,7 @@ pub(crate) mod local;
 mod local_route;
 pub(crate) mod record;
 mod reply;
+pub(crate) mod request_body;
 pub(crate) mod request_head;
 pub(crate) mod respond;
 mod retries;
@@ -38,10 +39,10 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
-use hyper::body::{Body as _, Incoming};
+use http_body::Body as _;
 
 use self::asked::asked;
 use self::body::Body;
@@ -52,6 +53,7 @@ use self::error::ProxyError;
 use self::forward::{Failed, Forward};
 use self::local::Local;
 use self::record::Record;
+use self::request_body::RequestBody;
 use self::running::Exchanges;
 use self::target::Target;
 use crate::cache::Purge;
@@ -62,6 +64,11 @@ use crate::telemetry::access_log::AccessSink;
 use crate::telemetry::request_id::RequestIds;
 use crate::telemetry::worker::WorkerMetrics;
 use crate::upstream::http1::workspace::Workspace;
+
+/// So many fields a browser sends, and some more.
+const USUAL_FIELDS: usize = 24;
+/// A map with room for more is not kept.
+const MOST_FIELDS: usize = 64;
 
 /// The data plane of one worker.
 pub(crate) struct Proxy {
@@ -80,6 +87,8 @@ pub(crate) struct Proxy {
     key: RefCell<Vec<u8>>,
     pub(super) ids: RequestIds,
     encoder_memory: EncoderMemory,
+    /// The map of a request that is over.
+    spare_fields: Cell<HeaderMap>,
     seed: Cell<u64>,
 }
 
@@ -107,6 +116,7 @@ impl Proxy {
             key: RefCell::default(),
             ids: RequestIds::random(),
             encoder_memory: EncoderMemory::default(),
+            spare_fields: Cell::default(),
             seed: Cell::new(seed | 1),
         })
     }
@@ -184,7 +194,7 @@ impl Proxy {
     pub(crate) async fn handle(
         self: Rc<Self>,
         client: Rc<Client>,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Response<Body> {
         let local = self.local_for(client.listener);
         let (request, body) = request.into_parts();
@@ -223,7 +233,7 @@ impl Proxy {
         local: Rc<Local>,
         listener: &Listener,
         mut record: Box<Record>,
-        body: Incoming,
+        body: RequestBody,
     ) -> Result<Response<Body>, Failed> {
         let request = Rc::clone(&record.request);
         course::identify(&mut record, listener);
@@ -304,6 +314,23 @@ impl Proxy {
             .unwrap_or(0)
     }
 
+    /// An empty map for the fields of the next request, with room for the usual ones: most often that of one before.
+    pub(crate) fn fields(&self) -> HeaderMap {
+        let mut fields = self.spare_fields.take();
+        if fields.capacity() == 0 {
+            fields.reserve(USUAL_FIELDS);
+        }
+        fields
+    }
+
+    /// A request is over.
+    fn keep_fields(&self, mut fields: HeaderMap) {
+        if fields.capacity() <= MOST_FIELDS {
+            fields.clear();
+            self.spare_fields.set(fields);
+        }
+    }
+
     /// xorshift64*; spreads load, keeps no secrets.
     fn random(&self) -> u64 {
         let mut state = self.seed.get();
@@ -316,7 +343,7 @@ impl Proxy {
 }
 
 /// The body of a request that is answered without it.
-fn leave(record: &Record, body: &Incoming) {
+fn leave(record: &Record, body: &RequestBody) {
     if !body.is_end_stream() {
         record.client.leave_unread();
     }

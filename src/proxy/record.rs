@@ -274,5 +274,8 @@ impl Drop for Record {
             self.log(seconds);
         }
         self.client.end();
+        if let Some(request) = Rc::get_mut(&mut self.request) {
+            self.proxy.keep_fields(std::mem::take(&mut request.headers));
+        }
     }
 }

@@ -96,7 +96,7 @@ impl Reply<'_> {
         let is_used_again = self.verdict.forwarded.is_none() || self.verdict.collapsed;
         // Of what was just fetched, only the age that it came with is worth telling (RFC 9111 §5.1).
         if is_used_again || age > 0 {
-            headers.insert(header::AGE, HeaderValue::from(age));
+            respond::fill_in(&mut headers, header::AGE, HeaderValue::from(age));
         } else {
             headers.remove(header::AGE);
         }

@@ -11,7 +11,6 @@ use super::error::ProxyError;
 use super::record::{End, Record};
 use super::target::Target;
 use crate::state::{Listener, Route};
-use crate::telemetry::labels::RefusedReason;
 
 const VIA: HeaderValue = HeaderValue::from_static("1.1 weir");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -43,12 +42,6 @@ pub(super) fn stored_parts(
     parts.status = status;
     parts.headers = headers;
     complete_stored(&mut parts.headers, id_for(record), listener, Some(route));
-    if status.canonical_reason().is_none() {
-        // hyper would write "<none>".
-        if let Ok(reason) = hyper::ext::ReasonPhrase::try_from(&b"Unknown"[..]) {
-            parts.extensions.insert(reason);
-        }
-    }
     parts
 }
 
@@ -89,6 +82,17 @@ pub(super) fn original(prepared: &HeaderMap) -> HeaderMap {
     headers
 }
 
+/// Puts a field into its place, or where there is none adds it, in place of any that a server has sent. To insert what has
+/// its place would make room for one more first, which moves the whole map.
+pub(super) fn fill_in(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
+    match headers.get_mut(&name) {
+        Some(place) if *place == PLACE => *place = value,
+        _ => {
+            headers.insert(name, value);
+        }
+    }
+}
+
 /// Stands for what is not known before the response is sent.
 pub(super) const PLACE: HeaderValue = HeaderValue::from_static("-");
 
@@ -113,7 +117,7 @@ fn complete_stored(
     listener: &Listener,
     route: Option<&Route>,
 ) {
-    headers.insert(X_REQUEST_ID, id);
+    fill_in(headers, X_REQUEST_ID, id);
     if let Some(hsts) = &listener.hsts {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
     }
@@ -319,16 +323,5 @@ fn page(status: StatusCode, accept: Option<&HeaderValue>) -> (HeaderValue, Bytes
             HeaderValue::from_static("text/plain; charset=utf-8"),
             format!("{code} {reason}\n").into(),
         )
-    }
-}
-
-/// The reason under which a request is counted that hyper refused by itself.
-pub(crate) fn refusal(error: &hyper::Error) -> Option<RefusedReason> {
-    if error.is_parse_too_large() {
-        Some(RefusedReason::HeaderTooLarge)
-    } else if error.is_parse() {
-        Some(RefusedReason::Malformed)
-    } else {
-        None
     }
 }

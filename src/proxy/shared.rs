@@ -31,7 +31,7 @@ impl SharedBody {
             }
             Some(Err(_)) => {
                 // It would take the place of what waits to be written.
-                ready!(self.client.poll_flushed(context));
+                ready!(self.client.poll_flushed());
                 Poll::Ready(Some(Err(BodyError::Fetch)))
             }
             None => Poll::Ready(None),

@@ -129,8 +129,8 @@ fn authority<'r>(request: &'r Parts, present: &Present<'r>) -> Result<&'r str, P
     }
 }
 
-/// RFC 9112 §6.1: weir decodes `chunked`, once. hyper looks for it in the last place only and would hand over the rest
-/// encoded, under fields that no longer say so.
+/// RFC 9112 §6.1: weir decodes `chunked`, once. Anything else would be handed on encoded, under fields that no longer say
+/// so.
 fn known_coding(headers: &HeaderMap) -> Result<(), ProxyError> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {

@@ -2,17 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
@@ -20,6 +17,8 @@ use tokio::time::timeout;
 use super::random::Random;
 use super::story::Outcome;
 use super::world::World;
+use crate::listen::http1::workbench::Workbench;
+use crate::listen::http1::{self, Rules, Wire};
 use crate::proxy::Proxy;
 use crate::proxy::client::Client;
 use crate::upstream::simulated::Socket;
@@ -129,19 +128,21 @@ impl Clients {
                 proxy.metrics.listener(&listener.name),
                 proxy.deadlines.deadline(),
             ));
-            let io = TokioIo::new(Connection {
+            let stream = Connection {
                 socket: theirs,
                 client: Rc::clone(&client),
-            });
-            let noting = Rc::clone(&world);
-            let service = service_fn(move |request: http::Request<_>| {
+            };
+            let bench = Rc::new(Workbench::new());
+            let wire = Rc::new(Wire::new((&proxy, &client, &bench), stream, Bytes::new()));
+            let answer = |request: http::Request<_>| {
                 let number = request.uri().path().strip_prefix("/r/");
                 let number = number.and_then(|number| number.parse().ok());
-                noting.reached_weir(number.expect("clients number their requests"));
-                let answer = Rc::clone(&proxy).handle(Rc::clone(&client), request);
-                async { Ok::<_, Infallible>(answer.await) }
-            });
-            let _ = http1::Builder::new().serve_connection(io, service).await;
+                world.reached_weir(number.expect("clients number their requests"));
+                Rc::clone(&proxy).handle(Rc::clone(&client), request)
+            };
+            let rules = Rules::from(&listener.limits);
+            http1::serve(&wire, rules, answer).await;
+            drop(wire);
             world.task_ended(tokio::task::id());
         });
         drop(task);

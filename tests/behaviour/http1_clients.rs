@@ -377,6 +377,30 @@ async fn the_client_is_told_to_continue_once_a_server_was_chosen() {
     }
 }
 
+/// RFC 9110 §10.1.1: who has sent the body already need not be told to.
+#[tokio::test]
+async fn a_client_that_does_not_wait_gets_no_100_and_goes_on() {
+    let origin = Origin::start(|request| ok(&request.body)).await;
+    let weir = Weir::before(&[&origin]).await;
+    let mut connection = weir.connect().await;
+    let request =
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello";
+    connection
+        .send(&format!(
+            "{request}{request}GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+        ))
+        .await;
+    for body in ["hello", "hello", ""] {
+        let response = connection.response().await;
+        assert_eq!((response.status, &*response.text()), (200, body));
+        assert!(
+            response.fields("connection").is_empty(),
+            "{}",
+            response.head
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_waits_in_vain_gets_its_answer_without_a_100() {
     let origin = Origin::text("hello").await;
@@ -673,6 +697,7 @@ async fn watching(answer: &'static str) -> (Origin, Arc<Notify>, Arc<Notify>) {
 async fn a_client_that_leaves_is_noticed_by_the_server_at_every_stage() {
     for (request, answer) in [
         ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", ""),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n\r\n", ""),
         (
             "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc",

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::support::http2::{Http2, answer, get};
+use crate::support::origin::ok;
 use crate::support::tls::{Authority, connect, handshake};
 use crate::support::{Connection, Origin, PATIENCE, Weir, eventually};
 
@@ -49,6 +50,30 @@ async fn both_versions_of_tls_are_spoken() {
             .await,
         2.0
     );
+}
+
+/// What a session holds back for a client that reads slowly goes on when it reads again.
+#[tokio::test]
+async fn large_bodies_come_whole_over_tls_both_ways() {
+    let large = Arc::new("0123456789abcdef".repeat(1 << 20));
+    let body = Arc::clone(&large);
+    let origin = Origin::start(move |request| match request.method() {
+        "GET" => ok(&*body),
+        _ => ok(request.body.len().to_string()),
+    })
+    .await;
+    let (authority, weir) = with_one_certificate(&origin, "", "").await;
+    let mut connection = connect(authority.client(&["http/1.1"]), weir.address(), "test").await;
+    for _ in 0..3 {
+        assert!(connection.get("/").await.text() == *large);
+        let length = large.len();
+        connection
+            .send(&format!(
+                "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n{large}"
+            ))
+            .await;
+        assert_eq!(connection.response().await.text(), length.to_string());
+    }
 }
 
 #[tokio::test]
@@ -429,7 +454,7 @@ async fn a_parked_session_serves_the_next_request() {
 
 #[tokio::test]
 async fn large_bodies_pass_both_ways_over_both_protocols() {
-    let origin = Origin::start(|request| crate::support::origin::ok(&request.body)).await;
+    let origin = Origin::start(|request| ok(&request.body)).await;
     let (authority, weir) = with_one_certificate(&origin, "", "").await;
     let body: Vec<u8> = (0..2_000_000u32).map(|at| (at % 253) as u8).collect();
     let mut connection = connect(authority.client(&[]), weir.address(), "test").await;

@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::header::HeaderMap;
 use http::{Method, StatusCode};
-use hyper::body::Incoming;
 
 use super::told::{CacheRules, Caching, Kept};
 use crate::cache::{Fetch, Refusal, Resource, Stored, Vary};
@@ -16,6 +15,7 @@ use crate::proxy::cache_status::Verdict;
 use crate::proxy::cached::{Cached, OF_OTHER_METHODS, is_looked_up};
 use crate::proxy::fill::{self, Times};
 use crate::proxy::record::Record;
+use crate::proxy::request_body::RequestBody;
 use crate::proxy::search::{Search, Without};
 use crate::upstream::http1::head::{Asked, BadHead};
 use crate::upstream::http1::workspace::Workspace;
@@ -39,7 +39,6 @@ impl Given {
         let asked = Asked {
             head: *to == Method::HEAD,
             upgrade: false,
-            room: 0,
         };
         let parsed = Workspace::new().parse(&Bytes::copy_from_slice(head), asked)?;
         // It is whole, so there is one.
@@ -56,7 +55,7 @@ impl Given {
 pub(super) async fn tell(
     cached: &Cached<'_>,
     record: &Record,
-    body: &Incoming,
+    body: &RequestBody,
     given: Option<&Given>,
 ) -> (Caching, Verdict) {
     let request = &record.request;

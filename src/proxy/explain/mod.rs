@@ -14,7 +14,7 @@ use std::sync::Arc;
 use http::header::HeaderMap;
 use http::request::Parts;
 use http::{Request, StatusCode};
-use hyper::body::{Body as _, Incoming};
+use http_body::Body as _;
 
 pub(crate) use self::caching::Given;
 use self::hidden::{condition, hide_in_response};
@@ -29,6 +29,7 @@ use super::forward::Forward;
 use super::invalidate;
 use super::local::LocalUpstream;
 use super::record::Record;
+use super::request_body::RequestBody;
 use super::respond;
 use super::target::Target;
 use super::{Local, Proxy};
@@ -68,7 +69,7 @@ impl Explainer {
         &self,
         listener: &Listener,
         peer: SocketAddr,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         given: Option<&Given>,
     ) -> Explanation {
         let shard = self.metrics.listener(&listener.name);
@@ -165,7 +166,7 @@ struct Journey<'r> {
     route: &'r Route,
     target: &'r Target<'r>,
     request: &'r Parts,
-    body: &'r Incoming,
+    body: &'r RequestBody,
 }
 
 impl Journey<'_> {

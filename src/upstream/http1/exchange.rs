@@ -13,11 +13,12 @@ use http_body::Body;
 use rustls::AlertDescription;
 use tokio_util::io::poll_write_buf;
 
-use super::framing::{BadFraming, Framing};
 use super::head::{Asked, BadHead, MAX_HEAD, ResponseHead};
 use super::upload::{Peer, Upload, UploadError};
-use super::workspace::{COPY_UP_TO, READ_SIZE, Workspace};
+use super::workspace::Workspace;
 use crate::deadline::{Deadline, Ticks};
+use crate::http1::read_buffer::{COPY_UP_TO, READ_SIZE};
+use crate::http1::{BadFraming, Framing};
 use crate::upstream::stream::Stream;
 use crate::upstream::tls::{Fault, alert_in};
 
@@ -183,8 +184,13 @@ impl Connection {
         brief: bool,
     ) -> Poll<io::Result<bool>> {
         self.let_go();
-        let (bytes, read) =
-            ready!(workspace.poll_read(&mut self.stream, context, &self.unread, limit, brief))?;
+        let (bytes, read) = ready!(workspace.buffer.poll_read(
+            &mut self.stream,
+            context,
+            &self.unread,
+            limit,
+            brief
+        ))?;
         self.unread = bytes;
         Poll::Ready(Ok(read > 0))
     }

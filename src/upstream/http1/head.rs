@@ -3,17 +3,22 @@
 //! A request's fields are filtered by the caller while they are written, never by editing a map. A response's fields are
 //! slices of the bytes that were read; hop-by-hop fields stay behind (RFC 9110 §7.6.1).
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, header};
 
-use super::framing::{Chunked, Framing};
-use super::known_lines::KnownLines;
-use super::lines::{BadLine, Lines};
+use crate::http1::fields::{content_length, has_option, options};
+use crate::http1::known_lines::KnownLines;
+use crate::http1::lines::{BadLine, Lines};
+use crate::http1::{Chunked, Framing};
 use crate::semantics::hop_by_hop;
 
 /// The largest response head that is read.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
+/// What the usual server sends and what the proxy adds.
+const USUAL_FIELDS: usize = 12;
 /// The most fields of a response.
 const MAX_FIELDS: usize = 128;
 
@@ -65,8 +70,6 @@ pub(crate) struct ResponseHead {
 pub(crate) struct Asked {
     pub(crate) head: bool,
     pub(crate) upgrade: bool,
-    /// Fields that the response's map is to have room for: hyper reads the next request of the client into the same one.
-    pub(crate) room: usize,
 }
 
 /// What a server did wrong in a response head.
@@ -105,7 +108,8 @@ impl From<BadLine> for BadHead {
 pub(super) fn parse_response(
     bytes: &Bytes,
     asked: Asked,
-    known: &mut KnownLines,
+    known: &mut KnownLines<Meaning>,
+    spare: &Cell<HeaderMap>,
 ) -> Result<Option<(usize, ResponseHead)>, BadHead> {
     if !bytes.starts_with(HTTP_1) && !HTTP_1.starts_with(bytes) {
         return Err(BadHead::Version);
@@ -115,7 +119,7 @@ pub(super) fn parse_response(
         return incomplete(bytes);
     };
     let (status, http_11) = status_line(line)?;
-    let mut fields = Fields::with_room(asked.room);
+    let mut fields = Fields::new(spare.take());
     loop {
         match lines.next()? {
             None => return incomplete(bytes),
@@ -180,10 +184,12 @@ struct Fields {
 }
 
 impl Fields {
-    fn with_room(room: usize) -> Self {
+    fn new(mut headers: HeaderMap) -> Self {
+        if headers.capacity() == 0 {
+            headers.reserve(USUAL_FIELDS);
+        }
         Self {
-            // For what the usual server sends and what the proxy adds.
-            headers: HeaderMap::with_capacity(room.clamp(12, MAX_FIELDS)),
+            headers,
             count: 0,
             length: None,
             event_stream: false,
@@ -201,7 +207,7 @@ impl Fields {
         &mut self,
         line: &[u8],
         lines: &Lines<'_>,
-        known: &mut KnownLines,
+        known: &mut KnownLines<Meaning>,
     ) -> Result<(), BadHead> {
         self.count += 1;
         if self.count > MAX_FIELDS {
@@ -364,8 +370,8 @@ impl Meaning {
             header::TRANSFER_ENCODING if is_unknown_coding(bytes) => Self::UnknownCoding,
             header::TRANSFER_ENCODING => return Err(BadHead::TransferEncoding),
             header::CONNECTION => Self::Options {
-                close: options(value).any(|option| option.eq_ignore_ascii_case(b"close")),
-                keep_alive: options(value).any(|option| option.eq_ignore_ascii_case(b"keep-alive")),
+                close: has_option(value, "close"),
+                keep_alive: has_option(value, "keep-alive"),
                 nominates: options(value).any(|option| nominated(option).is_some()),
             },
             header::UPGRADE => Self::Upgrade,
@@ -405,14 +411,6 @@ fn is_event_stream(content_type: &[u8]) -> bool {
     })
 }
 
-/// The options of a `Connection` field.
-fn options(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    value
-        .as_bytes()
-        .split(|&byte| byte == b',')
-        .map(<[u8]>::trim_ascii)
-}
-
 /// The field that an option of `Connection` names, unless losing it would change where the response ends.
 fn nominated(option: &[u8]) -> Option<HeaderName> {
     if option.eq_ignore_ascii_case(b"close") || option.eq_ignore_ascii_case(b"keep-alive") {
@@ -421,16 +419,6 @@ fn nominated(option: &[u8]) -> Option<HeaderName> {
     HeaderName::from_bytes(option)
         .ok()
         .filter(|name| name != header::CONTENT_LENGTH)
-}
-
-/// `1*DIGIT` and nothing else: no sign, no list, no blank inside (RFC 9110 §8.6).
-fn content_length(value: &[u8]) -> Option<u64> {
-    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    value.iter().try_fold(0u64, |number, digit| {
-        number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
-    })
 }
 
 /// The seconds of `timeout=N` in a `Keep-Alive` field.
@@ -454,11 +442,10 @@ mod tests {
     const GET: Asked = Asked {
         head: false,
         upgrade: false,
-        room: 0,
     };
 
     fn read(bytes: &Bytes, asked: Asked) -> Result<Option<(usize, ResponseHead)>, BadHead> {
-        parse_response(bytes, asked, &mut KnownLines::new())
+        parse_response(bytes, asked, &mut KnownLines::new(), &Cell::default())
     }
 
     fn parse(head: &str) -> Result<ResponseHead, BadHead> {
@@ -592,7 +579,6 @@ mod tests {
         let asked = Asked {
             head: false,
             upgrade: true,
-            room: 0,
         };
         let (_, head) = read(&bytes, asked).unwrap().unwrap();
         assert_eq!(head.upgrade.unwrap(), "websocket");
@@ -666,7 +652,7 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), head: bool, upgrade: bool) {
-            let _ = read(&Bytes::from(bytes), Asked { head, upgrade, room: 0 });
+            let _ = read(&Bytes::from(bytes), Asked { head, upgrade });
         }
     }
 }

@@ -4,15 +4,11 @@
 //! hyper's client would do, at 9,000 instructions more per request.
 
 pub(crate) mod exchange;
-pub(crate) mod framing;
 pub(crate) mod head;
-mod known_lines;
-mod lines;
 pub(crate) mod upload;
 pub(crate) mod workspace;
 
 pub(crate) use exchange::{Connection, ExchangeError, Received};
-pub(crate) use framing::{BadFraming, Chunked, Decoded, Framing};
 pub(crate) use upload::{Kept, Upload, UploadLength, UploadLimits};
 
 #[cfg(test)]

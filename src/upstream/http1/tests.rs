@@ -18,8 +18,9 @@ use self::cases::Then;
 use super::exchange::is_clean;
 use super::head::Asked;
 use super::workspace::Workspace;
-use super::{Connection, Decoded, ExchangeError, Upload};
+use super::{Connection, ExchangeError, Upload};
 use crate::deadline::{Clock, Deadlines, Ticks};
+use crate::http1::Decoded;
 use crate::semantics::hop_by_hop::{Nominated, is_hop_by_hop};
 use crate::upstream::stream::Stream;
 
@@ -202,7 +203,6 @@ async fn receive(connection: &mut Connection, head: bool) -> Result<Outcome, Exc
     let asked = Asked {
         head,
         upgrade: false,
-        room: 0,
     };
     let received = connection
         .receive(&mut upload, &(), asked, Ticks(100), None, &workspace)

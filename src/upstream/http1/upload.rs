@@ -295,7 +295,7 @@ where
         self.pending = size.chain(data).chain(end);
     }
 
-    /// hyper sees to it; if it did not, the server would take the next request for the rest of this one.
+    /// Who frames the request sees to it; if it did not, the server would take the next request for the rest of this one.
     fn is_as_long_as_stated(&self) -> Result<(), ExchangeError> {
         match self.length {
             UploadLength::Known(length) if length != self.received => Err(

@@ -1,35 +1,39 @@
 //! What all connections of a worker share between two waits, so that an idle one owns none of it.
 
-use std::cell::RefCell;
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::cell::{Cell, RefCell};
 
-use bytes::{Bytes, BytesMut};
-use tokio_util::io::poll_read_buf;
+use bytes::Bytes;
+use http::HeaderMap;
 
-use super::head::{Asked, BadHead, ResponseHead, parse_response};
-use super::known_lines::KnownLines;
-use crate::upstream::stream::Stream;
+use super::head::{Asked, BadHead, Meaning, ResponseHead, parse_response};
+use crate::http1::known_lines::KnownLines;
+use crate::http1::read_buffer::ReadBuffer;
 
-/// The most that one read takes, and so what a response may hold in memory while its client is slow. What is read at once
-/// is written at once: it fits into one segment of a loopback connection (65,483 bytes), where 64 KiB would make a full
-/// segment and a sliver each time, at a third more CPU for large bodies.
-pub(crate) const READ_SIZE: usize = 48 * 1024;
-/// What may last and is up to this size is copied out, so that it does not keep a whole block of the buffer.
-pub(super) const COPY_UP_TO: usize = 8 * 1024;
+/// A map with room for more fields is not kept.
+const MOST_FIELDS: usize = 64;
 
-/// The buffer that responses are read into, and the field lines that came before.
+/// The buffer that messages are read into, and the field lines of responses that came before.
 pub(crate) struct Workspace {
-    buffer: RefCell<BytesMut>,
-    known: RefCell<KnownLines>,
+    pub(super) buffer: ReadBuffer,
+    known: RefCell<KnownLines<Meaning>>,
+    /// The map of a response that was sent.
+    spare_fields: Cell<HeaderMap>,
 }
 
 impl Workspace {
     pub(crate) fn new() -> Self {
         Self {
-            buffer: RefCell::new(BytesMut::new()),
+            buffer: ReadBuffer::default(),
             known: RefCell::new(KnownLines::new()),
+            spare_fields: Cell::default(),
+        }
+    }
+
+    /// The fields of a response were sent; their map is for the next one.
+    pub(crate) fn keep_fields(&self, mut fields: HeaderMap) {
+        if fields.capacity() <= MOST_FIELDS {
+            fields.clear();
+            self.spare_fields.set(fields);
         }
     }
 
@@ -39,47 +43,11 @@ impl Workspace {
         bytes: &Bytes,
         asked: Asked,
     ) -> Result<Option<(usize, ResponseHead)>, BadHead> {
-        parse_response(bytes, asked, &mut self.known.borrow_mut())
-    }
-
-    /// Reads what is there, at most `limit` bytes beside `before`, which comes first in the result. The second value tells
-    /// how many bytes are new; 0 is the end of the stream. With `brief`, whatever is read will be let go of at once, so it
-    /// may stay in the shared buffer; what may last is moved out of it, lest a few bytes pin all of it.
-    pub(super) fn poll_read(
-        &self,
-        stream: &mut Stream,
-        context: &mut Context<'_>,
-        before: &[u8],
-        limit: usize,
-        brief: bool,
-    ) -> Poll<io::Result<(Bytes, usize)>> {
-        let mut buffer = self.buffer.borrow_mut();
-        let wanted = limit + before.len();
-        // A new block when less than half of one is left, rather than for each read of a small response.
-        if buffer.capacity() < wanted && (!brief || buffer.capacity() < READ_SIZE / 2) {
-            buffer.reserve(wanted);
-        }
-        buffer.extend_from_slice(before);
-        let mut limited = bytes::BufMut::limit(&mut *buffer, limit);
-        match poll_read_buf(Pin::new(stream), context, &mut limited) {
-            Poll::Ready(Ok(read)) => {
-                let bytes = if buffer.len() <= COPY_UP_TO && !brief {
-                    let bytes = Bytes::copy_from_slice(&buffer);
-                    buffer.clear();
-                    bytes
-                } else {
-                    buffer.split().freeze()
-                };
-                Poll::Ready(Ok((bytes, read)))
-            }
-            Poll::Ready(Err(error)) => {
-                buffer.clear();
-                Poll::Ready(Err(error))
-            }
-            Poll::Pending => {
-                buffer.clear();
-                Poll::Pending
-            }
-        }
+        parse_response(
+            bytes,
+            asked,
+            &mut self.known.borrow_mut(),
+            &self.spare_fields,
+        )
     }
 }

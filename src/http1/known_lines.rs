@@ -1,52 +1,53 @@
-//! Field lines that servers send over and over.
+//! Field lines that clients and servers send over and over.
 //!
-//! Most lines of a response head were in the one before: the server's name, the type, the date within its second, what the
-//! application tells browsers about security. Such a line is looked up whole, and its name and value are shared, rather
-//! than checked byte for byte each time. With the eight fields of nginx that saves 2,900 instructions per response.
+//! Most lines of a head were in the one before: the host, what a browser says of itself; the server's name, the type, the
+//! date within its second. Such a line is looked up whole, and its name and value are shared, rather than checked byte for
+//! byte each time. With the eight fields of nginx that saves 2,900 instructions per response.
 
 use http::{HeaderName, HeaderValue};
-
-use super::head::Meaning;
 
 /// With [`MAX_LINE`] and two lines in each, those of a worker take 256 KiB at most.
 const SLOTS: usize = 256;
 /// The longest line that is kept.
 const MAX_LINE: usize = 512;
 
-/// The lines that one worker knows: each has one slot in a table, where it is compared whole.
-pub(super) struct KnownLines {
-    slots: Box<[Slot]>,
+/// The lines that one worker knows, each with what it means: it has one slot in a table, where it is compared whole.
+pub(crate) struct KnownLines<M> {
+    slots: Box<[Slot<M>]>,
 }
 
 /// Lines of like fingerprints; the one that came last is the first.
-#[derive(Default)]
-struct Slot {
-    known: [Option<Known>; 2],
+struct Slot<M> {
+    known: [Option<Known<M>>; 2],
     /// The fingerprint of a line that came instead of those known. If it comes again before one of them does, it takes the
     /// place of the second; so lines that never come twice, cookies say, cost no copy.
     candidate: u64,
 }
 
 /// A field as it was read when its line came first.
-pub(super) struct Known {
+pub(crate) struct Known<M> {
     line: Box<[u8]>,
-    pub(super) name: HeaderName,
-    pub(super) value: HeaderValue,
-    pub(super) meaning: Meaning,
+    pub(crate) name: HeaderName,
+    pub(crate) value: HeaderValue,
+    pub(crate) meaning: M,
 }
 
-impl KnownLines {
-    pub(super) fn new() -> Self {
+impl<M> KnownLines<M> {
+    pub(crate) fn new() -> Self {
+        let slot = |_| Slot {
+            known: [None, None],
+            candidate: 0,
+        };
         Self {
-            slots: (0..SLOTS).map(|_| Slot::default()).collect(),
+            slots: (0..SLOTS).map(slot).collect(),
         }
     }
 
     /// The field of `line`, if it is known.
-    pub(super) fn find(&mut self, line: &[u8]) -> Option<&Known> {
+    pub(crate) fn find(&mut self, line: &[u8]) -> Option<&Known<M>> {
         let slot = self.slots.get_mut(place(fingerprint(line)))?;
         let is_it =
-            |known: &Option<Known>| known.as_ref().is_some_and(|known| *known.line == *line);
+            |known: &Option<Known<M>>| known.as_ref().is_some_and(|known| *known.line == *line);
         let [first, second] = &mut slot.known;
         if !is_it(first) {
             if !is_it(second) {
@@ -59,7 +60,7 @@ impl KnownLines {
     }
 
     /// Whether `line`, which is not known, is to be [kept](Self::keep): it came before.
-    pub(super) fn came_before(&mut self, line: &[u8]) -> bool {
+    pub(crate) fn came_before(&mut self, line: &[u8]) -> bool {
         let fingerprint = fingerprint(line);
         let Some(slot) = self.slots.get_mut(place(fingerprint)) else {
             return false;
@@ -69,13 +70,7 @@ impl KnownLines {
     }
 
     /// Knows `line` from now on.
-    pub(super) fn keep(
-        &mut self,
-        line: &[u8],
-        name: &HeaderName,
-        value: &HeaderValue,
-        meaning: Meaning,
-    ) {
+    pub(crate) fn keep(&mut self, line: &[u8], name: &HeaderName, value: &HeaderValue, meaning: M) {
         // Of its own, so that no buffer is kept for it. It was taken for a value before, so it can be taken again.
         let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) else {
             return;
@@ -114,19 +109,14 @@ fn place(fingerprint: u64) -> usize {
 mod tests {
     use super::*;
 
-    fn see(known: &mut KnownLines, line: &str) -> bool {
+    fn see(known: &mut KnownLines<()>, line: &str) -> bool {
         let bytes = line.as_bytes();
         if known.find(bytes).is_some() {
             return true;
         }
         if known.came_before(bytes) {
             let (name, value) = line.split_once(": ").unwrap();
-            known.keep(
-                bytes,
-                &name.parse().unwrap(),
-                &value.parse().unwrap(),
-                Meaning::EndToEnd,
-            );
+            known.keep(bytes, &name.parse().unwrap(), &value.parse().unwrap(), ());
         }
         false
     }

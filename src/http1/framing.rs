@@ -1,8 +1,8 @@
-//! Where the body of a response ends (RFC 9112 §6, §7). Pure: bytes in, bytes out; no I/O.
+//! Where the body of a message ends (RFC 9112 §6, §7). Pure: bytes in, bytes out; no I/O.
 //!
-//! Strict on purpose. A server that frames a body ambiguously could make two parties disagree on where the next response
+//! Strict on purpose. A peer that frames a body ambiguously could make two parties disagree on where the next message
 //! begins; whatever is not exactly the grammar is an error, and its connection is never used again. A body that stops
-//! before its end is an error too: it must not look complete to the client.
+//! before its end is an error too: it must not look complete to whoever gets it.
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
@@ -27,7 +27,7 @@ pub(crate) enum Framing {
     Length(u64),
     /// `Transfer-Encoding: chunked`.
     Chunked(Chunked),
-    /// Until the server closes the connection.
+    /// Until the sender closes the connection.
     Close,
 }
 
@@ -61,7 +61,7 @@ pub(crate) enum Decoded {
     More,
 }
 
-/// What a server did wrong while sending a body.
+/// What a peer did wrong while sending a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadFraming {
     #[error("the size of a chunk is not a hexadecimal number")]
@@ -107,7 +107,7 @@ impl Framing {
         }
     }
 
-    /// The server closed the connection: whether that ended the body.
+    /// The sender closed the connection: whether that ended the body.
     pub(crate) fn end_of_input(&self) -> Result<(), BadFraming> {
         match self {
             Self::Close => Ok(()),

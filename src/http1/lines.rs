@@ -7,14 +7,16 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
 /// Lines that each end with CRLF.
-pub(super) struct Lines<'b> {
+pub(crate) struct Lines<'b> {
     bytes: &'b Bytes,
     rest: &'b [u8],
+    /// LF alone ends a line too.
+    is_lenient: bool,
 }
 
 /// Why lines are no field lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BadLine {
+pub(crate) enum BadLine {
     /// A line ends with LF alone. A recipient may take that for the end of a line (RFC 9112 §2.2). Whoever does lets a
     /// server that keeps CR LF out of its fields, but not LF, be made to write fields that it knows nothing of.
     BareLineFeed,
@@ -24,29 +26,45 @@ pub(super) enum BadLine {
 
 impl<'b> Lines<'b> {
     /// The lines at the beginning of `bytes`.
-    pub(super) fn of(bytes: &'b Bytes) -> Self {
-        Self { bytes, rest: bytes }
+    pub(crate) fn of(bytes: &'b Bytes) -> Self {
+        Self {
+            bytes,
+            rest: bytes,
+            is_lenient: false,
+        }
+    }
+
+    /// The same, where lines may end with LF alone (RFC 9112 §2.2): of clients, which are no way for others to write into.
+    pub(crate) fn lenient(bytes: &'b Bytes) -> Self {
+        Self {
+            is_lenient: true,
+            ..Self::of(bytes)
+        }
     }
 
     /// Bytes in the lines that were taken.
-    pub(super) fn taken(&self) -> usize {
+    pub(crate) fn taken(&self) -> usize {
         self.bytes.len() - self.rest.len()
     }
 
     /// The next line without its CRLF; `None` while it is incomplete.
-    pub(super) fn next(&mut self) -> Result<Option<&'b [u8]>, BadLine> {
+    pub(crate) fn next(&mut self) -> Result<Option<&'b [u8]>, BadLine> {
         let Some((line, rest)) =
             memchr::memchr(b'\n', self.rest).and_then(|end| self.rest.split_at_checked(end + 1))
         else {
             return Ok(None);
         };
-        let line = line.strip_suffix(b"\r\n").ok_or(BadLine::BareLineFeed)?;
+        let line = match line {
+            [line @ .., b'\r', b'\n'] => line,
+            [line @ .., b'\n'] if self.is_lenient => line,
+            _ => return Err(BadLine::BareLineFeed),
+        };
         self.rest = rest;
         Ok(Some(line))
     }
 
     /// The field of a line that was taken. Its value shares the bytes of the head.
-    pub(super) fn field(&self, line: &'b [u8]) -> Result<(HeaderName, HeaderValue), BadLine> {
+    pub(crate) fn field(&self, line: &'b [u8]) -> Result<(HeaderName, HeaderValue), BadLine> {
         // A line that continues the one before (`obs-fold`, RFC 9112 §5.2) begins with a blank, which no name has.
         let (name, value) = memchr::memchr(b':', line)
             .and_then(|colon| Some((line.get(..colon)?, line.get(colon + 1..)?)))

@@ -1,0 +1,26 @@
+//! Values of the fields that frame messages and keep connections.
+
+use http::HeaderValue;
+
+/// The options of a `Connection` field (RFC 9110 §7.6.1).
+pub(crate) fn options(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value
+        .as_bytes()
+        .split(|&byte| byte == b',')
+        .map(<[u8]>::trim_ascii)
+}
+
+/// Whether a `Connection` field has that option.
+pub(crate) fn has_option(value: &HeaderValue, wanted: &str) -> bool {
+    options(value).any(|option| option.eq_ignore_ascii_case(wanted.as_bytes()))
+}
+
+/// `1*DIGIT` and nothing else: no sign, no list, no blank inside (RFC 9110 §8.6).
+pub(crate) fn content_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    value.iter().try_fold(0u64, |number, digit| {
+        number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+    })
+}

@@ -1,0 +1,541 @@
+//! Heads: parsing those of requests, writing those of responses (RFC 9112 §3, §4, §5, §6).
+//!
+//! What decides where a request ends is read strictly, and whatever could be read in two ways is refused: two parties that
+//! disagree on it let a client smuggle a request past the one in front.
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, StatusCode, Uri, Version};
+
+use crate::http1::fields::{content_length, has_option};
+use crate::http1::known_lines::KnownLines;
+use crate::http1::lines::{BadLine, Lines};
+use crate::http1::{Chunked, Framing};
+use crate::telemetry::labels::RefusedReason;
+
+/// No body has more.
+const MOST_BYTES: u64 = u64::MAX / 2;
+
+/// The head of a request, with what it says of its connection.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) parts: Parts,
+    pub(crate) framing: Framing,
+    /// Whether the client wants to send another request after this one.
+    pub(super) keep_alive: bool,
+    /// Whether it waits for a 100 before it sends the body (RFC 9110 §10.1.1).
+    pub(super) expects: bool,
+    /// Whether it takes trailers (RFC 9110 §10.1.4).
+    pub(super) takes_trailers: bool,
+}
+
+/// Why a head is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BadHead {
+    #[error("the request line is not `method target HTTP/1.1`")]
+    Line,
+    #[error("the version is not HTTP/1.0 or HTTP/1.1")]
+    Version,
+    #[error("the target is not one")]
+    Target,
+    #[error("a field is malformed")]
+    Field,
+    #[error("`Content-Length` is not a number, or there are two that differ")]
+    ContentLength,
+    #[error("`Transfer-Encoding` is not `chunked`, or of an HTTP/1.0 client")]
+    TransferEncoding,
+    #[error("both `Content-Length` and `Transfer-Encoding` are there")]
+    AmbiguousLength,
+    #[error("the head is too large")]
+    TooLarge,
+    #[error("the target is too long")]
+    TargetTooLong,
+    #[error("there are too many fields")]
+    TooManyFields,
+}
+
+impl BadHead {
+    /// What the client is told.
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::TooLarge | Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::Line
+            | Self::Version
+            | Self::Target
+            | Self::Field
+            | Self::ContentLength
+            | Self::TransferEncoding
+            | Self::AmbiguousLength => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// As what it is counted.
+    pub(crate) fn reason(self) -> RefusedReason {
+        match self {
+            Self::TooLarge | Self::TooManyFields => RefusedReason::HeaderTooLarge,
+            Self::TargetTooLong => RefusedReason::TargetTooLong,
+            Self::Line
+            | Self::Version
+            | Self::Target
+            | Self::Field
+            | Self::ContentLength
+            | Self::TransferEncoding
+            | Self::AmbiguousLength => RefusedReason::Malformed,
+        }
+    }
+}
+
+/// What a field of a request says to this connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Meaning {
+    /// Nothing.
+    None,
+    /// `Content-Length`.
+    Length(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+    /// `Connection`.
+    Options { close: bool, keep_alive: bool },
+    /// `Expect: 100-continue`.
+    Continue,
+    /// `TE: trailers`.
+    Trailers,
+}
+
+/// Whether a whole head is at the beginning of `bytes`, the empty line included. The search goes on from `searched`, which
+/// is kept up to date: of a head that comes byte by byte none is looked at twice. RFC 9112 §2.2: a line may end with LF
+/// alone.
+pub(super) fn is_whole(bytes: &[u8], searched: &mut usize) -> bool {
+    // Nearly always.
+    if *searched == 0 && bytes.ends_with(b"\r\n\r\n") {
+        return true;
+    }
+    while let Some(rest) = bytes.get(*searched..)
+        && let Some(end) = memchr::memchr(b'\n', rest)
+    {
+        if matches!(rest.get(..end), Some([] | [b'\r'])) {
+            return true;
+        }
+        *searched += end + 1;
+    }
+    false
+}
+
+/// Without the empty lines that may come before a request (RFC 9112 §2.2).
+pub(super) fn skip_empty_lines(mut bytes: &[u8]) -> &[u8] {
+    while let [b'\r', b'\n', rest @ ..] | [b'\n', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// Parses the head at the beginning of `bytes`, which is whole and has at most `most` fields, into `headers`, which are
+/// empty. Its length comes with it.
+pub(crate) fn parse(
+    bytes: &Bytes,
+    most: usize,
+    headers: HeaderMap,
+    known: &mut KnownLines<Meaning>,
+) -> Result<(usize, Head), BadHead> {
+    let mut lines = Lines::lenient(bytes);
+    let line = lines.next()?.ok_or(BadHead::Line)?;
+    let (method, uri, version) = request_line(bytes, line)?;
+    let mut fields = Fields::new(headers, version);
+    loop {
+        match lines.next()? {
+            None | Some(b"") => break,
+            Some(line) => fields.take(line, &lines, most, known)?,
+        }
+    }
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.method = method;
+    parts.uri = uri;
+    parts.version = version;
+    Ok((lines.taken(), fields.finish(parts)?))
+}
+
+/// RFC 9112 §3: exactly one blank between the parts.
+fn request_line(head: &Bytes, line: &[u8]) -> Result<(Method, Uri, Version), BadHead> {
+    let mut parts = line.splitn(3, |&byte| byte == b' ');
+    let (Some(method), Some(target), Some(version)) = (parts.next(), parts.next(), parts.next())
+    else {
+        return Err(BadHead::Line);
+    };
+    let method = Method::from_bytes(method).map_err(|_| BadHead::Line)?;
+    let version = match version {
+        b"HTTP/1.1" => Version::HTTP_11,
+        b"HTTP/1.0" => Version::HTTP_10,
+        _ => return Err(BadHead::Version),
+    };
+    if target.iter().any(|&byte| byte <= b' ' || byte == 0x7f) {
+        return Err(BadHead::Target);
+    }
+    let uri = Uri::from_maybe_shared(head.slice_ref(target)).map_err(|_| BadHead::Target)?;
+    Ok((method, uri, version))
+}
+
+impl From<BadLine> for BadHead {
+    fn from(_: BadLine) -> Self {
+        Self::Field
+    }
+}
+
+/// The fields of a request, and what they say of its connection.
+struct Fields {
+    headers: HeaderMap,
+    version: Version,
+    length: Option<u64>,
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
+    expects: bool,
+    takes_trailers: bool,
+}
+
+impl Fields {
+    fn new(headers: HeaderMap, version: Version) -> Self {
+        Self {
+            headers,
+            version,
+            length: None,
+            chunked: false,
+            close: false,
+            keep_alive: false,
+            expects: false,
+            takes_trailers: false,
+        }
+    }
+
+    #[inline]
+    fn take(
+        &mut self,
+        line: &[u8],
+        lines: &Lines<'_>,
+        most: usize,
+        known: &mut KnownLines<Meaning>,
+    ) -> Result<(), BadHead> {
+        if self.headers.len() >= most {
+            return Err(BadHead::TooManyFields);
+        }
+        let (name, value, meaning) = match known.find(line) {
+            Some(known) => (known.name.clone(), known.value.clone(), known.meaning),
+            None => {
+                let (name, value) = lines.field(line)?;
+                let meaning = Meaning::of(&name, &value)?;
+                if known.came_before(line) {
+                    known.keep(line, &name, &value, meaning);
+                }
+                (name, value, meaning)
+            }
+        };
+        match meaning {
+            Meaning::None => {}
+            // RFC 9112 §6.3: the same length twice is one.
+            Meaning::Length(length) => {
+                if self
+                    .length
+                    .replace(length)
+                    .is_some_and(|other| other != length)
+                {
+                    return Err(BadHead::ContentLength);
+                }
+            }
+            Meaning::Chunked => {
+                if std::mem::replace(&mut self.chunked, true) {
+                    return Err(BadHead::TransferEncoding);
+                }
+            }
+            Meaning::Options { close, keep_alive } => {
+                self.close |= close;
+                self.keep_alive |= keep_alive;
+            }
+            Meaning::Continue => self.expects = true,
+            Meaning::Trailers => self.takes_trailers = true,
+        }
+        // The map has a limit of its own, far beyond.
+        let appended = self.headers.try_append(name, value);
+        appended.map(drop).map_err(|_| BadHead::TooManyFields)
+    }
+
+    /// RFC 9112 §6.3, for requests, and §9.3.
+    fn finish(self, mut parts: Parts) -> Result<Head, BadHead> {
+        let is_11 = self.version == Version::HTTP_11;
+        let framing = match (self.chunked, self.length) {
+            // A client of 1.0 may not know what it says (§6.1).
+            (true, _) if !is_11 => return Err(BadHead::TransferEncoding),
+            (true, Some(_)) => return Err(BadHead::AmbiguousLength),
+            (true, None) => Framing::Chunked(Chunked::Size),
+            (false, length) => Framing::Length(length.unwrap_or(0)),
+        };
+        parts.headers = self.headers;
+        Ok(Head {
+            keep_alive: !self.close && (is_11 || self.keep_alive),
+            expects: self.expects && is_11 && !framing.is_over(),
+            takes_trailers: self.takes_trailers,
+            framing,
+            parts,
+        })
+    }
+}
+
+impl Meaning {
+    fn of(name: &HeaderName, value: &HeaderValue) -> Result<Self, BadHead> {
+        let bytes = value.as_bytes();
+        Ok(match *name {
+            header::CONTENT_LENGTH => {
+                let length = content_length(bytes).filter(|length| *length <= MOST_BYTES);
+                Self::Length(length.ok_or(BadHead::ContentLength)?)
+            }
+            // Once, and nothing else: what weir does not decode it would pass on under fields that no longer say so.
+            header::TRANSFER_ENCODING if bytes.eq_ignore_ascii_case(b"chunked") => Self::Chunked,
+            header::TRANSFER_ENCODING => return Err(BadHead::TransferEncoding),
+            header::CONNECTION => Self::Options {
+                close: has_option(value, "close"),
+                keep_alive: has_option(value, "keep-alive"),
+            },
+            header::EXPECT if bytes.eq_ignore_ascii_case(b"100-continue") => Self::Continue,
+            header::TE if has_option(value, "trailers") => Self::Trailers,
+            _ => Self::None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(bytes: &[u8], known: &mut KnownLines<Meaning>) -> Result<(usize, Head), BadHead> {
+        parse(&Bytes::copy_from_slice(bytes), 100, HeaderMap::new(), known)
+    }
+
+    fn head(text: &str) -> Result<Head, BadHead> {
+        read(text.as_bytes(), &mut KnownLines::new()).map(|(_, head)| head)
+    }
+
+    fn with(fields: &str) -> Result<Head, BadHead> {
+        head(&format!("POST / HTTP/1.1\r\n{fields}\r\n"))
+    }
+
+    #[test]
+    fn the_framing_follows_rfc_9112_section_6_3() {
+        let chunked = Framing::Chunked(Chunked::Size);
+        for (fields, framing) in [
+            ("", Framing::NONE),
+            ("Content-Length: 0\r\n", Framing::NONE),
+            ("Content-Length: 5\r\n", Framing::Length(5)),
+            ("Content-Length: 0005\r\n", Framing::Length(5)),
+            (
+                "Content-Length: 5\r\nContent-Length: 5\r\n",
+                Framing::Length(5),
+            ),
+            ("Content-Length:\t5 \t\r\n", Framing::Length(5)),
+            ("transfer-encoding: ChunkeD\r\n", chunked),
+        ] {
+            assert_eq!(with(fields).unwrap().framing, framing, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_refused() {
+        for (fields, bad) in [
+            (
+                "Content-Length: 5\r\nContent-Length: 6\r\n",
+                BadHead::ContentLength,
+            ),
+            ("Content-Length: 5, 5\r\n", BadHead::ContentLength),
+            ("Content-Length: +5\r\n", BadHead::ContentLength),
+            ("Content-Length:\r\n", BadHead::ContentLength),
+            (
+                "Content-Length: 18446744073709551615\r\n",
+                BadHead::ContentLength,
+            ),
+            (
+                "Transfer-Encoding: gzip, chunked\r\n",
+                BadHead::TransferEncoding,
+            ),
+            ("Transfer-Encoding: identity\r\n", BadHead::TransferEncoding),
+            ("Transfer-Encoding:\r\n", BadHead::TransferEncoding),
+            (
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+                BadHead::TransferEncoding,
+            ),
+            (
+                "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+                BadHead::AmbiguousLength,
+            ),
+            (
+                "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+                BadHead::AmbiguousLength,
+            ),
+            ("Transfer-Encoding : chunked\r\n", BadHead::Field),
+            ("X: a\r\n Transfer-Encoding: chunked\r\n", BadHead::Field),
+            ("X: a\rTransfer-Encoding: chunked\r\n", BadHead::Field),
+        ] {
+            assert_eq!(with(fields).unwrap_err(), bad, "{fields:?}");
+        }
+        let old = head("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n");
+        assert_eq!(old.unwrap_err(), BadHead::TransferEncoding);
+    }
+
+    #[test]
+    fn a_request_line_has_three_parts_and_two_blanks() {
+        for (line, bad) in [
+            ("GET /", BadHead::Line),
+            ("GET", BadHead::Line),
+            ("GET  / HTTP/1.1", BadHead::Version),
+            ("GET /  HTTP/1.1", BadHead::Version),
+            ("GET / HTTP/1.1 ", BadHead::Version),
+            ("GET /a b HTTP/1.1", BadHead::Version),
+            ("GET / HTTP/1.2", BadHead::Version),
+            ("GET / http/1.1", BadHead::Version),
+            ("GET\t/\tHTTP/1.1", BadHead::Line),
+            ("G\u{e4}T / HTTP/1.1", BadHead::Line),
+            ("GET /\u{1} HTTP/1.1", BadHead::Target),
+            ("GET /\u{7f} HTTP/1.1", BadHead::Target),
+            ("GET /a\tb HTTP/1.1", BadHead::Target),
+        ] {
+            let refused = head(&format!("{line}\r\nHost: a\r\n\r\n")).unwrap_err();
+            assert_eq!(refused, bad, "{line:?}");
+        }
+        let got = head("X!#$%&'*+-.^_`|~ http://a:1/b?c HTTP/1.0\r\n\r\n").unwrap();
+        assert_eq!(got.parts.method.as_str(), "X!#$%&'*+-.^_`|~");
+        assert_eq!(got.parts.uri, "http://a:1/b?c");
+        assert_eq!(got.parts.version, Version::HTTP_10);
+    }
+
+    #[test]
+    fn a_connection_goes_on_unless_told_otherwise() {
+        for (line, fields, goes_on) in [
+            ("GET / HTTP/1.1", "", true),
+            ("GET / HTTP/1.1", "Connection: close\r\n", false),
+            ("GET / HTTP/1.1", "Connection: x, CLOSE\r\n", false),
+            (
+                "GET / HTTP/1.1",
+                "Connection: keep-alive\r\nConnection: close\r\n",
+                false,
+            ),
+            ("GET / HTTP/1.0", "", false),
+            ("GET / HTTP/1.0", "Connection: Keep-Alive\r\n", true),
+            ("GET / HTTP/1.0", "Connection: keep-alive, close\r\n", false),
+        ] {
+            let got = head(&format!("{line}\r\n{fields}\r\n")).unwrap();
+            assert_eq!(got.keep_alive, goes_on, "{line} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_100_is_waited_for_where_a_body_is_to_come() {
+        for (text, waits) in [
+            (
+                "POST / HTTP/1.1\r\nExpect: 100-Continue\r\nContent-Length: 1\r\n\r\n",
+                true,
+            ),
+            (
+                "POST / HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n",
+                true,
+            ),
+            ("POST / HTTP/1.1\r\nExpect: 100-continue\r\n\r\n", false),
+            (
+                "POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n",
+                false,
+            ),
+            (
+                "POST / HTTP/1.1\r\nExpect: x\r\nContent-Length: 1\r\n\r\n",
+                false,
+            ),
+        ] {
+            assert_eq!(head(text).unwrap().expects, waits, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn there_are_no_more_fields_than_allowed() {
+        assert!(with(&"x: y\r\n".repeat(100)).is_ok());
+        let refused = with(&"x: y\r\n".repeat(101));
+        assert_eq!(refused.unwrap_err(), BadHead::TooManyFields);
+    }
+
+    #[test]
+    fn a_head_ends_with_the_first_empty_line() {
+        for (text, length) in [
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+                27,
+            ),
+            ("GET / HTTP/1.1\nHost: a\n\nGET / HTTP/1.1\r\n\r\n", 24),
+            ("GET / HTTP/1.1\r\nHost: a\r\n\nrest\r\n\r\n", 26),
+        ] {
+            let (taken, head) = read(text.as_bytes(), &mut KnownLines::new()).unwrap();
+            assert_eq!((taken, head.parts.headers.len()), (length, 1), "{text:?}");
+        }
+    }
+
+    fn line() -> impl Strategy<Value = String> {
+        let odd = prop::sample::select(vec![
+            "\r\n", "\n", "\r", ":", ": ", " ", "\t", "a", "X-y", "\0", "\u{7f}", "\u{e4}", "(",
+            "v w",
+        ]);
+        prop_oneof![
+            4 => "[a-zA-Z-]{1,8}: ?[ -~]{0,12}\r\n",
+            1 => "(Content-Length|Transfer-Encoding|Connection|TE|Expect): ?(5|chunked|close|trailers|100-continue)\r\n",
+            1 => prop::collection::vec(odd, 0..6).prop_map(|parts| parts.concat()),
+        ]
+    }
+
+    fn request() -> impl Strategy<Value = String> {
+        let line = prop_oneof![
+            4 => "(GET|POST|x) /[a-z/?%]{0,8} HTTP/1\\.[01]\r\n",
+            1 => "[ -~]{0,20}\r?\n",
+        ];
+        let lines = prop::collection::vec(self::line(), 0..8);
+        (line, lines).prop_map(|(line, lines)| format!("{line}{}\r\n", lines.concat()))
+    }
+
+    proptest! {
+        /// We take nothing that httparse does not take, and read the same in it; and nothing else when its lines are known.
+        #[test]
+        fn httparse_reads_the_same_request(text in request()) {
+            let mut known = KnownLines::new();
+            let mut summary = || read(text.as_bytes(), &mut known).map(|(length, head)| {
+                let fields = head.parts.headers.iter();
+                let fields = fields.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
+                let mut fields: Vec<_> = fields.collect();
+                fields.sort();
+                let connection = (head.framing, head.keep_alive, head.expects, head.takes_trailers);
+                (length, head.parts.method.to_string(), fields, connection)
+            });
+            let ours = summary();
+            for _ in 0..2 {
+                prop_assert_eq!(&summary(), &ours);
+            }
+            let mut theirs = [httparse::EMPTY_HEADER; 64];
+            let mut parsed = httparse::Request::new(&mut theirs);
+            let status = parsed.parse(text.as_bytes());
+            if let Ok((length, method, fields, _)) = ours {
+                prop_assert_eq!(status, Ok(httparse::Status::Complete(length)));
+                prop_assert_eq!(parsed.method, Some(&*method));
+                let theirs = parsed.headers.iter();
+                let mut theirs: Vec<_> =
+                    theirs.map(|field| (field.name.to_lowercase(), field.value.to_vec())).collect();
+                theirs.sort();
+                prop_assert_eq!(fields, theirs);
+            }
+        }
+
+        /// However the bytes come, a head is whole with its last byte and not before.
+        #[test]
+        fn a_head_is_whole_when_its_last_byte_came(text in request()) {
+            let bytes = text.as_bytes();
+            let mut searched = 0;
+            let whole = (1..=bytes.len()).find(|&length| is_whole(&bytes[..length], &mut searched));
+            let lines = text.split_inclusive('\n');
+            let mut length = 0;
+            let end = lines.map(|line| { length += line.len(); (line, length) })
+                .find(|(line, _)| matches!(*line, "\n" | "\r\n"));
+            prop_assert_eq!(whole, end.map(|(_, length)| length));
+        }
+    }
+}
