@@ -1690,6 +1690,14 @@ fn what_is_surely_not_meant_is_a_warning() {
             "10:35: route.x.request_headers.set.x-a: `$proxy_add_x_forwarded_for` is sent as it is written; values have no placeholders; what servers are told of the client, as `X-Forwarded-For`, `-Proto` and `-Host`, they are told anyway",
         ),
         (
+            field("$TOKEN"),
+            "10:35: route.x.request_headers.set.x-a: `$TOKEN` is sent as it is written; a variable of the environment is written as `${TOKEN}`",
+        ),
+        (
+            field("Bearer $TOKEN"),
+            "10:35: route.x.request_headers.set.x-a: `$TOKEN` is sent as it is written; a variable of the environment is written as `${TOKEN}`",
+        ),
+        (
             field("id {http.request.host}"),
             "10:35: route.x.request_headers.set.x-a: `{http.request.host}` is sent as it is written; values have no placeholders; what servers are told of the client, as `X-Forwarded-For`, `-Proto` and `-Host`, they are told anyway",
         ),
@@ -2610,7 +2618,31 @@ fn a_token_that_is_the_name_of_a_variable_is_a_warning() {
             "2:9: admin.token: `$WEIR_TOKEN` is taken as it is written; a variable is written as `${WEIR_TOKEN}`"
         ]
     );
-    for token in ["pa$WORD", "$WORD-2", "$word", "$", "WORD"] {
+    for token in ["env:WEIR_TOKEN", "%{WEIR_TOKEN}", "%WEIR_TOKEN%"] {
+        assert_eq!(
+            warnings(&with(&format!("[admin]\ntoken = \"{token}\""))),
+            [
+                "2:9: admin.token: the token is taken as it is written, and is no name of a variable; a variable is written as `${NAME}`"
+            ]
+        );
+    }
+    for token in ["/run/secrets/token", "./token", "@/etc/token"] {
+        assert_eq!(
+            warnings(&with(&format!("[admin]\ntoken = \"{token}\""))),
+            [
+                "2:9: admin.token: the token is taken as it is written, and is no path; a file that holds the token is written as `file:` and its path"
+            ]
+        );
+    }
+    for token in [
+        "pa$WORD",
+        "$WORD-2",
+        "$word",
+        "$",
+        "WORD",
+        "/aB+c/9==",
+        "%a",
+    ] {
         let text = with(&format!("[admin]\ntoken = \"{token}\""));
         assert!(warnings(&text).is_empty(), "{token}");
     }

@@ -173,17 +173,32 @@ pub(super) fn redirect(value: &Value<'_>) {
     }
 }
 
-/// `$NAME` and nothing else: what the shell would replace.
+/// `$NAME` and nothing else, what the shell would replace; and what others write for a variable or a file. A token that may
+/// be one is not repeated.
 pub(super) fn token(value: &Value<'_>) {
     let text = value.inner.as_str().unwrap_or_default();
+    if value.problems.is_replaced(&value.span) {
+        return;
+    }
     let name = without_braces(text).filter(|name| text.len() == 1 + name.len());
-    if let Some(name) = name.filter(|_| !value.problems.is_replaced(&value.span)) {
+    if let Some(name) = name {
         let name = plain(name);
         let help = format!("a variable is written as `${{{name}}}`");
         let message = format!("`${name}` is taken as it is written");
         value.warn("plain-variable", message, Some(help));
+    } else if text.starts_with("env:") || text.starts_with('%') && text.ends_with(['%', '}']) {
+        let message = "the token is taken as it is written, and is no name of a variable";
+        let help = "a variable is written as `${NAME}`";
+        value.warn("plain-variable", message, Some(help.into()));
+    } else if PLACES.iter().any(|place| text.starts_with(place)) {
+        let message = "the token is taken as it is written, and is no path";
+        let help = "a file that holds the token is written as `file:` and its path";
+        value.warn("plain-file", message, Some(help.into()));
     }
 }
+
+/// Where files with secrets are. Random tokens may have a slash, too.
+const PLACES: [&str; 7] = ["/run/", "/etc/", "/var/", "/home/", "./", "../", "@/"];
 
 /// The same for the value of a field.
 pub(super) fn field_value(value: &Value<'_>) {
@@ -195,6 +210,16 @@ pub(super) fn field_value(value: &Value<'_>) {
         let message = "the value of a field is sent as it is written";
         let help = "only `token` reads a file; write `${NAME}` for a variable of the environment";
         value.warn("plain-file", message, Some(help.into()));
+    }
+    // As a whole, or behind a scheme as `Bearer`: a part of a word may be a part of a secret.
+    let last = text.rsplit(' ').next().unwrap_or_default();
+    if let Some(name) = without_braces(last).filter(|name| last.len() == 1 + name.len()) {
+        let message = format!("`${}` is sent as it is written", plain(name));
+        let help = format!(
+            "a variable of the environment is written as `${{{}}}`",
+            plain(name)
+        );
+        return value.warn("plain-variable", message, Some(help));
     }
     let variable = plain_variable(value, |_| false).map(|name| format!("${name}"));
     if let Some(written) = variable.or_else(|| placeholder(text)) {
