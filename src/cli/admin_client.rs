@@ -112,6 +112,13 @@ fn whom(weir: &RunningWeir) -> anyhow::Result<(Address, Option<String>)> {
             .map(|file| admin_of(&file))
             .transpose()?,
     };
+    let unknown = admin.as_ref().and_then(|said| said.no_token.as_ref());
+    if let (None, Some(why)) = (&weir.token, unknown) {
+        bail!(
+            "`admin.token` cannot be told: {why}; set it, or name the token with `--token` or `WEIR_TOKEN`"
+        );
+    }
+    let admin = admin.map(|said| said.admin);
     let token = weir.token.clone().or_else(|| admin.as_ref()?.token.clone());
     if let Some(url) = &weir.admin {
         return Ok((parse(url)?, token));
@@ -130,23 +137,55 @@ fn whom(weir: &RunningWeir) -> anyhow::Result<(Address, Option<String>)> {
     Ok((address, token))
 }
 
+/// What a file says of the admin address.
+struct Said {
+    admin: Admin,
+    /// Why its token cannot be told.
+    no_token: Option<String>,
+}
+
 /// What a file says of the admin address. The rest of it may be invalid: that is when somebody wants to know what runs, or
 /// to have weir say why it refuses the file.
-fn admin_of(file: &Path) -> anyhow::Result<Admin> {
+fn admin_of(file: &Path) -> anyhow::Result<Said> {
     let invalid = match config::load(file) {
-        Ok(config) => return Ok(config.admin),
+        Ok(config) => return Ok(Said::of(config.admin)),
         Err(LoadError::Invalid(report)) => report,
         Err(error) => return Err(error.into()),
     };
     let said: String = invalid.sources().map(about_admin).collect();
-    let alone = config::parse(&format!("{ENOUGH}{said}"), file).ok();
-    let hint = || {
-        format!(
-            "`{}` is invalid and does not say where weir's admin address is; name it with `--admin URL`",
-            file.display()
-        )
-    };
-    Ok(alone.with_context(hint)?.admin)
+    if let Ok(alone) = config::parse(&format!("{ENOUGH}{said}"), file) {
+        return Ok(Said::of(alone.admin));
+    }
+    // The address is of use without the token, whose variable may not be set here.
+    let mut table: toml::Table = toml::from_str(&said).unwrap_or_default();
+    if let Some(admin) = table.get_mut("admin").and_then(toml::Value::as_table_mut)
+        && admin.insert("token".into(), "none".into()).is_some()
+        && let Ok(alone) = config::parse(&format!("{ENOUGH}{table}"), file)
+    {
+        let about_token = |problem: &&config::Problem| problem.key == "admin.token";
+        let problem = invalid.problems.iter().find(about_token);
+        let why = problem.map_or_else(String::new, |problem| problem.message.clone());
+        return Ok(Said {
+            admin: Admin {
+                token: None,
+                ..alone.admin
+            },
+            no_token: Some(why),
+        });
+    }
+    bail!(
+        "`{}` is invalid and does not say where weir's admin address is; name it with `--admin URL`",
+        file.display()
+    )
+}
+
+impl Said {
+    fn of(admin: Admin) -> Self {
+        Self {
+            admin,
+            no_token: None,
+        }
+    }
 }
 
 /// What one of its files says of it.

@@ -38,6 +38,27 @@ fn status_shows_what_runs() {
     );
 }
 
+/// The variable that the token comes from is that of the service, not of the operator's shell.
+#[test]
+fn the_address_is_known_where_the_token_is_not() {
+    let (folder, file) = folder(HELLO);
+    let program = Program::run(folder.path());
+    let address = program.admin_url().replace("http://", "");
+    let admin = format!("[admin]\naddress = \"{address}\"\ntoken = \"${{NOWHERE_SET}}\"\n");
+    let text = HELLO.replacen("[admin]\naddress = \"127.0.0.1:0\"\n", &admin, 1);
+    std::fs::write(&file, text).unwrap();
+    let without = output(folder.path(), ["status"]);
+    assert_eq!(without.status.code(), Some(2), "{}", stdout(&without));
+    assert!(
+        stderr(&without).contains("`admin.token` cannot be told: ")
+            && stderr(&without).contains("NOWHERE_SET"),
+        "{}",
+        stderr(&without)
+    );
+    let with = output(folder.path(), ["status", "--token", "any"]);
+    assert_eq!(with.status.code(), Some(0), "{}", stderr(&with));
+}
+
 #[test]
 fn status_of_one_that_is_not_ready_is_1() {
     // Accepts, and never answers the first probe.
