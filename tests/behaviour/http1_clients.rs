@@ -697,7 +697,6 @@ async fn watching(answer: &'static str) -> (Origin, Arc<Notify>, Arc<Notify>) {
 async fn a_client_that_leaves_is_noticed_by_the_server_at_every_stage() {
     for (request, answer) in [
         ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", ""),
-        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n\r\n", ""),
         (
             "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc",
@@ -724,6 +723,10 @@ async fn a_client_that_leaves_is_noticed_by_the_server_at_every_stage() {
             .expect("the request comes");
         if !answer.is_empty() {
             connection.head().await;
+        }
+        if request.starts_with("GET") {
+            // What may come between two requests does not hide its end.
+            connection.send("\r\n").await;
         }
         drop(connection);
         timeout(Duration::from_secs(1), gone.notified())

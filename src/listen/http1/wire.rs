@@ -27,6 +27,8 @@ const READ: usize = 16 * 1024;
 const LEAST_READ: usize = 1024;
 /// So much of a request that nobody reads is read for the sake of the connection.
 const LEFT_OVER: usize = 64 * 1024;
+/// So many bytes show whether what comes may be a request.
+const LOOKED_AT: usize = 64;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A connection, shared with the body of the request that it carries now.
@@ -195,13 +197,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Wire<S> {
         if !state.framing.is_over() {
             return Poll::Pending;
         }
-        state.skip_empty_lines();
-        if !state.input.is_empty() {
-            return Poll::Pending;
-        }
-        match state.poll_read(context, &self.bench) {
-            Poll::Ready(false) => Poll::Ready(()),
-            Poll::Ready(true) | Poll::Pending => Poll::Pending,
+        loop {
+            state.skip_empty_lines();
+            if !state.input.is_empty() {
+                return Poll::Pending;
+            }
+            if !ready!(state.poll_read(context, &self.bench)) {
+                return Poll::Ready(());
+            }
         }
     }
 
@@ -364,10 +367,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Source for Wire<S> {
     }
 }
 
-/// Whether that may become a request: up to the first blank, it is a method (RFC 9110 §5.6.2).
+/// Whether that may become a request: up to the first blank, it is a method (RFC 9110 §5.6.2). Looks at its beginning only,
+/// again with each read.
 fn begins_as_request(bytes: &[u8]) -> bool {
     let method = bytes.split(|&byte| byte == b' ').next();
-    let mut method = method.into_iter().flatten();
+    let mut method = method.into_iter().flatten().take(LOOKED_AT);
     method.all(|byte| byte.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}".contains(byte))
 }
 
