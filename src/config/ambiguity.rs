@@ -9,6 +9,7 @@ use std::fmt;
 
 use http::Method;
 
+use super::problems::spend;
 use super::routes::RouteRead;
 use super::value::{Name, plain};
 use super::{HostPattern, Route};
@@ -321,13 +322,6 @@ fn effort(one: &Route, other: &Route) -> usize {
         + one.headers.len() * other.headers.len()
         + one.query.len() * other.query.len()
         + one.listen.len() * other.listen.len()
-}
-
-/// Whether so many are left; if not, none are.
-fn spend(steps: &Cell<usize>, amount: usize) -> bool {
-    let rest = steps.get().checked_sub(amount);
-    steps.set(rest.unwrap_or(0));
-    rest.is_some()
 }
 
 /// Whether one request can satisfy both.

@@ -418,7 +418,7 @@ fn nearest<'a>(
 }
 
 /// Whether there is so much left; if not, nothing is.
-fn spend(left: &Cell<usize>, amount: usize) -> bool {
+pub(super) fn spend(left: &Cell<usize>, amount: usize) -> bool {
     let rest = left.get().checked_sub(amount);
     left.set(rest.unwrap_or(0));
     rest.is_some()

@@ -1,4 +1,4 @@
-//! Values of the fields that frame messages and keep connections.
+//! Field lines, and the values of fields that frame messages and keep connections.
 
 use http::HeaderValue;
 
@@ -23,4 +23,13 @@ pub(crate) fn content_length(value: &[u8]) -> Option<u64> {
     value.iter().try_fold(0u64, |number, digit| {
         number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
     })
+}
+
+/// Writes one field line. Neither part can hold CR or LF: `http`'s types exclude them.
+#[inline(always)]
+pub(crate) fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
 }

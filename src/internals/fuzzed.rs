@@ -6,11 +6,12 @@ use std::path::Path;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::http1::fields::write_field;
 use crate::http1::{Chunked, Decoded, Framing};
 use crate::import;
 use crate::semantics::cache_control::{Directives, Scope};
 use crate::semantics::range::{self, Resolved};
-use crate::upstream::http1::head::{Asked, ResponseHead, write_field};
+use crate::upstream::http1::head::{Asked, ResponseHead};
 use crate::upstream::http1::workspace::Workspace;
 
 /// Field lines in the order of the map.

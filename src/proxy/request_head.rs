@@ -9,13 +9,14 @@ use http::{Method, Version};
 use super::record::Record;
 use super::target::Target;
 use crate::config::HostHeader;
+use crate::http1::fields::write_field;
 use crate::semantics::forwarded;
 use crate::semantics::hop_by_hop::{Nominated, has_token, is_hop_by_hop};
 use crate::semantics::variables::begins_as;
 use crate::state::{Listener, Route, Upstream};
 use crate::units::ServerAddr;
 use crate::upstream::http1::UploadLength;
-use crate::upstream::http1::head::{write_field, write_request_line};
+use crate::upstream::http1::head::write_request_line;
 
 /// Everything that decides what a server is sent.
 pub(crate) struct RequestHead<'r> {

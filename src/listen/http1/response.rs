@@ -12,9 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::output::Output;
 use super::wire::Wire;
-use crate::http1::fields::{content_length, has_option};
+use crate::http1::fields::{content_length, has_option, write_field};
 use crate::proxy::body::Body;
-use crate::upstream::http1::head::write_field;
 
 /// So much of a body is gathered before it is written, where it has to be waited for.
 const GATHERED: usize = 64 * 1024;

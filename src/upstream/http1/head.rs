@@ -39,15 +39,6 @@ pub(crate) fn write_request_line(
     out.extend_from_slice(b" HTTP/1.1\r\n");
 }
 
-/// Writes one field line. Neither part can hold CR or LF: `http`'s types exclude them.
-#[inline(always)]
-pub(crate) fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
-}
-
 /// The head of a response, fit to be passed on.
 #[derive(Debug)]
 pub(crate) struct ResponseHead {
@@ -437,6 +428,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http1::fields::write_field;
     use proptest::prelude::*;
 
     const GET: Asked = Asked {

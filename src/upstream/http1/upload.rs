@@ -15,6 +15,7 @@ use tokio_util::io::poll_write_buf;
 
 use super::exchange::ExchangeError;
 use crate::deadline::{Deadline, Ticks};
+use crate::http1::fields::write_field;
 use crate::upstream::stream::Stream;
 
 /// How the body of a request is framed on its way to the server.
@@ -314,7 +315,7 @@ fn last_chunk(trailers: &HeaderMap) -> Bytes {
     let mut out = b"0\r\n".to_vec();
     for (name, value) in trailers {
         if crate::semantics::trailers::may_follow(name) {
-            super::head::write_field(&mut out, name.as_str().as_bytes(), value.as_bytes());
+            write_field(&mut out, name.as_str().as_bytes(), value.as_bytes());
         }
     }
     out.extend_from_slice(b"\r\n");
