@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
+use super::lines::lines;
 use super::{Content, Encodings, Lease};
 use crate::semantics::coding::Content as Coded;
 
@@ -15,6 +17,8 @@ pub(crate) struct Stored {
     pub(crate) status: StatusCode,
     /// With a place for those that are of the moment when it is sent.
     pub(crate) headers: HeaderMap,
+    /// See [`Self::lines`].
+    lines: Bytes,
     /// All of it, shared by all who are sent it. Empty while it is on its way.
     pub(crate) body: Content,
     /// How long the body is, where that is known.
@@ -51,9 +55,11 @@ impl Stored {
         let body = body.into();
         let length = Some(body.len() as u64);
         // As it grew, the map has room for half as many again; a clone has not.
-        let headers = headers.clone();
+        let mut headers = headers.clone();
+        let lines = lines(status, &mut headers, body.len()).unwrap_or_default();
         Self {
             body,
+            lines,
             ..Self::head(status, headers, length, lease, received_at)
         }
     }
@@ -70,6 +76,7 @@ impl Stored {
             status,
             coded: Coded::of(&headers),
             headers,
+            lines: Bytes::new(),
             body: Content::default(),
             length,
             lease,
@@ -77,6 +84,12 @@ impl Stored {
             encodings: Arc::default(),
             failed: AtomicU64::new(0),
         }
+    }
+
+    /// The fields as HTTP/1 sends them, but for those that are filled in when they are sent. Empty where the response does not
+    /// go out as it is: its body is on its way, or has no length to be told.
+    pub(crate) fn lines(&self) -> &[u8] {
+        &self.lines
     }
 
     /// The same response, whole.
@@ -116,7 +129,8 @@ impl Stored {
     pub(super) fn size(&self) -> u64 {
         let fields = self.headers.iter();
         let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD);
-        (self.body.len() + fields.sum::<usize>() + self.encodings.size()) as u64
+        let lines = self.lines.len();
+        (self.body.len() + fields.sum::<usize>() + lines + self.encodings.size()) as u64
     }
 }
 

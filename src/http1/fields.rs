@@ -25,6 +25,21 @@ pub(crate) fn content_length(value: &[u8]) -> Option<u64> {
     })
 }
 
+/// Writes a number in decimal digits.
+pub(crate) fn write_number(out: &mut impl Extend<u8>, mut number: u64) {
+    let mut digits = [b'0'; 20];
+    let mut first = digits.len();
+    for (place, digit) in digits.iter_mut().enumerate().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+        first = place;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend(digits.into_iter().skip(first));
+}
+
 /// Writes one field line. Neither part can hold CR or LF: `http`'s types exclude them.
 #[inline(always)]
 pub(crate) fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
@@ -32,4 +47,18 @@ pub(crate) fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_in_decimal_digits() {
+        for number in [0, 1, 9, 10, 99, 100, 3600, u64::from(u32::MAX), u64::MAX] {
+            let mut out = Vec::new();
+            write_number(&mut out, number);
+            assert_eq!(out, number.to_string().into_bytes());
+        }
+    }
 }

@@ -4,29 +4,21 @@
 //! date within its second. Such a line is looked up whole, and its name and value are shared, rather than checked byte for
 //! byte each time. With the eight fields of nginx that saves 2,900 instructions per response.
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
+
+use super::repeated::Repeated;
 
 /// With [`MAX_LINE`] and two lines in each, those of a worker take 256 KiB at most.
 const SLOTS: usize = 256;
 /// The longest line that is kept.
 const MAX_LINE: usize = 512;
 
-/// The lines that one worker knows, each with what it means: it has one slot in a table, where it is compared whole.
-pub(crate) struct KnownLines<M> {
-    slots: Box<[Slot<M>]>,
-}
-
-/// Lines of like fingerprints; the one that came last is the first.
-struct Slot<M> {
-    known: [Option<Known<M>>; 2],
-    /// The fingerprint of a line that came instead of those known. If it comes again before one of them does, it takes the
-    /// place of the second; so lines that never come twice, cookies say, cost no copy.
-    candidate: u64,
-}
+/// The lines that one worker knows, each with what it means.
+pub(crate) struct KnownLines<M>(Repeated<Known<M>, SLOTS>);
 
 /// A field as it was read when its line came first.
 pub(crate) struct Known<M> {
-    line: Box<[u8]>,
     pub(crate) name: HeaderName,
     pub(crate) value: HeaderValue,
     pub(crate) meaning: M,
@@ -34,39 +26,17 @@ pub(crate) struct Known<M> {
 
 impl<M> KnownLines<M> {
     pub(crate) fn new() -> Self {
-        let slot = |_| Slot {
-            known: [None, None],
-            candidate: 0,
-        };
-        Self {
-            slots: (0..SLOTS).map(slot).collect(),
-        }
+        Self(Repeated::new())
     }
 
     /// The field of `line`, if it is known.
     pub(crate) fn find(&mut self, line: &[u8]) -> Option<&Known<M>> {
-        let slot = self.slots.get_mut(place(fingerprint(line)))?;
-        let is_it =
-            |known: &Option<Known<M>>| known.as_ref().is_some_and(|known| *known.line == *line);
-        let [first, second] = &mut slot.known;
-        if !is_it(first) {
-            if !is_it(second) {
-                return None;
-            }
-            std::mem::swap(first, second);
-        }
-        slot.candidate = 0;
-        first.as_ref()
+        self.0.find(line, fingerprint(line))
     }
 
     /// Whether `line`, which is not known, is to be [kept](Self::keep): it came before.
     pub(crate) fn came_before(&mut self, line: &[u8]) -> bool {
-        let fingerprint = fingerprint(line);
-        let Some(slot) = self.slots.get_mut(place(fingerprint)) else {
-            return false;
-        };
-        let before = std::mem::replace(&mut slot.candidate, fingerprint);
-        before == fingerprint && line.len() <= MAX_LINE
+        self.0.came_before(fingerprint(line)) && line.len() <= MAX_LINE
     }
 
     /// Knows `line` from now on.
@@ -75,15 +45,14 @@ impl<M> KnownLines<M> {
         let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) else {
             return;
         };
-        if let Some(slot) = self.slots.get_mut(place(fingerprint(line))) {
-            let [first, second] = &mut slot.known;
-            *second = first.replace(Known {
-                line: line.into(),
-                name: name.clone(),
-                value,
-                meaning,
-            });
-        }
+        let known = Known {
+            name: name.clone(),
+            value,
+            meaning,
+        };
+        let fingerprint = fingerprint(line);
+        self.0
+            .keep(Bytes::copy_from_slice(line), fingerprint, known);
     }
 }
 
@@ -99,10 +68,6 @@ fn fingerprint(line: &[u8]) -> u64 {
     let product = u128::from(first ^ 0x9e37_79b9_7f4a_7c15)
         * u128::from(last ^ (line.len() as u64).rotate_right(8) ^ 0xd1b5_4a32_d192_ed03);
     (product as u64 ^ (product >> 64) as u64) | 1
-}
-
-fn place(fingerprint: u64) -> usize {
-    usize::try_from(fingerprint >> 56).unwrap_or(0) % SLOTS
 }
 
 #[cfg(test)]
@@ -143,23 +108,6 @@ mod tests {
         }
         assert!(known.find(one.as_bytes()).is_some());
         assert!(known.find(other.as_bytes()).is_none());
-    }
-
-    #[test]
-    fn what_comes_once_takes_no_place_and_what_comes_no_more_gives_it_up() {
-        let (one, other) = ("x-aaaaa: 1 bbbbbbbb", "x-aaaaa: 2 bbbbbbbb");
-        let mut known = KnownLines::new();
-        let third = "x-aaaaa: 3 bbbbbbbb";
-        for line in [one, one, other, other, third, one, third, other, third, one] {
-            see(&mut known, line);
-        }
-        assert!(known.find(third.as_bytes()).is_none());
-        for line in [other, third, third] {
-            see(&mut known, line);
-        }
-        assert!(known.find(third.as_bytes()).is_some());
-        assert!(known.find(other.as_bytes()).is_some());
-        assert!(known.find(one.as_bytes()).is_none());
     }
 
     #[test]

@@ -47,6 +47,11 @@ impl<'b> Lines<'b> {
         self.bytes.len() - self.rest.len()
     }
 
+    /// What follows the lines that were taken.
+    pub(crate) fn rest(&self) -> &'b [u8] {
+        self.rest
+    }
+
     /// The next line without its CRLF; `None` while it is incomplete.
     pub(crate) fn next(&mut self) -> Result<Option<&'b [u8]>, BadLine> {
         let Some((line, rest)) =

@@ -6,5 +6,6 @@ pub(crate) mod framing;
 pub(crate) mod known_lines;
 pub(crate) mod lines;
 pub(crate) mod read_buffer;
+pub(crate) mod repeated;
 
 pub(crate) use framing::{BadFraming, Chunked, Decoded, Framing};

@@ -102,7 +102,7 @@ impl ReceivedRequest {
             &proxy,
             &client,
             proxy.local().no_route(0).cloned(),
-            Rc::new(request),
+            Rc::new(request.into()),
         );
         let complete = !state.routes.is_empty() && state.servers().next().is_some();
         complete.then_some(Self {

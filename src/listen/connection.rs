@@ -141,7 +141,7 @@ async fn serve_http1(
     drop(listener);
     let wire = Rc::new(Wire::new((&proxy, &client, &bench), stream, read));
     let end = {
-        let answer = |request| Rc::clone(&proxy).handle(Rc::clone(&client), request);
+        let answer = |request, body| Rc::clone(&proxy).handle(Rc::clone(&client), request, body);
         let mut serving = pin!(http1::serve(&wire, rules, answer));
         poll_fn(|context| {
             if age
@@ -246,8 +246,9 @@ async fn serve_http2(
     client.expect_streams();
     let served = Rc::clone(&client);
     let service = service_fn(move |request: Request<Incoming>| {
-        let request = request.map(RequestBody::Http2);
-        let answer = Rc::clone(&proxy).handle(Rc::clone(&served), request);
+        let (request, body) = request.into_parts();
+        let body = RequestBody::Http2(body);
+        let answer = Rc::clone(&proxy).handle(Rc::clone(&served), request.into(), body);
         async { Ok::<_, Infallible>(answer.await.map(StreamBody::new)) }
     });
     let output = Gathered::new(stream);

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
+use super::as_stored::AsStored;
 use super::decoded::DecodedBody;
 use super::encoded::{EncodedBody, Encoding, Source};
 use super::flight::Flight;
@@ -40,6 +41,8 @@ const READ_AHEAD: usize = 4 * 1024;
 pub(crate) struct Body {
     kind: Kind,
     record: Option<Box<Record>>,
+    /// The head, where it is not in a map of fields.
+    head: Option<AsStored>,
     /// Whether it has the coding already that it is sent in.
     is_settled: bool,
 }
@@ -107,6 +110,7 @@ impl Body {
         Self {
             kind: Kind::Empty,
             record: None,
+            head: None,
             is_settled: true,
         }
     }
@@ -118,6 +122,7 @@ impl Body {
         Self {
             kind,
             record: Some(record),
+            head: None,
             is_settled: false,
         }
     }
@@ -129,6 +134,21 @@ impl Body {
             record.coding = Some(coding);
         }
         self
+    }
+
+    /// That of a response which goes out with that head, and as it is.
+    pub(super) fn headed(mut self, head: AsStored) -> Self {
+        self.head = Some(head);
+        self.settled(None)
+    }
+
+    /// Appends the fields of a response that goes out as it is stored; whether it does. They are not in its map.
+    pub(crate) fn write_stored_fields(&self, out: &mut Vec<u8>) -> bool {
+        let head = self.head.as_ref().zip(self.record());
+        if let Some((head, record)) = head {
+            head.write(record, out);
+        }
+        head.is_some()
     }
 
     /// What is known of its exchange.

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use http::{HeaderName, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
+use crate::http1::fields::write_number;
 use crate::telemetry::labels::CacheResult;
 
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -103,11 +104,7 @@ impl Verdict {
         let mut text = SmallVec::<[u8; 128]>::new();
         if let (None, None, Some(ttl)) = (self.forwarded, self.detail, self.ttl) {
             // Nearly always, and so without the formatter.
-            text.extend_from_slice(b"weir; hit; ttl=");
-            if ttl < 0 {
-                text.push(b'-');
-            }
-            write_number(&mut text, ttl.unsigned_abs());
+            write_hit(&mut text, ttl);
         } else {
             write!(text, "{self}").ok()?;
         }
@@ -115,11 +112,13 @@ impl Verdict {
     }
 }
 
-fn write_number(out: &mut SmallVec<[u8; 128]>, number: u64) {
-    if number >= 10 {
-        write_number(out, number / 10);
+/// What a response from the store is told with, which is fresh for `ttl` seconds yet.
+pub(super) fn write_hit(out: &mut impl Extend<u8>, ttl: i64) {
+    out.extend(*b"weir; hit; ttl=");
+    if ttl < 0 {
+        out.extend([b'-']);
     }
-    out.push(b'0' + (number % 10) as u8);
+    write_number(out, ttl.unsigned_abs());
 }
 
 impl fmt::Display for Verdict {

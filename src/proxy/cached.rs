@@ -11,9 +11,9 @@ use http_body::Body as _;
 use super::Proxy;
 use super::answer::Answer;
 use super::asked::{asked, told};
-use super::asks::Asks;
 use super::body::Body;
 use super::cache_status::{CACHE_STATUS, Forwarded, Verdict};
+use super::fields::Asks;
 use super::fill::{self, Times};
 use super::forward::{Failed, Forward};
 use super::invalidate;
@@ -50,7 +50,7 @@ impl Cached<'_> {
         if !is_looked_up(&request.method) {
             return self.pass_method(record, body).await;
         }
-        let asks = Asks::of(&request.headers);
+        let asks = request.headers.asks;
         let directives = asks.directives(&request.headers);
         if let Some(verdict) = self.is_passed(asks, &directives, (&request.headers, &body)) {
             return self.pass(record, Some(body), verdict).await;

@@ -2,14 +2,14 @@
 //! nothing, so that `weir explain` can tell without a client and without servers.
 
 use bytes::Bytes;
-use http::request::Parts;
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 
 use super::body::Body;
 use super::error::ProxyError;
+use super::fields::Parts;
 use super::local::Local;
 use super::record::{Id, Record};
-use super::respond;
+use super::respond::{self, X_REQUEST_ID};
 use super::target::Target;
 use crate::route::Wanted;
 use crate::semantics::forwarded;
@@ -17,7 +17,6 @@ use crate::state::{Action, Listener, Route, State};
 
 /// The longest request id that is taken over from a trusted proxy.
 const MAX_REQUEST_ID: usize = 128;
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What is done with a request.
 pub(super) enum Course<'s> {

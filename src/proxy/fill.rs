@@ -12,7 +12,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName};
-use http::request::Parts;
 use http::{Method, StatusCode};
 use tokio::sync::oneshot;
 
@@ -20,6 +19,7 @@ use super::Proxy;
 use super::answer::{Answer, Answered, Content};
 use super::body::UpstreamBody;
 use super::error::ProxyError;
+use super::fields::{Fields, Parts};
 use super::forward::Forward;
 use super::local::{LocalCache, LocalServer, LocalUpstream};
 use super::record::Record;
@@ -100,18 +100,20 @@ impl Learned {
 /// The request of a fetch: the client's, without conditions and ranges of its own, with those that validate `stale`.
 pub(super) fn request(asked: &Parts, stale: Option<&Stored>) -> Parts {
     let mut request = asked.clone();
+    let mut headers = HeaderMap::clone(&asked.headers);
     for name in OWN_CONDITIONS {
-        request.headers.remove(name);
+        headers.remove(name);
     }
     if let Some(stale) = stale {
         let mut copy = |from: HeaderName, to: HeaderName| {
             if let Some(value) = stale.headers.get(from) {
-                request.headers.insert(to, value.clone());
+                headers.insert(to, value.clone());
             }
         };
         copy(header::ETAG, header::IF_NONE_MATCH);
         copy(header::LAST_MODIFIED, header::IF_MODIFIED_SINCE);
     }
+    request.headers = Rc::new(Fields::new(headers));
     request
 }
 

@@ -8,7 +8,6 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Buf;
-use http::request::Parts;
 use http::{Method, Version, header};
 use http_body::Body as _;
 
@@ -17,6 +16,7 @@ use super::answer::{Answer, Answered, Content};
 use super::body::{UpstreamBody, settle};
 use super::choose::Chosen;
 use super::error::ProxyError;
+use super::fields::Parts;
 use super::flight::Flight;
 use super::local::{LocalServer, LocalUpstream};
 use super::record::Record;

@@ -1,8 +1,8 @@
 //! The journey of a request: target -> route -> upstream -> response -> record. The only place where the capabilities meet.
 
 mod answer;
+mod as_stored;
 mod asked;
-mod asks;
 pub(crate) mod body;
 mod cache_status;
 mod cached;
@@ -15,6 +15,7 @@ mod encoded;
 mod encoding;
 pub(crate) mod error;
 pub(crate) mod explain;
+pub(crate) mod fields;
 mod fill;
 mod flight;
 mod forward;
@@ -40,8 +41,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderValue};
-use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body::Body as _;
 
 use self::asked::asked;
@@ -50,6 +50,7 @@ use self::cached::Cached;
 use self::client::Client;
 use self::course::Course;
 use self::error::ProxyError;
+use self::fields::Parts;
 use self::forward::{Failed, Forward};
 use self::local::Local;
 use self::record::Record;
@@ -194,10 +195,10 @@ impl Proxy {
     pub(crate) async fn handle(
         self: Rc<Self>,
         client: Rc<Client>,
-        request: Request<RequestBody>,
+        request: Parts,
+        body: RequestBody,
     ) -> Response<Body> {
         let local = self.local_for(client.listener);
-        let (request, body) = request.into_parts();
         let request = Rc::new(request);
         let has_body = !body.is_end_stream();
         let here = local.no_route(client.listener).cloned();

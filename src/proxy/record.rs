@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::request::Parts;
 use http::uri::Scheme;
 use http::{HeaderValue, StatusCode, header};
 
 use super::Proxy;
 use super::client::Client;
+use super::fields::Parts;
 use super::local::{Local, LocalServer};
 use super::local_route::LocalRoute;
 use crate::deadline;
@@ -274,8 +274,9 @@ impl Drop for Record {
             self.log(seconds);
         }
         self.client.end();
-        if let Some(request) = Rc::get_mut(&mut self.request) {
-            self.proxy.keep_fields(std::mem::take(&mut request.headers));
+        let request = Rc::get_mut(&mut self.request);
+        if let Some(fields) = request.and_then(|request| Rc::get_mut(&mut request.headers)) {
+            self.proxy.keep_fields(fields.take());
         }
     }
 }

@@ -7,18 +7,19 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Response, StatusCode};
+use http::{Method, Response, StatusCode, Version};
 
-use super::asks::Asks;
+use super::as_stored::AsStored;
 use super::body::Body;
 use super::cache_status::{CACHE_STATUS, Verdict};
 use super::compress_once;
 use super::decoded::DecodedBody;
 use super::encoding;
+use super::fields::Asks;
 use super::record::Record;
 use super::respond;
 use super::shared::SharedBody;
-use crate::cache::{Caching, Follow, Form, Partial, Stored, unsatisfied};
+use crate::cache::{Caching, Follow, Form, PLACE, Partial, Stored, unsatisfied};
 use crate::compress::{Decoder, Plan};
 use crate::semantics::coding::{self, Accepted, Coding, Content};
 use crate::semantics::conditional::{self, Precondition, Validators};
@@ -50,6 +51,9 @@ impl Reply<'_> {
         stored: &Arc<Stored>,
         coming: Option<Follow>,
     ) -> Response<Body> {
+        if coming.is_none() && self.goes_as_it_is(&record, stored) {
+            return self.as_it_is(record, stored);
+        }
         let request = Rc::clone(&record.request);
         let mut headers = self.headers(stored);
         // Only of what would be a success it matters whether the client has it (RFC 9110 §13.2.1).
@@ -90,6 +94,35 @@ impl Reply<'_> {
         Response::from_parts(parts, Body::shared(Box::new(body), record))
     }
 
+    /// Whether nothing is to be done to a hit but to write it, over HTTP/1.
+    fn goes_as_it_is(&self, record: &Record, stored: &Stored) -> bool {
+        !stored.lines().is_empty()
+            && record.request.version != Version::HTTP_2
+            && record.request.method == Method::GET
+            && !(self.asks.conditionally || self.asks.for_ranges)
+            && self.verdict == Verdict::hit(self.verdict.ttl.unwrap_or_default())
+            && self.own.is_none()
+            && !matches!(stored.coded, Content::Coded(_))
+            && self.route.compress.is_none()
+            && self.route.response_headers.is_empty()
+            // It would take the place of the server's.
+            && (self.listener.hsts.is_none()
+                || !stored.headers.contains_key(header::STRICT_TRANSPORT_SECURITY))
+    }
+
+    fn as_it_is(&self, mut record: Box<Record>, stored: &Arc<Stored>) -> Response<Body> {
+        let status = stored.status;
+        record.status = Some(status);
+        let head = AsStored {
+            age: stored.lease.age(self.now).as_secs(),
+            ttl: self.verdict.ttl.filter(|_| self.tells),
+            stored: Arc::clone(stored),
+        };
+        let mut response = Response::new(plain(stored, record).headed(head));
+        *response.status_mut() = status;
+        response
+    }
+
     fn headers(&self, stored: &Stored) -> HeaderMap {
         let mut headers = stored.headers.clone();
         let age = stored.lease.age(self.now).as_secs();
@@ -102,8 +135,8 @@ impl Reply<'_> {
         }
         let verdict = self.tells.then(|| self.verdict.to_value()).flatten();
         match (headers.get_mut(CACHE_STATUS), verdict) {
-            (Some(place), Some(verdict)) if *place == respond::PLACE => *place = verdict,
-            (Some(place), None) if *place == respond::PLACE => {
+            (Some(place), Some(verdict)) if *place == PLACE => *place = verdict,
+            (Some(place), None) if *place == PLACE => {
                 headers.remove(CACHE_STATUS);
             }
             (_, Some(verdict)) => {

@@ -10,10 +10,11 @@ use super::cache_status::CACHE_STATUS;
 use super::error::ProxyError;
 use super::record::{End, Record};
 use super::target::Target;
+use crate::cache::PLACE;
 use crate::state::{Listener, Route};
 
 const VIA: HeaderValue = HeaderValue::from_static("1.1 weir");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What usually comes in one piece with its head.
 const SMALL_BODY: u32 = 4 * 1024;
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -92,9 +93,6 @@ pub(super) fn fill_in(headers: &mut HeaderMap, name: HeaderName, value: HeaderVa
         }
     }
 }
-
-/// Stands for what is not known before the response is sent.
-pub(super) const PLACE: HeaderValue = HeaderValue::from_static("-");
 
 /// The id of a request for the fields of its response.
 fn id_for(record: &Record) -> HeaderValue {

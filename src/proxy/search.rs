@@ -10,11 +10,11 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 
 use super::answer::{Answer, Answered};
-use super::asks::Asks;
 use super::body::Body;
 use super::cache_status::{Forwarded, Verdict};
 use super::cached::Cached;
 use super::error::ProxyError;
+use super::fields::Asks;
 use super::fill::{self, Fill, Learned, Own, Times};
 use super::forward::Failed;
 use super::record::Record;

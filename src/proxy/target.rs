@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use http::header::{HeaderMap, HeaderValue, TRANSFER_ENCODING};
-use http::request::Parts;
+use http::header::{HeaderMap, TRANSFER_ENCODING};
 use http::{Method, Version};
 
 use super::error::ProxyError;
+use super::fields::{Parts, Present};
 use crate::semantics::host;
 use crate::semantics::path;
 use crate::state::ListenLimits;
@@ -26,33 +26,21 @@ pub(crate) struct Target<'r> {
     pub(crate) path: Cow<'r, str>,
     /// As sent, without the `?`.
     pub(crate) query: Option<&'r str>,
-    pub(crate) present: Present<'r>,
-}
-
-/// Which fields a request has. They are seldom there, and looked for in each: to look one up in the map costs as much as
-/// finding all of them in one pass.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Present<'r> {
-    /// The last one, and how many there are.
-    host: Option<&'r HeaderValue>,
-    hosts: usize,
-    pub(crate) connection: bool,
-    pub(crate) te: bool,
-    pub(crate) transfer_encoding: bool,
-    pub(crate) upgrade: bool,
+    pub(crate) present: Present,
 }
 
 impl<'r> Target<'r> {
     /// Checks the head of a request against the limits of its listener and tells what it asks for.
     pub(crate) fn of(request: &'r Parts, limits: &ListenLimits) -> Result<Self, ProxyError> {
-        let present = within_limits(request, limits)?;
+        within_limits(request, limits)?;
+        let present = request.headers.present;
         if present.transfer_encoding {
             known_coding(&request.headers)?;
         }
         if request.method == Method::CONNECT {
             return Err(ProxyError::Connect);
         }
-        let authority = authority(request, &present)?;
+        let authority = authority(request)?;
         let (host, port) = match authority {
             "" => (Cow::Borrowed(""), None),
             authority => {
@@ -93,12 +81,12 @@ impl<'r> Target<'r> {
 }
 
 /// RFC 9112 §3.2: one `Host`, exactly; an absolute target beats it. RFC 9113 §8.3.1: `Host` beside `:authority` must agree.
-fn authority<'r>(request: &'r Parts, present: &Present<'r>) -> Result<&'r str, ProxyError> {
-    if present.hosts > 1 {
+fn authority(request: &Parts) -> Result<&str, ProxyError> {
+    if request.headers.hosts > 1 {
         return Err(ProxyError::Malformed("more than one `Host`"));
     }
-    let host = present
-        .host
+    let host = request.headers.host.as_ref();
+    let host = host
         .map(|host| host.to_str().map_err(|_| ProxyError::Malformed("bad host")))
         .transpose()?;
     if let (Some(authority), Some(host)) = (request.uri.authority(), host)
@@ -139,7 +127,7 @@ fn known_coding(headers: &HeaderMap) -> Result<(), ProxyError> {
     }
 }
 
-fn within_limits<'r>(request: &'r Parts, limits: &ListenLimits) -> Result<Present<'r>, ProxyError> {
+fn within_limits(request: &Parts, limits: &ListenLimits) -> Result<(), ProxyError> {
     let target = request
         .uri
         .path_and_query()
@@ -148,25 +136,7 @@ fn within_limits<'r>(request: &'r Parts, limits: &ListenLimits) -> Result<Presen
         return Err(ProxyError::TargetTooLong);
     }
     let headers = &request.headers;
-    let mut present = Present::default();
-    let mut size = 0;
-    for (name, value) in headers {
-        let name = name.as_str();
-        // Name, colon, blank, value, CRLF: what the field section takes on the wire in HTTP/1.
-        size += name.len() + value.len() + 4;
-        match name.len() {
-            4 if name == "host" => {
-                present.host = Some(value);
-                present.hosts += 1;
-            }
-            2 => present.te |= name == "te",
-            7 => present.upgrade |= name == "upgrade",
-            10 => present.connection |= name == "connection",
-            17 => present.transfer_encoding |= name == "transfer-encoding",
-            _ => {}
-        }
-    }
-    if size > limits.max_header_size {
+    if headers.size > limits.max_header_size {
         return Err(ProxyError::FieldsTooLarge);
     }
     if headers.len() > limits.max_headers {
@@ -176,7 +146,7 @@ fn within_limits<'r>(request: &'r Parts, limits: &ListenLimits) -> Result<Presen
             return Err(ProxyError::FieldsTooLarge);
         }
     }
-    Ok(present)
+    Ok(())
 }
 
 fn cookie_crumbs(headers: &HeaderMap) -> usize {
@@ -215,6 +185,7 @@ mod tests {
             .unwrap()
             .into_parts()
             .0
+            .into()
     }
 
     /// Host, authority and path; or the refusal.

@@ -21,6 +21,7 @@ use crate::listen::http1::workbench::Workbench;
 use crate::listen::http1::{self, Rules, Wire};
 use crate::proxy::Proxy;
 use crate::proxy::client::Client;
+use crate::proxy::fields::Parts;
 use crate::upstream::simulated::Socket;
 
 /// Nobody waits longer.
@@ -134,11 +135,11 @@ impl Clients {
             };
             let bench = Rc::new(Workbench::new());
             let wire = Rc::new(Wire::new((&proxy, &client, &bench), stream, Bytes::new()));
-            let answer = |request: http::Request<_>| {
-                let number = request.uri().path().strip_prefix("/r/");
+            let answer = |request: Parts, body| {
+                let number = request.uri.path().strip_prefix("/r/");
                 let number = number.and_then(|number| number.parse().ok());
                 world.reached_weir(number.expect("clients number their requests"));
-                Rc::clone(&proxy).handle(Rc::clone(&client), request)
+                Rc::clone(&proxy).handle(Rc::clone(&client), request, body)
             };
             let rules = Rules::from(&listener.limits);
             http1::serve(&wire, rules, answer).await;

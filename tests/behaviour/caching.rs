@@ -402,6 +402,106 @@ async fn http2_and_http1_clients_share_what_is_stored() {
     assert!(told.starts_with("weir; hit"), "{told}");
 }
 
+/// However a hit goes out, it has the fields that its first client got, and of its own those that are of the moment.
+#[tokio::test]
+async fn a_hit_has_the_same_fields_over_every_version() {
+    let origin = Origin::start(|_| {
+        let lines = "Cache-Control: max-age=60\r\nX-Request-Id: theirs\r\nAge: 7\r\nX-Dash: -\r\nX-Empty:\r\n\
+                     Vary: x-a\r\nVary: x-b\r\nVia: 1.0 other\r\nCache-Status: other; hit\r\nServer: s\r\n";
+        answer(lines, "hello")
+    })
+    .await;
+    let weir = caching(&origin).await;
+    // Those of each client are looked at one by one.
+    let stored = |fields: Vec<(String, String)>| {
+        let mut own = vec!["connection", "x-request-id", "age", "cache-status"];
+        own.retain(|own| fields.iter().any(|(name, _)| name == own));
+        let mut rest = fields;
+        rest.retain(|(name, _)| !own.contains(&name.as_str()));
+        rest.sort();
+        rest
+    };
+    let lines = |response: &Response| {
+        let lines = response
+            .head
+            .lines()
+            .skip(1)
+            .filter(|line| !line.is_empty());
+        let fields = lines.map(|line| line.split_once(':').unwrap());
+        let fields = fields.map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()));
+        stored(fields.collect())
+    };
+    let first = get(&weir, "/", "").await;
+    assert_eq!(
+        first.fields("cache-status"),
+        ["other; hit", "weir; fwd=uri-miss; stored"]
+    );
+    let wanted = lines(&first);
+    for line in [
+        "x-dash: -",
+        "x-empty: ",
+        "via: 1.0 other",
+        "via: 1.1 weir",
+        "content-length: 5",
+    ] {
+        let (name, value) = line.split_once(": ").unwrap();
+        assert!(
+            wanted.contains(&(name.into(), value.into())),
+            "{line}: {wanted:?}"
+        );
+    }
+    let mut ids = vec![first.field("x-request-id").to_owned()];
+    for (request, connection) in [
+        ("GET / HTTP/1.1\r\nHost: test\r\n\r\n", None),
+        ("HEAD / HTTP/1.1\r\nHost: test\r\n\r\n", None),
+        (
+            "GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n",
+            Some("close"),
+        ),
+        (
+            "GET / HTTP/1.0\r\nHost: test\r\nConnection: keep-alive\r\n\r\n",
+            Some("keep-alive"),
+        ),
+        ("GET / HTTP/1.0\r\nHost: test\r\n\r\n", Some("close")),
+    ] {
+        let mut client = weir.connect().await;
+        client.send(request).await;
+        let method = request.split(' ').next().unwrap();
+        let response = client.response_to(method).await;
+        let body = if method == "HEAD" { "" } else { "hello" };
+        assert_eq!(
+            (response.status, response.text().as_str()),
+            (200, body),
+            "{request}"
+        );
+        assert_eq!(lines(&response), wanted, "{request}");
+        assert_eq!(
+            response.fields("connection").first().copied(),
+            connection,
+            "{request}"
+        );
+        let told = response.fields("cache-status");
+        assert!(
+            matches!(&told[..], ["other; hit", told] if told.starts_with("weir; hit; ttl=5")),
+            "{told:?}"
+        );
+        assert!((7..20).contains(&response.field("age").parse::<u32>().unwrap()));
+        ids.push(response.field("x-request-id").to_owned());
+    }
+    let mut http2 = Http2::open(weir.address()).await;
+    let answer = http2.get("/").await;
+    let fields = answer.headers.iter();
+    let fields = fields.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
+    assert_eq!((stored(fields.collect()), answer.text()), (wanted, "hello"));
+    ids.push(answer.headers["x-request-id"].to_str().unwrap().to_owned());
+    let clients = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), clients, "an id for each: {ids:?}");
+    assert!(!ids.iter().any(|id| id == "theirs"));
+    assert_eq!(origin.requests().len(), 1);
+}
+
 // ------------------------------------------------------------------------------------------------------------- vary
 
 /// RFC 9111 §4.1: a stored response is reused only if the fields named by `Vary` match.

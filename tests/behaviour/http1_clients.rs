@@ -787,6 +787,51 @@ async fn a_response_that_breaks_off_is_never_completed() {
     }
 }
 
+/// Weir knows field sections that came before; what it knows is for what is the same to the last byte.
+#[tokio::test]
+async fn clients_that_say_the_same_over_and_over_are_heard_each_time() {
+    let origin = Origin::always("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let weir = Weir::before(&[&origin]).await;
+    let said = ["a", "b", "a", "a", "b", "c", "b", "a", "c", "c"];
+    let fields = |user: &str| {
+        format!("Host: test\r\nAccept: */*\r\nCookie: user={user}\r\nX-End: 1\r\n\r\n")
+    };
+    let mut connections = [weir.connect().await, weir.connect().await];
+    for (number, user) in said.into_iter().cycle().take(40).enumerate() {
+        let connection = &mut connections[number % 2];
+        let request = format!("GET /{number} HTTP/1.1\r\n{}", fields(user));
+        connection.send(&request).await;
+        assert_eq!(connection.response().await.text(), "ok");
+        let seen = origin.last();
+        assert_eq!(
+            (seen.target(), seen.field("cookie")),
+            (&*format!("/{number}"), &*format!("user={user}"))
+        );
+        assert_eq!((seen.field("x-end"), seen.fields("accept").len()), ("1", 1));
+    }
+    // Two at once, and one with a body behind it.
+    let two = format!("GET /x HTTP/1.1\r\n{0}GET /y HTTP/1.1\r\n{0}", fields("a"));
+    connections[0].send(&two).await;
+    for target in ["/x", "/y"] {
+        assert_eq!(connections[0].response().await.text(), "ok");
+        assert!(origin.requests().iter().any(|seen| seen.target() == target));
+    }
+    let post = "POST /z HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\n";
+    for body in ["four", "\r\n\r\n", "\r\n\r\n", "more"] {
+        connections[0].send(&format!("{post}{body}")).await;
+        assert_eq!(connections[0].response().await.text(), "ok");
+        assert_eq!(origin.last().body, body.as_bytes());
+    }
+    // What is said of the connection is heard each time, too.
+    for _ in 0..4 {
+        let mut last = weir.connect().await;
+        last.send("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+            .await;
+        assert_eq!(last.response().await.field("connection"), "close");
+        assert!(last.is_closed().await);
+    }
+}
+
 #[tokio::test]
 async fn empty_lines_between_requests_are_skipped() {
     let origin = Origin::text("hello").await;

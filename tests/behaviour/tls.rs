@@ -364,23 +364,37 @@ async fn a_client_that_is_silent_after_its_handshake_is_left() {
 
 #[tokio::test]
 async fn hsts_is_told_on_every_answer() {
-    let origin = Origin::always(
-        "HTTP/1.1 200 OK\r\nStrict-Transport-Security: max-age=1\r\nContent-Length: 0\r\n\r\n",
-    )
+    let origin = Origin::start(|request| {
+        let own = match request.target() {
+            "/site/own" => "Strict-Transport-Security: max-age=1\r\n",
+            _ => "",
+        };
+        format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n{own}Content-Length: 0\r\n\r\n")
+            .into_bytes()
+    })
     .await;
     let authority = Authority::new();
     authority.sign("test", &["test"]);
-    let config = secured(&origin, "", &authority.table(&["test"], "hsts = \"365d\""))
-        .replace("[route.site]\n", "[route.site]\npath = \"/site\"\n");
+    let config = secured(&origin, "", &authority.table(&["test"], "hsts = \"365d\"")).replace(
+        "[route.site]\n",
+        "[route.site]\npath = \"/site\"\ncache = true\n",
+    );
     let weir = Weir::start(&config).await;
     let mut connection = connect(authority.client(&[]), weir.address(), "test").await;
-    for (path, status) in [("/site", 200), ("/nowhere", 404)] {
-        let response = connection.get(path).await;
-        assert_eq!(
-            (response.status, response.field("strict-transport-security")),
-            (status, "max-age=31536000")
-        );
+    // Where it is stored, too.
+    for (path, status) in [("/site", 200), ("/site/own", 200), ("/nowhere", 404)] {
+        for _ in 0..2 {
+            let response = connection.get(path).await;
+            assert_eq!(
+                (
+                    response.status,
+                    response.fields("strict-transport-security")
+                ),
+                (status, vec!["max-age=31536000"])
+            );
+        }
     }
+    assert_eq!(origin.requests().len(), 2);
 }
 
 /// RFC 8446 §6.1: the end of the data is told, so that it cannot be mistaken for a cut.

@@ -3,15 +3,18 @@
 //! What decides where a request ends is read strictly, and whatever could be read in two ways is refused: two parties that
 //! disagree on it let a client smuggle a request past the one in front.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::request::Parts;
-use http::{Method, Request, StatusCode, Uri, Version};
+use http::{Method, StatusCode, Uri, Version};
 
+use super::before::Before;
 use crate::http1::fields::{content_length, has_option};
 use crate::http1::known_lines::KnownLines;
 use crate::http1::lines::{BadLine, Lines};
 use crate::http1::{Chunked, Framing};
+use crate::proxy::fields::{Fields, Parts};
 use crate::telemetry::labels::RefusedReason;
 
 /// No body has more.
@@ -131,29 +134,48 @@ pub(super) fn skip_empty_lines(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// Parses the head at the beginning of `bytes`, which is whole and has at most `most` fields, into `headers`, which are
-/// empty. Its length comes with it.
+/// Parses the head at the beginning of `bytes`, which is whole and has at most `most` fields, into an empty map. Its length
+/// comes with it.
 pub(crate) fn parse(
     bytes: &Bytes,
     most: usize,
-    headers: HeaderMap,
-    known: &mut KnownLines<Meaning>,
+    map: impl FnOnce() -> HeaderMap,
+    before: &mut Before,
 ) -> Result<(usize, Head), BadHead> {
     let mut lines = Lines::lenient(bytes);
     let line = lines.next()?.ok_or(BadHead::Line)?;
     let (method, uri, version) = request_line(bytes, line)?;
-    let mut fields = Fields::new(headers, version);
-    loop {
-        match lines.next()? {
-            None | Some(b"") => break,
-            Some(line) => fields.take(line, &lines, most, known)?,
+    let rest = lines.rest();
+    let fingerprint = before.fingerprint(rest);
+    let known = fingerprint.and_then(|fingerprint| before.section(rest, fingerprint));
+    let (length, section) = match known {
+        Some(section) if section.fields.len() > most => return Err(BadHead::TooManyFields),
+        Some(section) => (bytes.len(), section),
+        None => {
+            let section = read_section(&mut lines, most, map(), &mut before.lines)?;
+            if let Some(fingerprint) = fingerprint.filter(|_| lines.rest().is_empty()) {
+                before.came(rest, fingerprint, &section)?;
+            }
+            (lines.taken(), section)
         }
-    }
-    let (mut parts, ()) = Request::new(()).into_parts();
-    parts.method = method;
-    parts.uri = uri;
-    parts.version = version;
-    Ok((lines.taken(), fields.finish(parts)?))
+    };
+    let (said, framing) = (section.said, section.said.framing(version)?);
+    let is_11 = version == Version::HTTP_11;
+    Ok((
+        length,
+        Head {
+            parts: Parts {
+                method,
+                uri,
+                version,
+                headers: section.fields,
+            },
+            keep_alive: !said.close && (is_11 || said.keep_alive),
+            expects: said.expects && is_11 && !framing.is_over(),
+            takes_trailers: said.takes_trailers,
+            framing,
+        },
+    ))
 }
 
 /// RFC 9112 §3: exactly one blank between the parts.
@@ -182,10 +204,16 @@ impl From<BadLine> for BadHead {
     }
 }
 
-/// The fields of a request, and what they say of its connection.
-struct Fields {
-    headers: HeaderMap,
-    version: Version,
+/// A field section, and what it says of the connection.
+#[derive(Clone, Debug)]
+pub(super) struct Section {
+    pub(super) fields: Rc<Fields>,
+    said: Said,
+}
+
+/// What the fields of a request say of its connection.
+#[derive(Clone, Copy, Debug, Default)]
+struct Said {
     length: Option<u64>,
     chunked: bool,
     close: bool,
@@ -194,29 +222,20 @@ struct Fields {
     takes_trailers: bool,
 }
 
-impl Fields {
-    fn new(headers: HeaderMap, version: Version) -> Self {
-        Self {
-            headers,
-            version,
-            length: None,
-            chunked: false,
-            close: false,
-            keep_alive: false,
-            expects: false,
-            takes_trailers: false,
-        }
-    }
-
-    #[inline]
-    fn take(
-        &mut self,
-        line: &[u8],
-        lines: &Lines<'_>,
-        most: usize,
-        known: &mut KnownLines<Meaning>,
-    ) -> Result<(), BadHead> {
-        if self.headers.len() >= most {
+/// Reads lines up to the empty one, at most `most`, into `map`, which is empty.
+pub(super) fn read_section(
+    lines: &mut Lines<'_>,
+    most: usize,
+    mut map: HeaderMap,
+    known: &mut KnownLines<Meaning>,
+) -> Result<Section, BadHead> {
+    let mut said = Said::default();
+    loop {
+        let line = match lines.next()? {
+            None | Some(b"") => break,
+            Some(line) => line,
+        };
+        if map.len() >= most {
             return Err(BadHead::TooManyFields);
         }
         let (name, value, meaning) = match known.find(line) {
@@ -230,15 +249,24 @@ impl Fields {
                 (name, value, meaning)
             }
         };
+        said.hear(meaning)?;
+        // The map has a limit of its own, far beyond.
+        let appended = map.try_append(name, value);
+        appended.map(drop).map_err(|_| BadHead::TooManyFields)?;
+    }
+    let fields = Rc::new(Fields::new(map));
+    Ok(Section { fields, said })
+}
+
+impl Said {
+    #[inline]
+    fn hear(&mut self, meaning: Meaning) -> Result<(), BadHead> {
         match meaning {
             Meaning::None => {}
             // RFC 9112 §6.3: the same length twice is one.
             Meaning::Length(length) => {
-                if self
-                    .length
-                    .replace(length)
-                    .is_some_and(|other| other != length)
-                {
+                let before = self.length.replace(length);
+                if before.is_some_and(|before| before != length) {
                     return Err(BadHead::ContentLength);
                 }
             }
@@ -254,29 +282,18 @@ impl Fields {
             Meaning::Continue => self.expects = true,
             Meaning::Trailers => self.takes_trailers = true,
         }
-        // The map has a limit of its own, far beyond.
-        let appended = self.headers.try_append(name, value);
-        appended.map(drop).map_err(|_| BadHead::TooManyFields)
+        Ok(())
     }
 
-    /// RFC 9112 §6.3, for requests, and §9.3.
-    fn finish(self, mut parts: Parts) -> Result<Head, BadHead> {
-        let is_11 = self.version == Version::HTTP_11;
-        let framing = match (self.chunked, self.length) {
+    /// RFC 9112 §6.3, for requests.
+    fn framing(&self, version: Version) -> Result<Framing, BadHead> {
+        match (self.chunked, self.length) {
             // A client of 1.0 may not know what it says (§6.1).
-            (true, _) if !is_11 => return Err(BadHead::TransferEncoding),
-            (true, Some(_)) => return Err(BadHead::AmbiguousLength),
-            (true, None) => Framing::Chunked(Chunked::Size),
-            (false, length) => Framing::Length(length.unwrap_or(0)),
-        };
-        parts.headers = self.headers;
-        Ok(Head {
-            keep_alive: !self.close && (is_11 || self.keep_alive),
-            expects: self.expects && is_11 && !framing.is_over(),
-            takes_trailers: self.takes_trailers,
-            framing,
-            parts,
-        })
+            (true, _) if version != Version::HTTP_11 => Err(BadHead::TransferEncoding),
+            (true, Some(_)) => Err(BadHead::AmbiguousLength),
+            (true, None) => Ok(Framing::Chunked(Chunked::Size)),
+            (false, length) => Ok(Framing::Length(length.unwrap_or(0))),
+        }
     }
 }
 
@@ -307,12 +324,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read(bytes: &[u8], known: &mut KnownLines<Meaning>) -> Result<(usize, Head), BadHead> {
-        parse(&Bytes::copy_from_slice(bytes), 100, HeaderMap::new(), known)
+    fn read(bytes: &[u8], before: &mut Before) -> Result<(usize, Head), BadHead> {
+        parse(&Bytes::copy_from_slice(bytes), 100, HeaderMap::new, before)
     }
 
     fn head(text: &str) -> Result<Head, BadHead> {
-        read(text.as_bytes(), &mut KnownLines::new()).map(|(_, head)| head)
+        read(text.as_bytes(), &mut Before::new()).map(|(_, head)| head)
     }
 
     fn with(fields: &str) -> Result<Head, BadHead> {
@@ -468,9 +485,38 @@ mod tests {
             ("GET / HTTP/1.1\nHost: a\n\nGET / HTTP/1.1\r\n\r\n", 24),
             ("GET / HTTP/1.1\r\nHost: a\r\n\nrest\r\n\r\n", 26),
         ] {
-            let (taken, head) = read(text.as_bytes(), &mut KnownLines::new()).unwrap();
+            let (taken, head) = read(text.as_bytes(), &mut Before::new()).unwrap();
             assert_eq!((taken, head.parts.headers.len()), (length, 1), "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_is_known_is_held_to_the_rules_of_each_listener_and_version() {
+        let mut before = Before::new();
+        let mut read = |most, line: &str| {
+            let text = format!("{line}\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+            let bytes = Bytes::from(text.into_bytes());
+            let parsed = parse(&bytes, most, HeaderMap::new, &mut before);
+            parsed.map(|(length, head)| (length == bytes.len(), head.parts.headers))
+        };
+        let known: Vec<_> = [(); 4]
+            .map(|()| read(2, "POST / HTTP/1.1").unwrap())
+            .into_iter()
+            .map(|(is_whole, fields)| (is_whole, fields.len(), Rc::strong_count(&fields)))
+            .collect();
+        assert_eq!(known[0], (true, 2, 1), "its own");
+        assert_eq!(known[3].0, true);
+        assert!(known[3].2 > 1, "shared: {known:?}");
+        assert_eq!(
+            read(1, "POST / HTTP/1.1").unwrap_err(),
+            BadHead::TooManyFields
+        );
+        assert_eq!(
+            read(2, "POST / HTTP/1.0").unwrap_err(),
+            BadHead::TransferEncoding
+        );
+        assert_eq!(read(2, "POST / HTTP/2").unwrap_err(), BadHead::Version);
+        assert!(read(2, "PUT /x HTTP/1.1").is_ok());
     }
 
     fn line() -> impl Strategy<Value = String> {
@@ -498,7 +544,7 @@ mod tests {
         /// We take nothing that httparse does not take, and read the same in it; and nothing else when its lines are known.
         #[test]
         fn httparse_reads_the_same_request(text in request()) {
-            let mut known = KnownLines::new();
+            let mut known = Before::new();
             let mut summary = || read(text.as_bytes(), &mut known).map(|(length, head)| {
                 let fields = head.parts.headers.iter();
                 let fields = fields.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));

@@ -3,6 +3,7 @@
 //!
 //! hyper's server would do, at 5,500 instructions more per request.
 
+mod before;
 pub(crate) mod head;
 mod output;
 mod response;
@@ -14,7 +15,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -24,6 +25,7 @@ use self::wire::NoHead;
 pub(crate) use self::wire::Wire;
 use self::workbench::Workbench;
 use crate::proxy::body::Body;
+use crate::proxy::fields::Parts;
 use crate::proxy::request_body::RequestBody;
 use crate::state::ListenLimits;
 
@@ -61,9 +63,9 @@ impl Rules {
         &self,
         bench: &Workbench,
         mut read: Bytes,
-        fields: HeaderMap,
+        map: impl FnOnce() -> HeaderMap,
     ) -> Result<(Head, Bytes), BadHead> {
-        let (length, head) = bench.parse(&read, self.max_headers, fields)?;
+        let (length, head) = bench.parse(&read, self.max_headers, map)?;
         if length > self.max_head {
             return Err(self.too_large(&read));
         }
@@ -93,7 +95,7 @@ pub(crate) enum End {
 pub(crate) async fn serve<S, A>(
     wire: &Rc<Wire<S>>,
     rules: Rules,
-    answer: impl Fn(Request<RequestBody>) -> A,
+    answer: impl Fn(Parts, RequestBody) -> A,
 ) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -101,7 +103,7 @@ where
 {
     loop {
         let head = match poll_fn(|context| wire.poll_head(context, &rules)).await {
-            Ok(read) => rules.parse(wire.bench(), read, wire.proxy().fields()),
+            Ok(read) => rules.parse(wire.bench(), read, || wire.proxy().fields()),
             Err(NoHead::Ended) => return End::Over,
             Err(NoHead::Bad(bad)) => Err(bad),
         };
@@ -117,7 +119,7 @@ where
         };
         let body = wire.begin(rest, head.framing, head.expects);
         // Boxed: a connection that waits for a request is not to be as large as one that answers one.
-        let mut answering = Box::pin(answer(Request::from_parts(head.parts, body)));
+        let mut answering = Box::pin(answer(head.parts, body));
         let response = poll_fn(|context| {
             if let Poll::Ready(response) = answering.as_mut().poll(context) {
                 return Poll::Ready(Some(response));
@@ -159,7 +161,8 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     let tick = wire.proxy().deadlines.now();
     let (framing, goes_on) = wire.bench().with_date(tick, |date| {
         let head = (parts.status, &parts.headers);
-        wire.write(|out| response::write_head(out.bytes(), asked, head, length, date))
+        let more = |out: &mut Vec<u8>| body.write_stored_fields(out);
+        wire.write(|out| response::write_head(out.bytes(), asked, head, more, length, date))
     });
     wire.proxy().workspace.keep_fields(parts.headers);
     let mut sending = Sending::new(body, framing, asked.takes_trailers);

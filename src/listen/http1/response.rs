@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::output::Output;
 use super::wire::Wire;
-use crate::http1::fields::{content_length, has_option, write_field};
+use crate::http1::fields::{content_length, has_option, write_field, write_number};
 use crate::proxy::body::Body;
 
 /// So much of a body is gathered before it is written, where it has to be waited for.
@@ -42,12 +42,14 @@ pub(super) enum Framing {
     Close,
 }
 
-/// Writes a head. `length` is that of the body, where it is known. Returns how the body follows, and whether the connection
-/// can carry another request.
+/// Writes a head. `length` is that of the body, where it is known; `more` writes fields that are not in the map, the length
+/// and the date with them, if there are any. Returns how the body follows, and whether the connection can carry another
+/// request.
 pub(super) fn write_head(
     out: &mut Vec<u8>,
     asked: &Asked,
     (status, headers): (StatusCode, &HeaderMap),
+    more: impl FnOnce(&mut Vec<u8>) -> bool,
     length: Option<u64>,
     date: &[u8],
 ) -> (Framing, bool) {
@@ -59,7 +61,8 @@ pub(super) fn write_head(
     out.extend_from_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
     out.extend_from_slice(b"\r\n");
     let has_length = !status.is_informational() && status != StatusCode::NO_CONTENT;
-    let (mut stated, mut has_date, mut keep_alive) = (None, false, asked.keep_alive);
+    let mut has_date = more(out);
+    let (mut stated, mut keep_alive) = (length.filter(|_| has_date), asked.keep_alive);
     for (name, value) in headers {
         match *name {
             header::CONTENT_LENGTH => {
@@ -90,7 +93,9 @@ pub(super) fn write_head(
     } else if let Some(length) = stated {
         Framing::Length(length)
     } else if let Some(length) = length.filter(|length| *length > 0 || !is_head) {
-        write_field(out, b"content-length", length.to_string().as_bytes());
+        out.extend_from_slice(b"content-length: ");
+        write_number(out, length);
+        out.extend_from_slice(b"\r\n");
         Framing::Length(length)
     } else if is_head {
         Framing::None
@@ -295,7 +300,14 @@ mod tests {
             .collect();
         let status = StatusCode::from_u16(status).unwrap();
         let mut out = Vec::new();
-        let (framing, keep_alive) = write_head(&mut out, asked, (status, &headers), length, b"now");
+        let (framing, keep_alive) = write_head(
+            &mut out,
+            asked,
+            (status, &headers),
+            |_| false,
+            length,
+            b"now",
+        );
         (String::from_utf8(out).unwrap(), framing, keep_alive)
     }
 

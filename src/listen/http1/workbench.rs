@@ -6,16 +6,16 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::head::{self, BadHead, Head, Meaning};
-use crate::http1::known_lines::KnownLines;
+use super::before::Before;
+use super::head::{self, BadHead, Head};
 use crate::http1::read_buffer::ReadBuffer;
 
 /// A larger buffer is not kept.
 const MOST_BYTES: usize = 16 * 1024;
 
-/// The field lines that came before, and memory that is used again.
+/// What heads came before, and memory that is used again.
 pub(crate) struct Workbench {
-    known: RefCell<KnownLines<Meaning>>,
+    before: RefCell<Before>,
     pub(super) read: ReadBuffer,
     buffer: Cell<Vec<u8>>,
     /// That of the date.
@@ -26,7 +26,7 @@ pub(crate) struct Workbench {
 impl Workbench {
     pub(crate) fn new() -> Self {
         Self {
-            known: RefCell::new(KnownLines::new()),
+            before: RefCell::new(Before::new()),
             read: ReadBuffer::default(),
             buffer: Cell::default(),
             tick: Cell::new(u64::MAX),
@@ -39,9 +39,9 @@ impl Workbench {
         &self,
         head: &Bytes,
         most: usize,
-        fields: HeaderMap,
+        map: impl FnOnce() -> HeaderMap,
     ) -> Result<(usize, Head), BadHead> {
-        head::parse(head, most, fields, &mut self.known.borrow_mut())
+        head::parse(head, most, map, &mut self.before.borrow_mut())
     }
 
     /// A buffer to write into.

@@ -10,7 +10,6 @@ use http::{Method, StatusCode};
 use super::told::{CacheRules, Caching, Kept};
 use crate::cache::{Fetch, Refusal, Resource, Stored, Vary};
 use crate::deadline;
-use crate::proxy::asks::Asks;
 use crate::proxy::cache_status::Verdict;
 use crate::proxy::cached::{Cached, OF_OTHER_METHODS, is_looked_up};
 use crate::proxy::fill::{self, Times};
@@ -81,7 +80,7 @@ pub(super) async fn tell(
             stale_if_error: window(cached.rules.stale_if_error),
         },
     };
-    let asks = Asks::of(&request.headers);
+    let asks = request.headers.asks;
     let directives = asks.directives(&request.headers);
     let verdict = if !is_looked_up(&request.method) {
         OF_OTHER_METHODS

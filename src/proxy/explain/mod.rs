@@ -11,9 +11,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::StatusCode;
 use http::header::HeaderMap;
-use http::request::Parts;
-use http::{Request, StatusCode};
 use http_body::Body as _;
 
 pub(crate) use self::caching::Given;
@@ -24,6 +23,7 @@ use super::client::Client;
 use super::course::{self, Course};
 use super::encoding;
 use super::error::ProxyError;
+use super::fields::Parts;
 use super::fill;
 use super::forward::Forward;
 use super::invalidate;
@@ -69,13 +69,12 @@ impl Explainer {
         &self,
         listener: &Listener,
         peer: SocketAddr,
-        request: Request<RequestBody>,
+        (request, body): (Parts, RequestBody),
         given: Option<&Given>,
     ) -> Explanation {
         let shard = self.metrics.listener(&listener.name);
         let deadline = self.proxy.deadlines.deadline();
         let client = Rc::new(Client::new(peer, listener, shard, deadline));
-        let (request, body) = request.into_parts();
         let request = Rc::new(request);
         let start = Rc::clone(&request);
         let here = self.local.no_route(listener.number).cloned();
