@@ -86,6 +86,14 @@ impl Encodings {
         }
     }
 
+    /// How many forms there are that are sent.
+    pub(super) fn count(&self) -> usize {
+        let forms = self.0.iter().map(|place| place.form.load());
+        forms
+            .filter(|form| matches!(form.as_deref(), Some(Form::Encoded(_))))
+            .count()
+    }
+
     /// Bytes of all forms.
     pub(super) fn size(&self) -> usize {
         let forms = self.0.iter().map(|place| place.form.load());
@@ -115,7 +123,7 @@ mod tests {
         assert_eq!(encodings.form(Coding::Br), None);
         encodings.set(Coding::Br, Form::of(vec![0; 8], &[0; 9]));
         encodings.set(Coding::Gzip, Form::of(vec![0; 9], &[0; 9]));
-        assert_eq!(encodings.size(), 8);
+        assert_eq!((encodings.size(), encodings.count()), (8, 1));
         encodings.set(Coding::Br, Form::of(vec![0; 5], &[0; 9]));
         assert_eq!(encodings.size(), 5);
         encodings.set(Coding::Br, Form::of(vec![0; 6], &[0; 9]));

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::http1::fields::write_field;
+use crate::semantics::coding::{self, Coding};
 use crate::semantics::hop_by_hop::is_hop_by_hop;
 
 /// Stands for what is not known before the response is sent.
@@ -16,24 +17,10 @@ const PLACES: [&str; 3] = ["age", "cache-status", "x-request-id"];
 /// The lines of all fields of a whole response but those that have a place; `None` where they would not do as they are.
 /// The values in the map become parts of them, so that they are not in memory twice.
 pub(super) fn lines(status: StatusCode, headers: &mut HeaderMap, length: usize) -> Option<Bytes> {
-    let is_framed = status != StatusCode::NO_CONTENT
-        && headers.contains_key(header::DATE)
-        && is_length(headers, length)
-        && !headers.keys().any(|name| is_hop_by_hop(name.as_str()));
-    if !is_framed {
+    if !is_sent_as_it_is(status, headers) || !is_length(headers, length) {
         return None;
     }
-    let sizes = headers.iter();
-    let sizes = sizes.map(|(name, value)| name.as_str().len() + value.len() + 4);
-    let mut lines = Vec::with_capacity(sizes.sum());
-    let mut ends = Vec::with_capacity(headers.len());
-    for (name, value) in &*headers {
-        if *value != PLACE || !PLACES.contains(&name.as_str()) {
-            write_field(&mut lines, name.as_str().as_bytes(), value.as_bytes());
-        }
-        ends.push(lines.len());
-    }
-    let lines = Bytes::from(lines.into_boxed_slice());
+    let (lines, ends) = write(headers);
     for (value, end) in headers.values_mut().zip(ends) {
         let is_sensitive = value.is_sensitive();
         if *value != PLACE
@@ -47,6 +34,42 @@ pub(super) fn lines(status: StatusCode, headers: &mut HeaderMap, length: usize) 
         }
     }
     Some(lines)
+}
+
+/// The same of its encoded form, without the length, for clients of whom some get one and some another.
+pub(super) fn encoded_lines(
+    status: StatusCode,
+    headers: &HeaderMap,
+    coding: Coding,
+) -> Option<Bytes> {
+    if !is_sent_as_it_is(status, headers) {
+        return None;
+    }
+    let mut headers = headers.clone();
+    coding::vary_by_accept_encoding(&mut headers);
+    coding::describe_encoded(&mut headers, coding);
+    Some(write(&headers).0)
+}
+
+fn is_sent_as_it_is(status: StatusCode, headers: &HeaderMap) -> bool {
+    status != StatusCode::NO_CONTENT
+        && headers.contains_key(header::DATE)
+        && !headers.keys().any(|name| is_hop_by_hop(name.as_str()))
+}
+
+/// The lines, and where that of each field ends.
+fn write(headers: &HeaderMap) -> (Bytes, Vec<usize>) {
+    let sizes = headers.iter();
+    let sizes = sizes.map(|(name, value)| name.as_str().len() + value.len() + 4);
+    let mut lines = Vec::with_capacity(sizes.sum());
+    let mut ends = Vec::with_capacity(headers.len());
+    for (name, value) in headers {
+        if *value != PLACE || !PLACES.contains(&name.as_str()) {
+            write_field(&mut lines, name.as_str().as_bytes(), value.as_bytes());
+        }
+        ends.push(lines.len());
+    }
+    (Bytes::from(lines.into_boxed_slice()), ends)
 }
 
 /// Whether they tell the length of the body, once.
@@ -107,6 +130,34 @@ mod tests {
         )
         .unwrap();
         assert!(lines.contains("cache-status: o; hit\r\n"));
+    }
+
+    #[test]
+    fn an_encoded_form_has_what_is_true_of_it() {
+        let headers = fields(&[
+            ("date", "then"),
+            ("content-length", "3"),
+            ("etag", "\"a\""),
+            ("content-md5", "x"),
+            ("vary", "x-a"),
+            ("age", "-"),
+        ]);
+        let lines = encoded_lines(StatusCode::OK, &headers, Coding::Zstd).unwrap();
+        let mut lines: Vec<_> = str::from_utf8(&lines)
+            .unwrap()
+            .split_terminator("\r\n")
+            .collect();
+        lines.sort_unstable();
+        assert_eq!(
+            lines,
+            [
+                "content-encoding: zstd",
+                "date: then",
+                "etag: W/\"a\"",
+                "vary: x-a, Accept-Encoding"
+            ]
+        );
+        assert!(encoded_lines(StatusCode::NO_CONTENT, &headers, Coding::Br).is_none());
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! A stored response.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use super::lines::lines;
+use super::lines::{encoded_lines, lines};
 use super::{Content, Encodings, Lease};
-use crate::semantics::coding::Content as Coded;
+use crate::semantics::coding::{Coding, Content as Coded};
 
 /// A response, without what is of one connection only.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct Stored {
     pub(crate) headers: HeaderMap,
     /// See [`Self::lines`].
     lines: Bytes,
+    /// One for each coding. Boxed: few responses have any.
+    encoded_lines: OnceLock<Box<[OnceLock<Bytes>; Coding::COUNT]>>,
     /// All of it, shared by all who are sent it. Empty while it is on its way.
     pub(crate) body: Content,
     /// How long the body is, where that is known.
@@ -77,6 +79,7 @@ impl Stored {
             coded: Coded::of(&headers),
             headers,
             lines: Bytes::new(),
+            encoded_lines: OnceLock::new(),
             body: Content::default(),
             length,
             lease,
@@ -90,6 +93,16 @@ impl Stored {
     /// go out as it is: its body is on its way, or has no length to be told.
     pub(crate) fn lines(&self) -> &[u8] {
         &self.lines
+    }
+
+    /// The same for its form in that coding, without the length. Written when they are asked for first.
+    pub(crate) fn encoded_lines(&self, coding: Coding) -> &[u8] {
+        let lines = self.encoded_lines.get_or_init(Box::default);
+        lines.get(coding as usize).map_or(&[], |lines| {
+            lines.get_or_init(|| {
+                encoded_lines(self.status, &self.headers, coding).unwrap_or_default()
+            })
+        })
     }
 
     /// The same response, whole.
@@ -129,7 +142,8 @@ impl Stored {
     pub(super) fn size(&self) -> u64 {
         let fields = self.headers.iter();
         let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD);
-        let lines = self.lines.len();
+        // Each form has its own.
+        let lines = self.lines.len() * (1 + self.encodings.count());
         (self.body.len() + fields.sum::<usize>() + lines + self.encodings.size()) as u64
     }
 }

@@ -84,37 +84,80 @@ pub(crate) fn plan_or_reason(
     status: StatusCode,
     headers: &mut HeaderMap,
 ) -> Result<Plan, AsIs> {
+    let Decision { plan, varies } = decide(compress, request, status, headers);
+    if varies {
+        coding::vary_by_accept_encoding(headers);
+    }
+    match plan {
+        Err(AsIs::Status) if status == StatusCode::NOT_MODIFIED => {
+            coding::weaken_etag_as_asked(headers, request.headers);
+        }
+        Ok(plan) if request.method == Method::HEAD => {
+            match plan {
+                Plan::Encode {
+                    coding,
+                    length: Some(_),
+                    ..
+                } => coding::describe_encoded(headers, coding),
+                // A GET might find it too small.
+                _ => coding::weaken_etag(headers),
+            }
+            return Err(AsIs::Head);
+        }
+        _ => {}
+    }
+    plan
+}
+
+/// What is decided on a response.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decision {
+    /// As for a GET.
+    pub(crate) plan: Result<Plan, AsIs>,
+    /// Whether another client might get it encoded, or plain.
+    pub(crate) varies: bool,
+}
+
+/// Decides on a response, and leaves it as it is.
+#[inline]
+pub(crate) fn decide(
+    compress: &Compress,
+    request: Request<'_>,
+    status: StatusCode,
+    headers: &HeaderMap,
+) -> Decision {
+    let stays = |why| Decision {
+        plan: Err(why),
+        varies: false,
+    };
     if coding::is_encoded(headers) {
-        return Err(AsIs::Encoded);
+        return stays(AsIs::Encoded);
     }
     if coding::forbids_transformation(headers) {
-        return Err(AsIs::NoTransform);
+        return stays(AsIs::NoTransform);
     }
     if status == StatusCode::NOT_MODIFIED {
         // What type it would be of is seldom said.
-        coding::vary_by_accept_encoding(headers);
-        coding::weaken_etag_as_asked(headers, request.headers);
-        return Err(AsIs::Status);
+        return Decision {
+            varies: true,
+            ..stays(AsIs::Status)
+        };
     }
-    let kind = Kind::of(compress, status, headers)?;
-    coding::vary_by_accept_encoding(headers);
-    let coding = request.coding(compress)?;
-    if request.method == Method::HEAD {
-        match kind.length {
-            Some(_) => coding::describe_encoded(headers, coding),
-            // A GET might find it too small.
-            None => coding::weaken_etag(headers),
+    let kind = match Kind::of(compress, status, headers) {
+        Ok(kind) => kind,
+        Err(why) => return stays(why),
+    };
+    let plan = request.coding(compress).map(|coding| {
+        if kind.length.is_none() && !kind.prompt && compress.min_size.0 > 0 {
+            return Plan::IfEnough(coding);
         }
-        return Err(AsIs::Head);
-    }
-    if kind.length.is_none() && !kind.prompt && compress.min_size.0 > 0 {
-        return Ok(Plan::IfEnough(coding));
-    }
-    Ok(Plan::Encode {
-        coding,
-        length: kind.length,
-        prompt: kind.prompt,
-    })
+        Plan::Encode {
+            coding,
+            length: kind.length,
+            prompt: kind.prompt,
+        }
+    });
+    Decision { plan, varies: true }
 }
 
 /// A response of the kind that is encoded.

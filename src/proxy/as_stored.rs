@@ -8,10 +8,13 @@ use super::record::Record;
 use super::respond::X_REQUEST_ID;
 use crate::cache::Stored;
 use crate::http1::fields::{write_field, write_number};
+use crate::semantics::coding::Coding;
 
 /// What the head of such a response is written from.
 pub(crate) struct AsStored {
     pub(super) stored: Arc<Stored>,
+    /// The coding that weir has given it, and the length in that.
+    pub(super) coded: Option<(Coding, usize)>,
     /// In seconds.
     pub(super) age: u64,
     /// Seconds for which it stays fresh, if the client is told of the cache.
@@ -21,7 +24,15 @@ pub(crate) struct AsStored {
 impl AsStored {
     /// Appends all of its fields.
     pub(super) fn write(&self, record: &Record, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.stored.lines());
+        match self.coded {
+            None => out.extend_from_slice(self.stored.lines()),
+            Some((coding, length)) => {
+                out.extend_from_slice(self.stored.encoded_lines(coding));
+                out.extend_from_slice(b"content-length: ");
+                write_number(out, length as u64);
+                out.extend_from_slice(b"\r\n");
+            }
+        }
         out.extend_from_slice(b"age: ");
         write_number(out, self.age);
         out.extend_from_slice(b"\r\n");

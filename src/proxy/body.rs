@@ -138,8 +138,9 @@ impl Body {
 
     /// That of a response which goes out with that head, and as it is.
     pub(super) fn headed(mut self, head: AsStored) -> Self {
+        let coding = head.coded.map(|(coding, _)| coding);
         self.head = Some(head);
-        self.settled(None)
+        self.settled(coding)
     }
 
     /// Appends the fields of a response that goes out as it is stored; whether it does. They are not in its map.

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use http::Response;
-use http::header::{CONTENT_LENGTH, HeaderValue};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 use http::response::Parts;
+use http::{Response, StatusCode};
 
 use super::body::Body;
 use super::encoded::Encoding;
 use super::record::Record;
-use crate::compress::{self, Encoder, EncoderMemory, Plan, SLICE};
+use crate::compress::{self, Decision, Encoder, EncoderMemory, Plan, SLICE};
 use crate::config::Compress;
 use crate::semantics::coding::{self, Coding};
 use crate::state::Listener;
@@ -50,6 +50,17 @@ pub(super) fn plan(
 ) -> Plan {
     let request = request(record, listener);
     compress::plan(compress, request, parts.status, &mut parts.headers)
+}
+
+/// The same, decided only.
+pub(super) fn decide(
+    record: &Record,
+    compress: &Compress,
+    listener: &Listener,
+    status: StatusCode,
+    headers: &HeaderMap,
+) -> Decision {
+    compress::decide(compress, request(record, listener), status, headers)
 }
 
 /// A request, as far as it decides on the coding of its response.

@@ -51,9 +51,10 @@ impl Reply<'_> {
         stored: &Arc<Stored>,
         coming: Option<Follow>,
     ) -> Response<Body> {
-        if coming.is_none() && self.goes_as_it_is(&record, stored) {
-            return self.as_it_is(record, stored);
-        }
+        let record = match self.as_it_is(record, stored, coming.is_some()) {
+            Ok(response) => return response,
+            Err(record) => record,
+        };
         let request = Rc::clone(&record.request);
         let mut headers = self.headers(stored);
         // Only of what would be a success it matters whether the client has it (RFC 9110 §13.2.1).
@@ -94,33 +95,72 @@ impl Reply<'_> {
         Response::from_parts(parts, Body::shared(Box::new(body), record))
     }
 
-    /// Whether nothing is to be done to a hit but to write it, over HTTP/1.
-    fn goes_as_it_is(&self, record: &Record, stored: &Stored) -> bool {
+    /// The response where nothing is to be done to a hit but to write it.
+    #[inline]
+    fn as_it_is(
+        &self,
+        mut record: Box<Record>,
+        stored: &Arc<Stored>,
+        is_coming: bool,
+    ) -> Result<Response<Body>, Box<Record>> {
+        if is_coming || !self.is_plain(&record, stored) {
+            return Err(record);
+        }
+        let Some(form) = self.ready(&record, stored) else {
+            return Err(record);
+        };
+        let status = stored.status;
+        record.status = Some(status);
+        let head = AsStored {
+            coded: match &form {
+                Ready::Plain => None,
+                Ready::Encoded(coding, bytes) => Some((*coding, bytes.len())),
+            },
+            age: stored.lease.age(self.now).as_secs(),
+            ttl: self.verdict.ttl.filter(|_| self.tells),
+            stored: Arc::clone(stored),
+        };
+        let body = match form {
+            Ready::Encoded(_, bytes) => Body::whole(bytes, record),
+            Ready::Plain => plain(stored, record),
+        };
+        let mut response = Response::new(body.headed(head));
+        *response.status_mut() = status;
+        Ok(response)
+    }
+
+    /// Whether it is a hit of all of it over HTTP/1, to which neither the client nor the route wants something done.
+    fn is_plain(&self, record: &Record, stored: &Stored) -> bool {
         !stored.lines().is_empty()
             && record.request.version != Version::HTTP_2
             && record.request.method == Method::GET
             && !(self.asks.conditionally || self.asks.for_ranges)
             && self.verdict == Verdict::hit(self.verdict.ttl.unwrap_or_default())
             && self.own.is_none()
-            && !matches!(stored.coded, Content::Coded(_))
-            && self.route.compress.is_none()
+            && decodes(&record.request.headers, stored).is_none()
             && self.route.response_headers.is_empty()
             // It would take the place of the server's.
             && (self.listener.hsts.is_none()
                 || !stored.headers.contains_key(header::STRICT_TRANSPORT_SECURITY))
     }
 
-    fn as_it_is(&self, mut record: Box<Record>, stored: &Arc<Stored>) -> Response<Body> {
-        let status = stored.status;
-        record.status = Some(status);
-        let head = AsStored {
-            age: stored.lease.age(self.now).as_secs(),
-            ttl: self.verdict.ttl.filter(|_| self.tells),
-            stored: Arc::clone(stored),
+    /// The form that the client gets, if it is ready and so are the lines of its head.
+    fn ready(&self, record: &Record, stored: &Arc<Stored>) -> Option<Ready> {
+        let Some(compress) = &self.route.compress else {
+            return Some(Ready::Plain);
         };
-        let mut response = Response::new(plain(stored, record).headed(head));
-        *response.status_mut() = status;
-        response
+        let (status, headers) = (stored.status, &stored.headers);
+        let decision = encoding::decide(record, compress, self.listener, status, headers);
+        match decision.plan {
+            Err(_) if !decision.varies => Some(Ready::Plain),
+            Ok(Plan::Encode { coding, .. }) => {
+                match compress_once::form(self.caching, self.key, stored, coding, compress)? {
+                    Form::Encoded(bytes) => Some(Ready::Encoded(coding, bytes)),
+                    Form::Useless => None,
+                }
+            }
+            _ => None,
+        }
     }
 
     fn headers(&self, stored: &Stored) -> HeaderMap {
@@ -272,6 +312,12 @@ impl Reply<'_> {
             None => Response::from_parts(parts, plain(stored, record)),
         }
     }
+}
+
+/// A form of a stored response.
+enum Ready {
+    Plain,
+    Encoded(Coding, Bytes),
 }
 
 /// The body as it is stored.
