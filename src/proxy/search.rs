@@ -190,10 +190,9 @@ impl Search<'_> {
             }
             Selected::OtherVariants => return Err(nothing(Forwarded::VaryMiss, None)),
         };
-        if stored.lease.is_assumed && is_personal(&record.request.headers) {
-            let passes = Some("personal");
+        if is_for_others(stored, record) {
             return Err(Need {
-                passes,
+                passes: Some(PERSONAL),
                 ..nothing(Forwarded::Bypass, None)
             });
         }
@@ -486,6 +485,11 @@ impl Search<'_> {
                 return Ok(Fetched::Again(record));
             }
         };
+        if is_for_others(&stored, &record) {
+            let verdict = Verdict::forwarded(Forwarded::Bypass).with_detail(PERSONAL);
+            let response = self.cached.pass(record, None, verdict).await?;
+            return Ok(Fetched::Response(response));
+        }
         if !matches!(reuse(&stored.lease, self.directives, now), Reuse::Fresh) {
             tried.alone = true;
             return Ok(Fetched::Again(record));
@@ -551,6 +555,14 @@ impl Search<'_> {
         }
     }
 }
+
+/// Whether a stored response is for nobody in particular, as far as is known, and the request tells who asks.
+fn is_for_others(stored: &Stored, record: &Record) -> bool {
+    stored.lease.is_assumed && is_personal(&record.request.headers)
+}
+
+/// Why such a request is passed on.
+const PERSONAL: &str = "personal";
 
 enum Fetched {
     Response(Response<Body>),

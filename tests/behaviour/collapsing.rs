@@ -620,6 +620,35 @@ async fn clients_that_want_nothing_fetched_or_want_it_fresh_do_not_wait() {
     assert_eq!(leader.response().await.text(), "first");
 }
 
+/// What the route assumes is for requests of nobody in particular, also while it is on its way.
+#[tokio::test]
+async fn clients_that_say_who_they_are_do_not_get_what_is_assumed_for_others() {
+    let mut manual = Manual::start().await;
+    let route = "[route.site.cache]\ndefault_ttl = \"10m\"\n";
+    let weir = weir(&manual, route, "").await;
+    let (mut leader, mut server) = first(&weir, &mut manual).await;
+    let personal = [("cookie", "id=1"), ("authorization", "Basic YTpi")];
+    let mut waiting = Vec::new();
+    for field in personal {
+        waiting.push(Waiting::start(&weir, 1, &[field]).await);
+    }
+    let anyone = Waiting::start(&weir, 1, &[]).await;
+    server.send(whole("", "for anyone")).await;
+    assert_eq!(leader.response().await.text(), "for anyone");
+    assert_eq!(anyone.all().await, [(200, "for anyone".to_owned())]);
+    for _ in personal {
+        let (mut server, request) = manual.request().await;
+        let names = personal.map(|(name, _)| name);
+        let name = names
+            .into_iter()
+            .find(|name| !request.fields(name).is_empty());
+        server.send(whole("", name.unwrap())).await;
+    }
+    for (waiting, (name, _)) in waiting.into_iter().zip(personal) {
+        assert_eq!(waiting.all().await, [(200, name.to_owned())]);
+    }
+}
+
 #[tokio::test]
 async fn who_waits_waits_no_longer_than_the_route_allows() {
     let mut manual = Manual::start().await;
