@@ -13,6 +13,7 @@ use super::answer::Answer;
 use super::asked::{asked, told};
 use super::body::Body;
 use super::cache_status::{CACHE_STATUS, Forwarded, Verdict};
+use super::error::ProxyError;
 use super::fields::Asks;
 use super::fill::{self, Times};
 use super::forward::{Failed, Forward};
@@ -43,7 +44,7 @@ pub(super) struct Cached<'r> {
 impl Cached<'_> {
     pub(super) async fn answer(
         &self,
-        record: Box<Record>,
+        mut record: Box<Record>,
         body: RequestBody,
     ) -> Result<Response<Body>, Failed> {
         let request = Rc::clone(&record.request);
@@ -53,6 +54,11 @@ impl Cached<'_> {
         let asks = request.headers.asks;
         let directives = asks.directives(&request.headers);
         if let Some(verdict) = self.is_passed(asks, &directives, (&request.headers, &body)) {
+            // RFC 9111 §5.2.1.7: it is not for the server, for whatever reason it is not looked up.
+            if directives.only_if_cached {
+                self.count(&mut record, &verdict);
+                return Err((record, ProxyError::NotStored));
+            }
             return self.pass(record, Some(body), verdict).await;
         }
         let mut key = std::mem::take(&mut *self.proxy.key.borrow_mut());

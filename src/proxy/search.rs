@@ -140,10 +140,10 @@ impl Search<'_> {
 
     /// What is done where nothing that is stored answers the request.
     pub(super) fn without(&self, method: &Method, need: &Need) -> Without {
-        if let Some(detail) = need.passes {
-            Without::Pass(Verdict::forwarded(Forwarded::Bypass).with_detail(detail))
-        } else if self.directives.only_if_cached {
+        if self.directives.only_if_cached {
             Without::Refuse(Verdict::forwarded(need.why))
+        } else if let Some(detail) = need.passes {
+            Without::Pass(Verdict::forwarded(Forwarded::Bypass).with_detail(detail))
         } else if *method == Method::HEAD {
             Without::PassHead
         } else if let Some(mark) = need.uncacheable {

@@ -911,6 +911,27 @@ async fn clients_say_how_fresh_they_want_it() {
     assert_eq!(origin.requests().len(), requests + 1);
 }
 
+/// RFC 9111 §5.2.1.7: also for requests that the store is not asked about.
+#[tokio::test]
+async fn who_wants_what_is_stored_only_never_reaches_the_server() {
+    let origin = counting("").await;
+    let weir = before(&origin, &keys("default_ttl = \"10m\"")).await;
+    get(&weir, "/", "").await;
+    for lines in [
+        "Cookie: a=b\r\n",
+        "If-Match: \"a\"\r\n",
+        "X-Own: 1\r\nConnection: x-own\r\n",
+        "Pragma: no-cache\r\nCache-Control: no-store\r\n",
+        "Content-Length: 1\r\n",
+    ] {
+        let only = "Cache-Control: only-if-cached\r\n";
+        let response = get(&weir, "/", &format!("{only}{lines}")).await;
+        assert_eq!(response.status, 504, "{lines}");
+    }
+    assert_eq!(origin.requests().len(), 1);
+    assert!(is_hit(&get(&weir, "/", "").await));
+}
+
 #[tokio::test]
 async fn a_client_may_take_what_is_stale() {
     let origin = counting("Cache-Control: max-age=60\r\nAge: 70\r\nETag: \"a\"\r\n").await;

@@ -255,6 +255,10 @@ const CASES: &[Case] = &[
         ..answered("/cached/21", "")
     },
     Case {
+        lines: "Cache-Control: only-if-cached, no-store\r\n",
+        ..answered("/cached/26", "")
+    },
+    Case {
         lines: "If-Match: \"1\"\r\n",
         ..answered("/cached/22", "Cache-Control: max-age=60\r\n")
     },

@@ -85,6 +85,9 @@ pub(super) async fn tell(
     let verdict = if !is_looked_up(&request.method) {
         OF_OTHER_METHODS
     } else if let Some(verdict) = cached.is_passed(asks, &directives, (&request.headers, body)) {
+        if directives.only_if_cached {
+            refuse(&mut told);
+        }
         verdict
     } else {
         told.looked_up = true;
@@ -100,6 +103,12 @@ pub(super) async fn tell(
     };
     told.verdict = verdict.to_string();
     (told, verdict)
+}
+
+/// The client wants what is stored, and nothing else.
+fn refuse(told: &mut Caching) {
+    told.otherwise = "refused";
+    told.refused = true;
 }
 
 /// The verdict where nothing is stored.
@@ -118,8 +127,7 @@ async fn look_up(
     match search.without(&record.request.method, &need) {
         Without::Pass(verdict) => verdict,
         Without::Refuse(verdict) => {
-            told.otherwise = "refused";
-            told.refused = true;
+            refuse(told);
             verdict
         }
         Without::PassHead => {
