@@ -58,6 +58,8 @@ pub(super) enum Own {
     Coming(Arc<Stored>, OwnFields, Learned),
     /// It is stored, whole. The status is the server's.
     Stored(Arc<Stored>, StatusCode, OwnFields, Learned),
+    /// A 304 confirmed it for this client, but said what keeps it from being stored so.
+    Confirmed(Arc<Stored>, Refusal, OwnFields, Learned),
     /// It is for this client alone.
     Answered(Box<Answered>, Refusal),
     /// There is none.
@@ -353,6 +355,7 @@ impl Fill {
         let learned = Learned::of(&answered.record);
         let asked = &answered.record.request.headers;
         let store = &caching.store;
+        let fields = own_fields(&answered.headers);
         // Whatever becomes of it in the store: the server has just said that it is right for this request.
         let (own, outcome) = match brought_up_to_date(stale, asked, &answered.headers, times, rules)
         {
@@ -364,7 +367,8 @@ impl Fill {
                     Some(resource) => Outcome::Stored(Arc::new(resource)),
                     None => Outcome::Failed,
                 };
-                (fresh, outcome)
+                let own = Own::Stored(fresh, answered.status, fields, learned);
+                (own, outcome)
             }
             Err(refusal) => {
                 if !refusal.is_of_the_moment() {
@@ -373,11 +377,11 @@ impl Fill {
                 let headers = freshened(&original(&stale.headers), &answered.headers);
                 let headers = prepared(stale.status, storable(&headers, times.wall), stale.length);
                 let own = stale.with(headers, stale.lease.clone(), times.wall);
-                (Arc::new(own), Outcome::Private)
+                let own = Own::Confirmed(Arc::new(own), refusal, fields, learned);
+                (own, Outcome::Private)
             }
         };
-        let fields = own_fields(&answered.headers);
-        self.tell(Own::Stored(own, answered.status, fields, learned));
+        self.tell(own);
         self.lead.decide(outcome);
     }
 

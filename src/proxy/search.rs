@@ -361,6 +361,15 @@ impl Search<'_> {
                 let own = (now(), own.as_deref());
                 self.reply_with(record, &stored, None, verdict, own)
             }
+            Ok(Own::Confirmed(stored, refusal, own, learned)) => {
+                learned.tell(&mut record);
+                let verdict = Verdict {
+                    answered: Some(StatusCode::NOT_MODIFIED),
+                    ..verdict.with_detail(refusal.name())
+                };
+                let own = (now(), own.as_deref());
+                self.reply_with(record, &stored, None, verdict, own)
+            }
             Ok(Own::Answered(answered, _))
                 if let Some(stale) = &spare
                     && fill::is_failure(answered.status) =>

@@ -751,6 +751,33 @@ async fn what_is_stale_is_validated_and_brought_up_to_date() {
     assert_eq!(count(&weir, "revalidated").await, 1.0);
 }
 
+/// What is told in a 304 may be that it is not to be stored any more.
+#[tokio::test]
+async fn a_304_that_is_not_stored_is_not_said_to_be() {
+    for (lines, why) in [
+        ("Cache-Control: no-store\r\n", "no-store"),
+        ("Cache-Control: private\r\n", "private"),
+        ("Set-Cookie: id=1\r\n", "set-cookie"),
+    ] {
+        let origin = Origin::start(move |request| {
+            if request.fields("if-none-match").is_empty() {
+                answer("Cache-Control: no-cache\r\nETag: \"a\"\r\n", "body")
+            } else {
+                format!("HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n{lines}\r\n").into_bytes()
+            }
+        })
+        .await;
+        let weir = caching(&origin).await;
+        get(&weir, "/", "").await;
+        let confirmed = get(&weir, "/", "").await;
+        assert_eq!(confirmed.text(), "body");
+        assert_eq!(
+            told(&confirmed),
+            format!("weir; fwd=stale; fwd-status=304; detail={why}")
+        );
+    }
+}
+
 #[tokio::test]
 async fn what_is_stale_and_has_changed_is_replaced() {
     let answers = Changing::new(answer("Cache-Control: max-age=0\r\nETag: \"a\"\r\n", "old"));
