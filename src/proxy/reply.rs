@@ -20,7 +20,7 @@ use super::record::Record;
 use super::respond;
 use super::shared::SharedBody;
 use crate::cache::{Caching, Follow, Form, PLACE, Partial, Stored, unsatisfied};
-use crate::compress::{Decoder, Plan};
+use crate::compress::{self, Decoder, Plan};
 use crate::semantics::coding::{self, Accepted, Coding, Content};
 use crate::semantics::conditional::{self, Precondition, Validators};
 use crate::semantics::range::{self, Resolved};
@@ -205,6 +205,7 @@ impl Reply<'_> {
         for name in OF_CONTENT {
             headers.remove(name);
         }
+        coding::forget_digests_of_content(&mut headers);
         self.respond(record, StatusCode::NOT_MODIFIED, headers, Vec::new())
     }
 
@@ -228,8 +229,12 @@ impl Reply<'_> {
         stored: &Stored,
         parts: &[std::ops::Range<u64>],
     ) -> Response<Body> {
+        if let Some(compress) = &self.route.compress {
+            compress::vary(compress, stored.status, &mut headers);
+        }
         let kind = headers.get(header::CONTENT_TYPE).cloned();
         let partial = Partial::new(&stored.body, parts, kind.as_ref(), self.random);
+        coding::forget_digests_of_content(&mut headers);
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(partial.length));
         headers.remove(header::CONTENT_RANGE);
         for (name, value) in [
@@ -253,6 +258,7 @@ impl Reply<'_> {
         for name in OF_CONTENT {
             headers.remove(name);
         }
+        coding::forget_digests(&mut headers);
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
         let range = unsatisfied(stored.body.len() as u64);
         headers.insert(header::CONTENT_RANGE, range);

@@ -380,19 +380,37 @@ pub(crate) fn describe_decoded(headers: &mut HeaderMap) {
 fn forget_bytes(headers: &mut HeaderMap) {
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::ACCEPT_RANGES);
-    for name in &DIGESTS {
-        headers.remove(name);
-    }
+    forget_digests(headers);
     weaken_etag(headers);
 }
 
+/// The fields of a response that has neither the content nor the representation any more.
+pub(crate) fn forget_digests(headers: &mut HeaderMap) {
+    for name in &DIGESTS {
+        headers.remove(name);
+    }
+}
+
+/// The fields of a response that has a part of the content or none of it (RFC 9530 §2, RFC 1864). What they tell of the
+/// representation is still true.
+pub(crate) fn forget_digests_of_content(headers: &mut HeaderMap) {
+    for name in &DIGESTS_OF_CONTENT {
+        headers.remove(name);
+    }
+}
+
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
+
 /// Fields with a digest of the content, or of the representation that it is of: RFC 1864, RFC 3230, RFC 9530.
 const DIGESTS: [HeaderName; 4] = [
-    HeaderName::from_static("content-md5"),
+    CONTENT_MD5,
+    CONTENT_DIGEST,
     HeaderName::from_static("digest"),
-    HeaderName::from_static("content-digest"),
     HeaderName::from_static("repr-digest"),
 ];
+
+const DIGESTS_OF_CONTENT: [HeaderName; 2] = [CONTENT_MD5, CONTENT_DIGEST];
 
 /// Takes out of the trailers of an encoded response what is true of its plain bytes only.
 pub(crate) fn describe_encoded_in_trailers(trailers: &mut HeaderMap) {

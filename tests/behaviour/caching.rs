@@ -1042,6 +1042,34 @@ async fn parts_are_cut_from_what_is_stored() {
     assert_eq!(origin.requests().len(), 1);
 }
 
+/// RFC 9530 §2: the digest of a content is not that of a part of it, nor of none.
+#[tokio::test]
+async fn digests_tell_of_what_is_sent() {
+    let digests = "Content-Digest: sha-256=:YQ==:\r\nContent-MD5: YQ==\r\nRepr-Digest: sha-256=:YQ==:\r\nDigest: md5=YQ==\r\n";
+    let origin = Origin::start(move |_| answer(&format!("{TAGGED}{digests}"), "0123456789")).await;
+    let weir = caching(&origin).await;
+    get(&weir, "/", "").await;
+    let names = ["content-digest", "content-md5", "repr-digest", "digest"];
+    for (lines, status, left) in [
+        ("", 200, &names[..]),
+        ("Range: bytes=0-1\r\n", 206, &names[2..]),
+        ("Range: bytes=0-1,8-9\r\n", 206, &names[2..]),
+        ("Range: bytes=10-\r\n", 416, &[]),
+        ("If-None-Match: \"a\"\r\n", 304, &names[2..]),
+    ] {
+        let response = get(&weir, "/", lines).await;
+        assert_eq!(
+            (response.status, is_hit(&response)),
+            (status, true),
+            "{lines}"
+        );
+        let told = names
+            .iter()
+            .filter(|name| !response.fields(name).is_empty());
+        assert!(told.eq(left), "{lines}{}", response.head);
+    }
+}
+
 /// The whole may be much larger than what is asked for.
 #[tokio::test]
 async fn a_part_of_what_is_not_stored_is_fetched_as_such_and_not_stored() {

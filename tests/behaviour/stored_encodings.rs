@@ -319,6 +319,10 @@ async fn parts_are_of_what_the_client_can_take() {
         .await;
         assert_eq!((part.status, coding(&part).as_str()), (206, ""));
         assert_eq!(part.text(), body[10..20]);
+        // RFC 9110 §15.3.7: as the whole would.
+        let whole = get(&weir, "/plain", "").await;
+        assert_eq!(part.fields("vary"), whole.fields("vary"));
+        assert_eq!(whole.fields("vary").is_empty(), route != BOTH);
         // It has no gzip to put a part of it into.
         for range in ["bytes=10-19", "bytes=0-1,5-6", "bytes=9999999-"] {
             let whole = get(&weir, "/gzip", &format!("Range: {range}\r\n")).await;
