@@ -388,6 +388,38 @@ async fn a_304_does_not_have_everything_encoded_anew() {
     assert_eq!(compressed_bytes(&weir).await, before);
 }
 
+/// Servers do name a coding of nothing.
+#[tokio::test]
+async fn no_bytes_are_decoded_to_no_bytes() {
+    for (status, length) in [
+        ("200 OK", "0"),
+        ("404 Not Found", "0"),
+        ("204 No Content", ""),
+    ] {
+        let lines = format!("{FRESH}Content-Encoding: gzip\r\n");
+        let empty = if length.is_empty() {
+            format!("HTTP/1.1 {status}\r\n{lines}\r\n").into_bytes()
+        } else {
+            response(status, &lines, "")
+        };
+        let origin = Origin::start(move |_| empty.clone()).await;
+        for route in ["cache = true", BOTH] {
+            let weir = before(&origin, route).await;
+            for _ in 0..2 {
+                let plain = get(&weir, "/", "").await;
+                assert!(plain.complete, "{}", plain.head);
+                assert_eq!((coding(&plain), plain.body.len()), (String::new(), 0));
+                assert_eq!(
+                    plain.fields("content-length").join(""),
+                    length,
+                    "{}",
+                    plain.head
+                );
+            }
+        }
+    }
+}
+
 /// Servers do send what is no gzip.
 #[tokio::test]
 async fn what_cannot_be_decoded_breaks_off() {
