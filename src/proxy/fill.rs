@@ -146,20 +146,24 @@ impl Times {
     }
 }
 
-/// The stored response with what another says of it; why it may not be stored any more, if so.
+/// The fields of the stored response with what another says of it.
+pub(super) fn updated(stale: &Stored, from: &HeaderMap) -> HeaderMap {
+    freshened(&original(&stale.headers), from)
+}
+
+/// The stored response with these fields, which are [`updated`]; why it may not be stored any more, if so.
 pub(super) fn brought_up_to_date(
     stale: &Stored,
     asked: &HeaderMap,
-    from: &HeaderMap,
+    headers: &HeaderMap,
     times: Times,
     rules: &Cache,
 ) -> Result<Stored, Refusal> {
-    let headers = freshened(&original(&stale.headers), from);
     if headers.len() > MOST_FIELDS {
         return Err(Refusal::TooManyFields);
     }
-    let lease = judge(&exchange(asked, stale.status, &headers, times), rules)?;
-    let headers = prepared(stale.status, storable(&headers, times.wall), stale.length);
+    let lease = judge(&exchange(asked, stale.status, headers, times), rules)?;
+    let headers = prepared(stale.status, storable(headers, times.wall), stale.length);
     Ok(stale.with(headers, lease, times.wall))
 }
 
@@ -355,10 +359,11 @@ impl Fill {
         let learned = Learned::of(&answered.record);
         let asked = &answered.record.request.headers;
         let store = &caching.store;
-        let fields = own_fields(&answered.headers);
+        let updated = updated(stale, &answered.headers);
+        // Where the 304 does not repeat the directives, the stored ones hold.
+        let fields = own_fields(&Directives::of_response(&updated), &answered.headers);
         // Whatever becomes of it in the store: the server has just said that it is right for this request.
-        let (own, outcome) = match brought_up_to_date(stale, asked, &answered.headers, times, rules)
-        {
+        let (own, outcome) = match brought_up_to_date(stale, asked, &updated, times, rules) {
             Ok(fresh) => {
                 let fresh = Arc::new(fresh);
                 let is_kept = store.replace(&self.key, stale, &fresh, self.since).await;
@@ -374,8 +379,8 @@ impl Fill {
                 if !refusal.is_of_the_moment() {
                     store.remove(&self.key, stale).await;
                 }
-                let headers = freshened(&original(&stale.headers), &answered.headers);
-                let headers = prepared(stale.status, storable(&headers, times.wall), stale.length);
+                let headers = storable(&updated, times.wall);
+                let headers = prepared(stale.status, headers, stale.length);
                 let own = stale.with(headers, stale.lease.clone(), times.wall);
                 let own = Own::Confirmed(Arc::new(own), refusal, fields, learned);
                 (own, Outcome::Private)
@@ -483,7 +488,7 @@ impl Fill {
                 self.put(caching, rules, answered, stored).await;
             }
             Content::Upstream(body) => {
-                let own = own_fields(&answered.headers);
+                let own = own_fields_of(&answered.headers);
                 let filling = Filling {
                     record: answered.record,
                     body,
@@ -512,7 +517,7 @@ impl Fill {
                 let learned = Learned::of(&answered.record);
                 let resource =
                     Resource::of_one(&self.key, self.asker(&asked.headers), &stored, rules);
-                let own = own_fields(&answered.headers);
+                let own = own_fields_of(&answered.headers);
                 self.tell(Own::Stored(stored, answered.status, own, learned));
                 self.lead.decide(match resource {
                     Ok(resource) => Outcome::Stored(Arc::new(resource)),
@@ -714,9 +719,13 @@ fn storable(headers: &HeaderMap, wall: SystemTime) -> HeaderMap {
     fields
 }
 
-/// The fields that are not, by the word of the response (RFC 9111 §5.2.2.4, §5.2.2.7).
-fn own_fields(headers: &HeaderMap) -> OwnFields {
-    let directives = Directives::of_response(headers);
+/// The fields of a whole response that are not.
+fn own_fields_of(response: &HeaderMap) -> OwnFields {
+    own_fields(&Directives::of_response(response), response)
+}
+
+/// The same by these directives (RFC 9111 §5.2.2.4, §5.2.2.7).
+fn own_fields(directives: &Directives, headers: &HeaderMap) -> OwnFields {
     let mut own = HeaderMap::new();
     for (name, value) in headers {
         if directives.names(name) {

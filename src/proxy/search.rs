@@ -547,7 +547,8 @@ impl Search<'_> {
         let fresh = match head_says(&stale.headers, length, answered.status, from) {
             HeadSays::Update => {
                 let asked = &answered.record.request.headers;
-                fill::brought_up_to_date(stale, asked, from, times, self.cached.rules)
+                let updated = fill::updated(stale, from);
+                fill::brought_up_to_date(stale, asked, &updated, times, self.cached.rules)
             }
             HeadSays::Invalidate => {
                 let mut old = Stored::clone(stale);

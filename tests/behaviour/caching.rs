@@ -751,6 +751,39 @@ async fn what_is_stale_is_validated_and_brought_up_to_date() {
     assert_eq!(count(&weir, "revalidated").await, 1.0);
 }
 
+/// The directives may be those that the stored response came with.
+#[tokio::test]
+async fn a_304_has_fields_for_the_client_that_asked_alone() {
+    let origin = Origin::start(|request| {
+        if request.fields("if-none-match").is_empty() {
+            answer(
+                "Cache-Control: max-age=60, no-cache=\"set-cookie\"\r\nETag: \"a\"\r\nSet-Cookie: id=1\r\n",
+                "body",
+            )
+        } else {
+            b"HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\nSet-Cookie: id=2\r\n\r\n".to_vec()
+        }
+    })
+    .await;
+    let weir = caching(&origin).await;
+    for (lines, cookie) in [
+        ("", "id=1"),
+        ("", ""),
+        ("Cache-Control: no-cache\r\n", "id=2"),
+        ("", ""),
+    ] {
+        let response = get(&weir, "/", lines).await;
+        assert_eq!(response.text(), "body");
+        assert_eq!(
+            response.fields("set-cookie").join(""),
+            cookie,
+            "{}",
+            response.head
+        );
+    }
+    assert_eq!(origin.requests().len(), 2);
+}
+
 /// What is told in a 304 may be that it is not to be stored any more.
 #[tokio::test]
 async fn a_304_that_is_not_stored_is_not_said_to_be() {
