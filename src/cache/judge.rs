@@ -81,17 +81,13 @@ fn may_be_stored(
     if directives.must_understand && !understood {
         return Err(Refusal::UnknownStatus);
     }
-    // §5.2.2.3: `no-store` beside `must-understand` is for caches that do not know the one or the other.
-    if directives.no_store && !directives.must_understand {
+    if directives.no_store && !directives.outdoes_no_store {
         return Err(Refusal::NoStore);
     }
     if directives.private == Scope::All {
         return Err(Refusal::Private);
     }
-    // §3.5
-    let for_others =
-        directives.public || directives.must_revalidate || directives.s_maxage.is_some();
-    if request.contains_key(header::AUTHORIZATION) && !for_others {
+    if request.contains_key(header::AUTHORIZATION) && !directives.for_others {
         return Err(Refusal::Authorization);
     }
     let sets_cookie = response.contains_key(header::SET_COOKIE);

@@ -23,6 +23,10 @@ pub(crate) struct Directives {
     pub(crate) must_revalidate: bool,
     pub(crate) proxy_revalidate: bool,
     pub(crate) must_understand: bool,
+    /// `no-store` is for caches that do not know `must-understand` (RFC 9111 §5.2.2.3).
+    pub(crate) outdoes_no_store: bool,
+    /// The answer to an authorised request may be stored for others (RFC 9111 §3.5).
+    pub(crate) for_others: bool,
     /// Zero where it is malformed; of several, the smallest. RFC 9111 §4.2.1 lets caches take the first of them or none: this
     /// one is never longer than the first.
     pub(crate) max_age: Option<Duration>,
@@ -95,10 +99,12 @@ impl Directives {
 
     fn add(&mut self, name: &[u8], argument: Argument<'_>) {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        let permits = argument.is_of_a_flag();
         if is("max-age") {
             limit(&mut self.max_age, argument);
         } else if is("s-maxage") {
             limit(&mut self.s_maxage, argument);
+            self.for_others |= argument.seconds().is_some();
         } else if is("no-store") {
             self.no_store = true;
         } else if is("no-cache") {
@@ -106,13 +112,16 @@ impl Directives {
         } else if is("private") {
             self.private.widen(argument);
         } else if is("public") {
-            self.public |= argument != Argument::Malformed;
+            self.public |= permits;
+            self.for_others |= permits;
         } else if is("must-revalidate") {
             self.must_revalidate = true;
+            self.for_others |= permits;
         } else if is("proxy-revalidate") {
             self.proxy_revalidate = true;
         } else if is("must-understand") {
             self.must_understand = true;
+            self.outdoes_no_store |= permits;
         } else if is("stale-while-revalidate") {
             let argument = match argument {
                 Argument::None => Argument::Number(A_YEAR),
@@ -253,6 +262,11 @@ enum Argument<'f> {
 }
 
 impl Argument<'_> {
+    /// What takes no argument may have one all the same, but none of the wrong type where there are types.
+    fn is_of_a_flag(self) -> bool {
+        !matches!(self, Self::Malformed | Self::Number(_) | Self::Fields(_))
+    }
+
     fn seconds(self) -> Option<u64> {
         match self {
             Self::Token(digits) | Self::Quoted(digits) => delta_seconds(digits),
@@ -564,14 +578,27 @@ mod tests {
         for line in ["public", "PUBLIC, max-age=1", "public=1"] {
             assert!(of(&[line]).public, "{line}");
         }
-        for line in [
-            "public;",
-            "public max-age=1",
-            "x; public",
-            "foo=\"bar, public",
-            "foo=\"public\"",
-        ] {
-            assert!(!of(&[line]).public, "{line}");
+        let permits = [
+            ("public", |d: &Directives| d.public),
+            ("public", |d: &Directives| d.for_others),
+            ("must-revalidate", |d: &Directives| d.for_others),
+            ("s-maxage=0", |d: &Directives| d.for_others),
+            ("must-understand", |d: &Directives| d.outdoes_no_store),
+        ] as [(&str, fn(&Directives) -> bool); 5];
+        for (word, does) in permits {
+            assert!(does(&of(&[word])), "{word}");
+            for line in [
+                format!("{word};"),
+                format!("{word} max-age=1"),
+                format!("x; {word}"),
+                format!("foo=\"bar, {word}"),
+                format!("foo=\"{word}\""),
+            ] {
+                assert!(!does(&of(&[&line])), "{line}");
+            }
+        }
+        for line in ["s-maxage", "s-maxage=", "s-maxage=x", "s-maxage=-1"] {
+            assert!(!of(&[line]).for_others, "{line}");
         }
     }
 
@@ -718,6 +745,8 @@ mod tests {
             must_revalidate: true,
             proxy_revalidate: true,
             must_understand: true,
+            outdoes_no_store: true,
+            for_others: true,
             max_age: None,
             s_maxage: seconds(1),
             stale_while_revalidate: seconds(31_536_000),

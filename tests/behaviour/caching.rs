@@ -258,6 +258,10 @@ async fn answers_to_authorised_requests_are_for_others_only_if_they_say_so() {
         ("max-age=60,public", true),
         ("s-maxage=60", true),
         ("max-age=60,must-revalidate", true),
+        // What is malformed permits nothing.
+        ("max-age=60,must-revalidate;x", false),
+        ("s-maxage=x,stale-while-revalidate=60", false),
+        ("max-age=60,no-store;must-understand,public", false),
     ] {
         let path = format!("/{control}");
         get(&weir, &path, "Authorization: Basic YTpi\r\n").await;
