@@ -160,15 +160,6 @@ pub(crate) fn decide(
     Decision { plan, varies: true }
 }
 
-/// What the whole would tell in `Vary`, a part of it that is sent as it is has to tell too (RFC 9110 §15.3.7). `headers` are
-/// those of the whole, and so is its status.
-pub(crate) fn vary(compress: &Compress, status: StatusCode, headers: &mut HeaderMap) {
-    let is_open = !coding::is_encoded(headers) && !coding::forbids_transformation(headers);
-    if is_open && Kind::of(compress, status, headers).is_ok() {
-        coding::vary_by_accept_encoding(headers);
-    }
-}
-
 /// A response of the kind that is encoded.
 struct Kind {
     length: Option<u64>,

@@ -6,7 +6,7 @@ mod decode;
 mod encode;
 mod memory;
 
-pub(crate) use choose::{Decision, Plan, Request, decide, plan, plan_or_reason, vary};
+pub(crate) use choose::{Decision, Plan, Request, decide, plan, plan_or_reason};
 pub(crate) use decode::Decoder;
 pub(crate) use encode::{Encoder, SLICE};
 pub(crate) use memory::{EncoderMemory, EncoderPermit};

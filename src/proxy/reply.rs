@@ -20,7 +20,7 @@ use super::record::Record;
 use super::respond;
 use super::shared::SharedBody;
 use crate::cache::{Caching, Follow, Form, PLACE, Partial, Stored, unsatisfied};
-use crate::compress::{self, Decoder, Plan};
+use crate::compress::{Decoder, Plan};
 use crate::semantics::coding::{self, Accepted, Coding, Content};
 use crate::semantics::conditional::{self, Precondition, Validators};
 use crate::semantics::range::{self, Resolved};
@@ -229,8 +229,11 @@ impl Reply<'_> {
         stored: &Stored,
         parts: &[std::ops::Range<u64>],
     ) -> Response<Body> {
-        if let Some(compress) = &self.route.compress {
-            compress::vary(compress, stored.status, &mut headers);
+        // As the whole would (RFC 9110 §15.3.7).
+        if let Some(compress) = &self.route.compress
+            && encoding::decide(&record, compress, self.listener, stored.status, &headers).varies
+        {
+            coding::vary_by_accept_encoding(&mut headers);
         }
         let kind = headers.get(header::CONTENT_TYPE).cloned();
         let partial = Partial::new(&stored.body, parts, kind.as_ref(), self.random);
