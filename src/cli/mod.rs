@@ -90,8 +90,9 @@ enum Command {
     /// Makes a running weir take its config file now. Exit code: 0 taken, 1 refused, 2 not reachable.
     Reload(RunningWeir),
     /// Makes a running weir return to the config that ran before, whose files it does not read. The file stays as it is, and is
-    /// taken again when it changes, on SIGHUP or by `weir reload`. Once more, and it returns to where it came from. Exit code: 0
-    /// done, 1 refused or nothing to return to, 2 not reachable.
+    /// taken again when it changes, on SIGHUP or by `weir reload`. Once more, and it returns to where it came from. A file that
+    /// was refused never ran and needs no rollback: this leads away from the config that runs. Exit code: 0 done, 1 refused or
+    /// nothing to return to, 2 not reachable.
     Rollback {
         /// Return to this one of those that `weir status --json` lists under `kept`. Default: to the one before.
         hash: Option<String>,

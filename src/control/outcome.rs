@@ -11,6 +11,9 @@ pub(crate) struct Taken {
     pub(crate) needs_restart: NeedsRestart,
     /// What it changed, as people read it; not more than fits into a log.
     pub(crate) changes: Vec<String>,
+    /// The config that a rollback has led away from, where whoever asked for it may have meant the file after that one, which
+    /// was refused.
+    pub(crate) left: Option<String>,
 }
 
 /// The result of the last reload, or of the start.
@@ -101,11 +104,18 @@ impl Control {
     /// What an operator should know of a config that was taken; empty if there is nothing.
     pub(crate) fn message(&self, taken: &Taken) -> String {
         let restart = restart_message(&taken.needs_restart);
+        let left = taken.left.as_deref().map_or_else(String::new, |left| {
+            format!(
+                "the file was refused and never ran: this went from the config that ran, `{left}`, to the one before it; \
+                 `weir rollback` once more returns to `{left}`"
+            )
+        });
         let file = match self.standing() {
             Standing::File => String::new(),
             Standing::RolledBack | Standing::LastGood => self.differs(),
         };
-        let said = [restart, file].into_iter().filter(|part| !part.is_empty());
+        let said = [restart, left, file].into_iter();
+        let said = said.filter(|part| !part.is_empty());
         said.collect::<Vec<_>>().join("; ")
     }
 

@@ -56,6 +56,8 @@ struct Tried {
     seen: u64,
     /// Whether there is no use in trying the same config again, whatever happens to those.
     settled: bool,
+    /// Whether it was refused, so that what ran before runs on.
+    refused: bool,
     /// What was read for it, good or not.
     files: Vec<PathBuf>,
 }
@@ -66,6 +68,7 @@ impl Tried {
             hash: config.hash.clone(),
             seen: config.seen,
             settled: false,
+            refused: false,
             files: config.files.clone(),
         }
     }
@@ -75,6 +78,7 @@ impl Tried {
             hash: report.hash.clone(),
             seen: report.seen,
             settled: false,
+            refused: true,
             files: report.files.clone(),
         }
     }
@@ -96,6 +100,10 @@ pub(crate) struct Attempt {
 pub(crate) enum NotKept {
     #[error("no other config ran before this one")]
     NoneBefore,
+    #[error(
+        "no other config ran before this one, which runs on: the file was refused and never ran"
+    )]
+    NeverRan,
     #[error("no config of that hash is kept; `/api/status` lists them")]
     Unknown,
     #[error("that config runs already")]
@@ -146,6 +154,7 @@ impl Source {
         *tried = Tried::of(&config);
         let result = self.take_up(config).await;
         tried.settled = result.is_ok();
+        tried.refused = result.is_err();
         if result.is_ok() {
             self.control.stands(Standing::File);
         }
@@ -227,6 +236,7 @@ impl Source {
             Err(LoadError::Invalid(report)) => Tried::bad(report),
             Err(LoadError::Read { .. } | LoadError::NotFound) => Tried {
                 files: vec![file],
+                refused: true,
                 ..Tried::default()
             },
         };
@@ -242,6 +252,7 @@ impl Source {
             Err(error) => Err(ReloadError::Load(error)),
         };
         tried.settled = result.is_ok();
+        tried.refused = result.is_err();
         if result.is_ok() {
             self.control.stands(Standing::File);
         }
@@ -255,20 +266,29 @@ impl Source {
 
     /// Returns to the config that ran before, or to the one with that hash. It is checked, bound and built as any other; its
     /// files are not read.
+    ///
+    /// Also where a file was refused since: who wants away from what runs must not be held up by an edit that has come to
+    /// nothing. Who wanted away from that edit is told that it has never run, and how to return.
     pub(crate) async fn rollback(&self, hash: Option<&str>) -> Result<Attempt, NotKept> {
         let mut tried = self.tried.lock().await;
-        let good = self.kept(hash)?;
+        let good = self.kept(hash).map_err(|not_kept| match not_kept {
+            NotKept::NoneBefore if tried.refused => NotKept::NeverRan,
+            other => other,
+        })?;
         let runs = Arc::clone(&self.control.published.state().config);
+        let unasked = hash.is_none() && tried.refused;
         let hash = good.hash;
         let path = runs.file.clone();
         let checking = tokio::task::spawn_blocking(move || config::again(&good.contents, &path));
-        let result = match checking.await {
+        let mut result = match checking.await {
             Ok(Ok(config)) => self.take_up(config).await,
             Ok(Err(report)) => Err(ReloadError::Load(LoadError::Invalid(report))),
             // What ends it is the end of the process.
             Err(_) => Err(ReloadError::Stopping),
         };
-        if result.is_ok() {
+        if let Ok(taken) = &mut result {
+            taken.left = unasked.then(|| runs.hash.clone());
+            tried.refused = false;
             self.control.stands(match tried.hash == hash {
                 true => Standing::File,
                 false => Standing::RolledBack,
@@ -360,6 +380,7 @@ impl Source {
             needs_restart,
             // What ends it is the end of the process.
             changes: changes.unwrap_or_default(),
+            left: None,
         })
     }
 

@@ -123,7 +123,57 @@ async fn without_one_before_there_is_nothing_to_return_to() {
     // What was refused has not run.
     followed.write("[listen.web]\n");
     followed.until_reloads(0, 1).await;
-    assert_eq!(rollback(&followed, "").await.status, 409);
+    let answer = rollback(&followed, "").await;
+    assert_eq!(answer.status, 409);
+    let told =
+        "no other config ran before this one, which runs on: the file was refused and never ran";
+    assert!(answer.text().contains(told), "{}", answer.text());
+}
+
+/// Whoever asks for it may have meant the file, which needs no rollback.
+#[tokio::test]
+async fn a_rollback_after_a_refused_file_says_that_it_goes_further_back_and_how_to_return() {
+    let followed = Followed::start(&site("one")).await;
+    let one = followed.weir.status().await["config"]["hash"].clone();
+    let two = take(&followed, &site("two")).await;
+    let told = async |body: &str| {
+        let answer = rollback(&followed, body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let told: Value = serde_json::from_str(&answer.text()).unwrap();
+        let message = told["message"].as_str().unwrap().to_owned();
+        (told["hash"].clone(), message)
+    };
+    let refused = async |config: &str| {
+        followed.write(config);
+        assert_eq!(followed.weir.admin("POST", "/api/reload").await.status, 422);
+    };
+    refused("[listen.web]\n").await;
+    let (hash, message) = told("").await;
+    assert_eq!(hash, one);
+    let left = two.as_str().unwrap();
+    let further = format!(
+        "the file was refused and never ran: this went from the config that ran, `{left}`, to the one before it; \
+         `weir rollback` once more returns to `{left}`; "
+    );
+    assert!(message.starts_with(&further), "{message}");
+    assert!(message.contains("is not what runs"), "{message}");
+    let last = followed.weir.status().await["config"]["last_reload"].clone();
+    assert_eq!(last["message"], message);
+
+    let (hash, message) = told("").await;
+    assert_eq!(hash, two, "which is what was said");
+    assert!(!message.contains("refused"), "{message}");
+    // Who names a config knows which.
+    refused("[listen.web]\n\n").await;
+    let (hash, message) = told(&json!({ "hash": one }).to_string()).await;
+    assert_eq!(hash, one);
+    assert!(!message.contains("refused"), "{message}");
+    // What has been taken since is what a rollback is from.
+    refused("[listen.web]\n").await;
+    take(&followed, &site("three")).await;
+    let (hash, message) = told("").await;
+    assert_eq!(hash, one);
+    assert!(!message.contains("refused"), "{message}");
 }
 
 #[tokio::test]

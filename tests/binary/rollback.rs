@@ -62,3 +62,27 @@ fn it_returns_to_what_ran_before_and_says_that_the_file_differs() {
     assert_eq!(weir(&["rollback", &first]).status.code(), Some(0));
     assert_eq!(weir(&["rollback", "nonsense"]).status.code(), Some(1));
 }
+
+#[test]
+fn after_a_refused_file_it_says_that_the_file_never_ran() {
+    let (folder, file) = folder(HELLO);
+    let program = Program::run(folder.path());
+    let url = program.admin_url();
+    let weir = |command: &str| output(folder.path(), [command, "--admin", &url]);
+    std::fs::write(&file, HELLO.replace("hello", "changed")).unwrap();
+    assert_eq!(weir("reload").status.code(), Some(0));
+    std::fs::write(&file, HELLO.replace("respond", "respnod")).unwrap();
+    assert_eq!(weir("reload").status.code(), Some(1));
+    let told = weir("rollback");
+    assert_eq!(told.status.code(), Some(0), "{}", stderr(&told));
+    let told = stderr(&told);
+    assert!(
+        told.contains(
+            "\nthe file was refused and never ran: this went from the config that ran, `"
+        ),
+        "{told}"
+    );
+    assert!(get(program.address("web"), "/").ends_with("hello"));
+    assert_eq!(weir("rollback").status.code(), Some(0));
+    assert!(get(program.address("web"), "/").ends_with("changed"));
+}
