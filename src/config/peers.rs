@@ -981,6 +981,50 @@ pub(super) fn value<'c>(word: &str, choices: impl Iterator<Item = &'c str>) -> O
     Some(format!("write `\"{here}\"`{besides}"))
 }
 
+/// A path with what others write around it, as `GET /healthz HTTP/1.1`, `path_beg /api` or ``PathPrefix(`/api`)``: what
+/// stands before it, and the path.
+pub(super) fn path_within(text: &str) -> Option<(&str, &str)> {
+    const AROUND: [char; 6] = [' ', '(', ')', '`', '"', '\''];
+    let at = text.char_indices().zip(text.chars().skip(1));
+    let at = at.filter(|((_, before), slash)| *slash == '/' && AROUND.contains(before));
+    let ((at, before), _) = at.last()?;
+    let (word, path) = text.split_at(at + before.len_utf8());
+    let path = path.split(AROUND).next()?;
+    Some((word.trim_end_matches(AROUND), path))
+}
+
+/// Which paths that is about, by the word before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Paths {
+    /// The path and all below it.
+    Below,
+    Exact,
+}
+
+pub(super) fn paths(word: &str) -> Option<Paths> {
+    let (_, paths) = PATHS.iter().find(|(theirs, _)| *theirs == word)?;
+    Some(*paths)
+}
+
+const PATHS: &[(&str, Paths)] = &[
+    ("=", Paths::Exact),
+    ("^~", Paths::Below),
+    ("location", Paths::Below),
+    ("location =", Paths::Exact),
+    ("location ^~", Paths::Below),
+    ("path", Paths::Exact),
+    ("path_beg", Paths::Below),
+    ("path_dir", Paths::Below),
+    ("path -m beg", Paths::Below),
+    ("path -m str", Paths::Exact),
+    ("Path", Paths::Exact),
+    ("PathPrefix", Paths::Below),
+    ("prefix", Paths::Below),
+    ("exact", Paths::Exact),
+    ("handle", Paths::Below),
+    ("handle_path", Paths::Below),
+];
+
 /// The help for a key: a key of ours in short, anything else as it is.
 pub(super) fn help(words: Words, key: &str) -> Option<String> {
     let (_, here) = words.iter().find(|(theirs, _)| *theirs == key)?;

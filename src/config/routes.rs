@@ -1,17 +1,18 @@
 //! `[route.NAME]`
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use toml::de::DeValue;
 
 use super::cache::{self, cache};
 use super::check::{Context, MOST_PLACES};
 use super::compress::compress;
 use super::fields::{edits, header_conditions, query_conditions};
-use super::peers;
+use super::peers::{self, Paths};
 use super::upstreams::weight;
 use super::value::{Entry, Name, Table, Value, off, plain};
 use super::values::{
-    duration_or_off, header_value, integer, list, method, one_or_list, or_off, size, string,
+    STANDARD_METHODS, duration_or_off, header_value, integer, list, method, one_or_list, or_off,
+    size, string,
 };
 use super::{Action, FieldEdits, Route, addresses, warnings};
 use crate::semantics::path::normalise;
@@ -192,17 +193,43 @@ fn exact_path(value: &Value<'_>) -> Option<String> {
         Err(_) if !text.starts_with('/') => {
             let help = match text {
                 "" | "*" => "write `/` for every path".to_owned(),
-                _ if is_pattern(text) => NO_PATTERNS.to_owned(),
                 _ if text.contains("://") => {
                     "write the path alone; the host is a key of its own, `host`".to_owned()
                 }
-                _ => format!("write `/{}`", plain(text)),
+                _ => help_with_words(value, text).unwrap_or_else(|| match text {
+                    _ if is_pattern(text) => NO_PATTERNS.to_owned(),
+                    _ if text.contains([' ', '(', '`']) => ALONE.to_owned(),
+                    _ => format!("write `/{}`", plain(text)),
+                }),
             };
             value.invalid_but(format!("`{}` does not begin with `/`", plain(text)), help);
         }
         Err(bad) => value.invalid(format!("`{}`: {bad}", plain(text))),
     }
     None
+}
+
+/// What to write in place of a path with words of others around it.
+fn help_with_words(value: &Value<'_>, text: &str) -> Option<String> {
+    let (word, path) = peers::path_within(text)?;
+    if is_pattern(path) {
+        return None;
+    }
+    let path = plain(path);
+    let (_, key) = value.path.rsplit_once('.')?;
+    let key = key.split('[').next()?;
+    let method = Method::from_bytes(word.as_bytes()).ok();
+    let method = method.filter(|method| STANDARD_METHODS.contains(&method.as_str()));
+    Some(match (peers::paths(word), key) {
+        (Some(Paths::Exact), "path") => format!("write `path_exact = \"{path}\"`"),
+        (Some(Paths::Below), "path_exact") => format!("write `path = \"{path}\"`"),
+        (Some(_), _) => format!("write `{path}`"),
+        (None, "path" | "path_exact") => {
+            let method = method?;
+            format!("write `{path}`, and `methods = [\"{method}\"]` beside it")
+        }
+        (None, _) => return None,
+    })
 }
 
 /// Whether it reads like a regular expression or a pattern of another program.
@@ -374,6 +401,7 @@ fn respond(value: &Value<'_>) -> Option<Action> {
 const MATCHED: [&str; 6] = ["host", "path", "path_exact", "methods", "headers", "query"];
 pub(super) const NO_PATTERNS: &str =
     "a path is a prefix of whole segments; there are no patterns and no regular expressions";
+const ALONE: &str = "write the path alone; what else a request must have is told by `host`, `methods`, `headers` and `query`";
 const MAX_BODY: ByteSize = ByteSize(100 << 20);
 /// Lengths travel as signed numbers in places.
 const LARGEST_BODY: u64 = i64::MAX as u64;

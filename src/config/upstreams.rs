@@ -18,7 +18,8 @@ use super::servers_tls::{Read, name_probes, servers_tls};
 use super::sticky::sticky;
 use super::value::{Entry, Table, Value, found, off, plain};
 use super::values::{
-    boolean, choice, duration, duration_or_off, header_name, integer, method, or_off, share, string,
+    STANDARD_METHODS, boolean, choice, duration, duration_or_off, header_name, integer, method,
+    or_off, share, string,
 };
 use super::warnings;
 use super::{
@@ -443,7 +444,7 @@ fn probe_path(value: &Value<'_>) -> Option<String> {
     }
     let message = format!("`{}` is not a path", plain(text));
     match text.starts_with('/') {
-        false => value.invalid_but(message, format!("write `{}`", plain(&path_of(text)))),
+        false => value.invalid_but(message, instead_of(value, text)),
         true => value.invalid_but(
             message,
             "spaces and other special characters are written as `%20`",
@@ -452,11 +453,32 @@ fn probe_path(value: &Value<'_>) -> Option<String> {
     None
 }
 
-/// The path that was meant by what does not begin with one: that of a URL, or the text itself.
-fn path_of(text: &str) -> String {
-    match text.split_once("://") {
-        Some((_, rest)) => rest.find('/').map_or("/", |at| &rest[at..]).to_owned(),
-        None => format!("/{text}"),
+/// What to write in place of what does not begin with a path: that of a URL or a request, a kind of probe, or the text
+/// itself.
+fn instead_of(value: &Value<'_>, text: &str) -> String {
+    if let Some((_, rest)) = text.split_once("://") {
+        let path = rest.find('/').map_or("/", |at| &rest[at..]);
+        return format!("write `{}`", plain(path));
+    }
+    let is_short = value.path.ends_with("health_check");
+    if let Some((words, path)) = peers::path_within(text) {
+        let path = plain(path);
+        let mut words = words.split(' ');
+        let method = words.find(|word| *word != "GET" && STANDARD_METHODS.contains(word));
+        return match method {
+            None => format!("write `{path}`"),
+            Some(method) if is_short => {
+                format!("write `{{ path = \"{path}\", method = \"{method}\" }}`")
+            }
+            Some(method) => format!("write `{path}`, and `method = \"{method}\"` beside it"),
+        };
+    }
+    match text {
+        "tcp" | "tcp-check" if is_short => "write `{ type = \"tcp\" }`".to_owned(),
+        "grpc" if is_short => "write `{ type = \"grpc\" }`".to_owned(),
+        "" | "http" | "httpchk" | "check" | "true" | "on" | "yes" => PATH_ALONE.to_owned(),
+        _ if text.contains(' ') => PATH_ALONE.to_owned(),
+        _ => format!("write `/{}`", plain(text)),
     }
 }
 
@@ -490,3 +512,5 @@ fn statuses_between(text: &str) -> Option<(u16, u16)> {
     let (low, high) = (status(low.trim())?, status(high.trim())?);
     (low <= high).then_some((low, high))
 }
+
+const PATH_ALONE: &str = "name what to ask the servers for, as in `\"/healthz\"`";

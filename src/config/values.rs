@@ -427,6 +427,6 @@ const DURATIONS: [(&str, u128); 6] = [
     ("us", 1000),
 ];
 const LONGEST: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
-const STANDARD_METHODS: [&str; 9] = [
+pub(super) const STANDARD_METHODS: [&str; 9] = [
     "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
 ];
