@@ -169,7 +169,7 @@ pub(super) fn check<'t>(
             clashes_with_default(&bound, &admin);
         }
         if problems.is_clean() {
-            warnings::check(&routes, &upstreams, &context);
+            warnings::check(&routes, &upstreams, &listeners, &context);
         }
         let config = Config {
             file: file.to_owned(),

@@ -134,15 +134,21 @@ impl Reading<'_> {
             true => PathBuf::from("."),
             false => directory,
         };
+        let mut is_empty = true;
         for name in self.names(directory, value)?.iter() {
             let path = self.files.at(&pattern.directory).join(name);
+            if !matches(pattern.name.as_bytes(), name.as_bytes()) {
+                continue;
+            }
             // A directory may be called so too.
-            if matches(pattern.name.as_bytes(), name.as_bytes())
-                && !self.added.contains(&path)
-                && self.files.has(&path)
-            {
+            let is_known = self.added.contains(&path);
+            if !is_known && self.files.has(&path) {
                 self.add(&path, value)?;
             }
+            is_empty &= !self.added.contains(&path);
+        }
+        if is_empty {
+            nothing(pattern, &self.files.at(&pattern.directory), value);
         }
         Some(())
     }
@@ -207,6 +213,21 @@ impl Reading<'_> {
         });
         Some(())
     }
+}
+
+/// Files may still come, but a slip of the pen looks the same.
+fn nothing(pattern: &Pattern, directory: &Path, value: &Value<'_>) {
+    let message = format!("no other file matches `{}`", plain(&pattern.written));
+    let help = match directory.as_os_str().is_empty() {
+        true => {
+            "it is looked for beside the main file; one that comes is taken by itself".to_owned()
+        }
+        false => format!(
+            "it is looked for in `{}`; one that comes is taken by itself",
+            plain(&directory.to_string_lossy())
+        ),
+    };
+    value.warn("empty-include", message, Some(help));
 }
 
 /// Whether a name has the form of a pattern: `*` is any number of any bytes, but nothing stands for the dot at the
@@ -449,6 +470,31 @@ mod tests {
             &[("a.toml", "[route.a]\nrespond = {}\n")],
         );
         assert_eq!(valid(&folder).routes.len(), 1);
+    }
+
+    #[test]
+    fn a_pattern_that_no_file_has_is_a_warning() {
+        let folder = folder(
+            &format!(
+                "include = [\"conf.d/*.conf\", \"none.d/*.toml\", \"*.toml\", \"conf.d/*\", \"conf.d/a*\"]\n{WEB}"
+            ),
+            &[("conf.d/a.toml", "[route.a]\nrespond = {}\n")],
+        );
+        let config = valid(&folder);
+        let warnings = config.warnings.problems.iter();
+        let told = warnings.map(|problem| {
+            problem
+                .to_string()
+                .replace(&*folder.path().to_string_lossy(), "")
+        });
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [
+                "/weir.toml:1:12: include[0]: no other file matches `conf.d/*.conf`; it is looked for in `/conf.d/`; one that comes is taken by itself",
+                "/weir.toml:1:29: include[1]: no other file matches `none.d/*.toml`; it is looked for in `/none.d/`; one that comes is taken by itself",
+                "/weir.toml:1:46: include[2]: no other file matches `*.toml`; it is looked for in `/`; one that comes is taken by itself",
+            ]
+        );
     }
 
     /// Also what is wrong in the main file with what stands in another, and the other way round.

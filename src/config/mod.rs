@@ -19,6 +19,7 @@ mod file;
 mod files;
 mod include;
 mod listeners;
+mod loops;
 mod mask;
 mod peers;
 mod position;

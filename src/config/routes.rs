@@ -22,6 +22,7 @@ use crate::units::{ByteSize, ListenName, UpstreamName, Weight};
 pub(super) struct RouteRead<'t> {
     pub(super) route: Route,
     pub(super) name: Name<'t>,
+    pub(super) whole: Value<'t>,
     /// Whether what it matches was read without a mistake, so that it can be held against others.
     pub(super) sound: bool,
     /// Whether something of that came from the environment, so that it is not told.
@@ -74,6 +75,7 @@ pub(super) fn route<'t>(entry: &Entry<'t>, context: &Context<'t>) -> Option<Rout
         Some(RouteRead {
             route: treatment(table, context, route),
             name: entry.name.clone(),
+            whole: entry.value.clone(),
             sound,
             hidden,
         })

@@ -1729,6 +1729,165 @@ fn what_is_surely_not_meant_is_a_warning() {
     }
 }
 
+/// A listener in the clear, and the tables that follow.
+fn at_port_80(rest: &str) -> String {
+    format!("[listen.web]\naddress = \":80\"\n{rest}")
+}
+
+#[test]
+fn a_redirect_that_leads_to_itself_is_a_warning() {
+    let route = |keys: &str, to: &str| {
+        at_port_80(&format!(
+            "[route.x]\n{keys}\nredirect = {{ to = \"{to}\" }}\n"
+        ))
+    };
+    let help =
+        "let it lead to what another route takes, or let this one take less, as by `path_exact`";
+    for (keys, to, from, location) in [
+        ("path = \"/a\"", "/a", "/a", "/a"),
+        ("path = \"/a\"", "/a/b?c", "/a", "/a/b?c"),
+        ("path = \"/a\"", "{path}/", "/a", "/a/"),
+        ("", "/v2{path}", "/", "/v2/"),
+        ("path_exact = [\"/a\", \"/b\"]", "/b", "/a", "/b"),
+        (
+            "host = \"a.com\"",
+            "http://A.com{path}",
+            "/",
+            "http://A.com/",
+        ),
+        (
+            "host = [\"*.a.com\", \"a.com\"]",
+            "http://a.com:80",
+            "/",
+            "http://a.com:80",
+        ),
+        ("methods = [\"POST\"]", "{path}", "/", "/"),
+    ] {
+        let expected = format!(
+            "5:19: route.x.redirect.to: the redirect leads back to this route: from `{from}` to `{location}`; {help}"
+        );
+        assert_eq!(warnings(&route(keys, to)), [expected], "{keys} {to}");
+    }
+    let other = |keys: &str, other: &str| format!("{keys}\n[route.y]\nrespond = {{}}\n{other}");
+    for text in [
+        route("path = \"/a\"", "/b"),
+        route("path = \"/a\"", "/ab"),
+        route("path = \"/old\"", "/new{path}"),
+        route("path_exact = \"/\"", "/app"),
+        // Who else may be meant by that is not known here.
+        route("", "http://a.com{path}"),
+        route("host = \"*.a.com\"", "http://www.a.com{path}"),
+        route("host = \"a.com\"", "https://a.com{path}"),
+        route("host = \"a.com\"", "http://a.com:8080{path}"),
+        route("host = \"a.com\"", "//a.com{path}"),
+        route("", "there"),
+        // What comes back may be another request.
+        route("headers = { x = \"1\" }", "{path}"),
+        route("query = { x = \"1\" }", "{path}?x=2"),
+        route("methods = [\"POST\"]", "{path}").replace(" }", ", status = 303 }"),
+        // Another route may be there for it.
+        route("", "/app") + &other("", "path = \"/app\""),
+        route("", "{path}") + &other("", "headers = { cookie = \"seen=1\" }"),
+        route("host = \"a.com\"", "http://a.com/app")
+            + &other("", "host = \"a.com\"\npath_exact = \"/app\""),
+    ] {
+        assert_eq!(warnings(&text), Vec::<String>::new(), "{text}");
+    }
+    let taken_elsewhere = route("", "/app") + &other("", "host = \"a.com\"\npath = \"/app\"");
+    assert_eq!(warnings(&taken_elsewhere).len(), 1, "other hosts are not");
+}
+
+#[test]
+fn a_route_behind_a_redirect_to_https_is_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    certificate(directory.path(), "site", &["a.com"]);
+    let path = directory.path().join("weir.toml");
+    let told = |text: &str| {
+        let config = parse(text, &path).unwrap_or_else(|report| panic!("{}", report.render(false)));
+        let problems = config.warnings.problems.into_iter();
+        let lines = problems.map(|problem| {
+            let (line, help) = (problem.line, problem.help.unwrap());
+            format!("{line}: {}: {}; {help}", problem.key, problem.message)
+        });
+        lines.collect::<Vec<_>>()
+    };
+    let tls = "[listen.tls]\naddress = \":2\"\ntls.certificates = [{ cert = \"site.pem\", key = \"site.key\" }]\n";
+    let upstream = "upstream = \"app\"\n[upstream.app]\nservers = [\"10.0.0.1:1\"]\n";
+    let with = |web: &str, more: &str, route: &str| {
+        format!("[listen.web]\naddress = \":1\"\n{web}\n{more}[route.x]\n{route}\n{upstream}")
+    };
+    let to_https = "redirect_to_https = {}";
+    let never =
+        "no request takes this route: `redirect_to_https` comes first on each of its listeners";
+    assert_eq!(
+        told(&with(to_https, tls, "listen = [\"web\"]")),
+        [format!(
+            "8: route.x.listen: {never}; name the listener that has `tls`, or leave `listen` out for all of them"
+        )]
+    );
+    assert_eq!(
+        told(&with(to_https, "", "")),
+        [format!(
+            "4: route.x: {never}; add a listener with `tls`, or leave `redirect_to_https` out"
+        )]
+    );
+    let trusting = format!("{to_https}\ntrusted_proxies = [\"10.0.0.0/8\"]");
+    let challenge = "listen = [\"web\"]\npath = \"/.well-known/acme-challenge\"";
+    for text in [
+        with(to_https, tls, ""),
+        with(&trusting, "", ""),
+        with(to_https, tls, challenge),
+        with("", tls, "listen = [\"web\"]"),
+        // A file needs a route.
+        format!(
+            "[listen.web]\naddress = \":1\"\n{to_https}\n[route.x]\nrespond = {{ status = 404 }}\n"
+        ),
+    ] {
+        assert_eq!(told(&text), Vec::<String>::new(), "{text}");
+    }
+}
+
+#[test]
+fn a_prefix_to_strip_that_no_path_has_is_a_warning() {
+    let route = |keys: &str| format!("{MINIMAL}[route.x]\nrespond = {{}}\n{keys}\n");
+    let message = "route.x.strip_prefix: no path of this route begins with that, so nothing is stripped; it is held against the path of the request";
+    for (keys, column, help) in [
+        (
+            "path = \"/v1\"\nstrip_prefix = \"/api\"",
+            16,
+            ": write `/v1`, or leave it out",
+        ),
+        (
+            "path = \"/api-v2\"\nstrip_prefix = \"/api\"",
+            16,
+            ": write `/api-v2`, or leave it out",
+        ),
+        (
+            "path = [\"/a\", \"/b\"]\nstrip_prefix = \"/c\"",
+            16,
+            "; correct it, or leave it out",
+        ),
+        (
+            "path_exact = \"/a\"\nstrip_prefix = \"/a/b\"",
+            16,
+            "; correct it, or leave it out",
+        ),
+    ] {
+        let expected = format!("12:{column}: {message}{help}");
+        assert_eq!(warnings(&route(keys)), [expected], "{keys}");
+    }
+    for keys in [
+        "path = \"/api\"\nstrip_prefix = \"/api/\"",
+        "path = \"/api/v2\"\nstrip_prefix = \"/api\"",
+        "path = \"/api\"\nstrip_prefix = \"/api/v2\"",
+        "path = [\"/a\", \"/b\"]\nstrip_prefix = \"/a\"",
+        "path_exact = \"/a/b\"\nstrip_prefix = \"/a\"",
+        "methods = [\"GET\"]\nstrip_prefix = \"/a\"",
+    ] {
+        assert_eq!(warnings(&route(keys)), Vec::<String>::new(), "{keys}");
+    }
+}
+
 #[test]
 fn a_route_is_shadowed_only_where_others_take_all_of_its_requests() {
     let shadowed = |first: &str, route: &str| {

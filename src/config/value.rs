@@ -61,6 +61,15 @@ impl<'t> Value<'t> {
         );
     }
 
+    /// What stands under these keys, one inside of the other.
+    pub(super) fn at(&self, keys: &[&str]) -> Option<Self> {
+        let within = |value: Self, key: &&str| {
+            let inner = value.inner.as_table()?.get(*key)?;
+            Some(Self::new(inner, join(&value.path, key), value.problems))
+        };
+        keys.iter().try_fold(self.clone(), within)
+    }
+
     /// Itself, as a message about another value may quote it.
     pub(super) fn quoted(&self) -> String {
         let text = self.inner.as_str().unwrap_or_default();

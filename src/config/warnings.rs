@@ -10,12 +10,26 @@ use super::check::Context;
 use super::routes::{NO_PATTERNS, RouteRead, is_pattern};
 use super::value::{Entry, Value, plain, without_braces};
 use super::values::show_duration;
-use super::{Action, HealthCheck, HostPattern, Keepalive, ServerPlace, Upstream, ambiguity};
+use super::{
+    Action, HealthCheck, HostPattern, Keepalive, Listener, ServerPlace, Upstream, ambiguity, loops,
+};
+use crate::semantics::path::below;
 
 /// All that take the whole config to be seen.
-pub(super) fn check(routes: &[RouteRead<'_>], upstreams: &[Entry<'_>], context: &Context<'_>) {
+pub(super) fn check(
+    routes: &[RouteRead<'_>],
+    upstreams: &[Entry<'_>],
+    listeners: &[Listener],
+    context: &Context<'_>,
+) {
     unused(routes, upstreams);
     ambiguity::warn_of_shadows(routes);
+    let serving = listeners.iter().filter(|listener| !is_for_https(listener));
+    let serving = serving.map(|listener| (listener.name.as_str(), listener));
+    let serving = serving.collect();
+    unserved(routes, &serving);
+    loops::warn(routes, &serving);
+    routes.iter().for_each(strip_prefix);
     let certificates = context.certificates.borrow();
     let mut hosts: HashMap<&str, Hosts<'_>> = HashMap::new();
     for (listener, ..) in certificates.iter() {
@@ -58,6 +72,74 @@ fn unused(routes: &[RouteRead<'_>], upstreams: &[Entry<'_>]) {
                 .name
                 .warn("unused-upstream", message, Some(help.into()));
         }
+    }
+}
+
+/// Whether a listener has nothing but redirects for its clients. Proxies that are trusted may say that they came by HTTPS.
+fn is_for_https(listener: &Listener) -> bool {
+    listener.redirect_to_https.is_some()
+        && listener.tls.is_none()
+        && listener.trusted_proxies.is_empty()
+}
+
+/// Routes that stand on such listeners alone. Where there are no others, one that asks no server is there since a file needs
+/// a route.
+fn unserved(routes: &[RouteRead<'_>], serving: &HashMap<&str, &Listener>) {
+    for RouteRead {
+        route, name, whole, ..
+    } in routes
+    {
+        let mut paths = route.paths.iter().chain(&route.paths_exact);
+        let mut listen = route.listen.iter();
+        if listen.any(|listener| serving.contains_key(listener.as_str()))
+            || serving.is_empty() && !matches!(route.action, Action::Forward(_))
+            || paths.any(|path| path.starts_with("/.well-known"))
+        {
+            continue;
+        }
+        let message =
+            "no request takes this route: `redirect_to_https` comes first on each of its listeners";
+        let id = "unserved-route";
+        match whole.at(&["listen"]) {
+            Some(value) => {
+                let help =
+                    "name the listener that has `tls`, or leave `listen` out for all of them";
+                value.warn(id, message, Some(help.into()));
+            }
+            None => {
+                let help = "add a listener with `tls`, or leave `redirect_to_https` out";
+                name.warn(id, message, Some(help.into()));
+            }
+        }
+    }
+}
+
+/// A prefix that no path of the route has.
+fn strip_prefix(read: &RouteRead<'_>) {
+    let route = &read.route;
+    let Some(prefix) = &route.strip_prefix else {
+        return;
+    };
+    // Of what is below a path, some may have it.
+    let mut paths = route.paths.iter();
+    let mut exact = route.paths_exact.iter();
+    if paths.any(|path| below(path, prefix).or(below(prefix, path)).is_some())
+        || exact.any(|path| below(path, prefix).is_some())
+    {
+        return;
+    }
+    if let Some(value) = read.whole.at(&["strip_prefix"]) {
+        let message = "no path of this route begins with that, so nothing is stripped";
+        let help = match route.paths.as_slice() {
+            [path] if !read.hidden => format!(
+                "it is held against the path of the request: write `{}`, or leave it out",
+                plain(path)
+            ),
+            _ => {
+                "it is held against the path of the request; correct it, or leave it out".to_owned()
+            }
+        };
+        value.warn("strip-prefix", message, Some(help));
     }
 }
 

@@ -12,6 +12,7 @@ use crate::config::HostHeader;
 use crate::http1::fields::write_field;
 use crate::semantics::forwarded;
 use crate::semantics::hop_by_hop::{Nominated, has_token, is_hop_by_hop};
+use crate::semantics::path::below;
 use crate::semantics::variables::begins_as;
 use crate::state::{Listener, Route, Upstream};
 use crate::units::ServerAddr;
@@ -69,8 +70,7 @@ impl RequestHead<'_> {
             return write_request_line(out, &self.record.request.method, path, self.target.query);
         }
         if let Some(prefix) = &self.route.strip_prefix
-            && let Some(rest) = path.strip_prefix(prefix.as_str())
-            && (rest.is_empty() || rest.starts_with('/'))
+            && let Some(rest) = below(path, prefix)
         {
             path = if rest.is_empty() { "/" } else { rest };
         }

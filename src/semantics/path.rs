@@ -37,6 +37,13 @@ pub(crate) fn normalise(path: &str) -> Result<Cow<'_, str>, BadPath> {
     rewrite(path).map(Cow::Owned)
 }
 
+/// What of `path` follows `prefix`, if that is whole segments of it; both in normal form, `prefix` without a slash at its end.
+#[inline]
+pub(crate) fn below<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
+    let rest = path.strip_prefix(prefix)?;
+    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+}
+
 /// Whether the path surely is in normal form: no forbidden byte, no `%`, no segment that begins with a dot.
 fn is_plain(path: &[u8]) -> bool {
     let Some((_, after)) = path.split_first() else {
