@@ -1,6 +1,6 @@
 //! Talking to the admin address of a running weir.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -8,6 +8,7 @@ use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use serde::de::IgnoredAny;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -41,13 +42,20 @@ impl Answer {
 /// A weir that runs, and where it was said to be.
 pub(super) struct Reached {
     address: Address,
+    by: By,
     token: Option<String>,
+}
+
+/// Who says where it is.
+enum By {
+    Argument,
+    File(PathBuf),
+    Default,
 }
 
 /// Finds out where it is. Whoever asks several times asks the same one each time, whatever becomes of the config file.
 pub(super) fn reach(weir: &RunningWeir) -> anyhow::Result<Reached> {
-    let (address, token) = whom(weir)?;
-    Ok(Reached { address, token })
+    whom(weir)
 }
 
 /// Sends one request, and waits for its answer.
@@ -61,8 +69,29 @@ impl Reached {
         self.send(method, path, Bytes::new())
     }
 
-    /// The same with a body, which is JSON.
+    /// The same with a body, which is JSON, as what weir answers always is.
     pub(super) fn send(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Answer> {
+        let answer = self.exchange(method, path, body)?;
+        if serde_json::from_slice::<IgnoredAny>(&answer.body).is_err() {
+            bail!("{NOT_WEIR}: {} answered {}", self.place(), answer.status);
+        }
+        Ok(answer)
+    }
+
+    /// The address, and why it is that.
+    fn place(&self) -> String {
+        let (Address::Tcp(address) | Address::Unix(address)) = &self.address;
+        match &self.by {
+            By::Argument => format!("`{address}`"),
+            By::File(file) => format!(
+                "`{address}` (by `{}`; if weir runs by another config, name its address with `--admin URL`)",
+                file.display()
+            ),
+            By::Default => format!("`{address}` (the default, as there is no config file here)"),
+        }
+    }
+
+    fn exchange(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Answer> {
         let token = self.token.as_deref();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -72,19 +101,16 @@ impl Reached {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
         let request = request.body(Full::new(body))?;
+        let nobody = || format!("cannot reach weir at {}; is it running?", self.place());
         runtime.block_on(async {
             let asking = async {
                 match &self.address {
                     Address::Tcp(host) => {
-                        let stream = TcpStream::connect(host).await.with_context(|| {
-                            format!("cannot reach weir at `{host}`; is it running?")
-                        })?;
+                        let stream = TcpStream::connect(host).await.with_context(nobody)?;
                         exchange(stream, host, request, token).await
                     }
                     Address::Unix(socket) => {
-                        let stream = UnixStream::connect(socket).await.with_context(|| {
-                            format!("cannot reach weir at `{socket}`; is it running?")
-                        })?;
+                        let stream = UnixStream::connect(socket).await.with_context(nobody)?;
                         exchange(stream, "localhost", request, token).await
                     }
                 }
@@ -102,26 +128,28 @@ enum Address {
 }
 
 /// By the arguments, else by the config file, else the default.
-fn whom(weir: &RunningWeir) -> anyhow::Result<(Address, Option<String>)> {
-    let admin = match (&weir.admin, &weir.config.config) {
+fn whom(weir: &RunningWeir) -> anyhow::Result<Reached> {
+    let file = match (&weir.admin, &weir.config.config) {
         (Some(_), None) => None,
-        (_, Some(file)) => Some(admin_of(file)?),
+        (_, Some(file)) => Some(file.clone()),
         // Without a file there is nothing to go by.
-        (None, None) => config::find(None)
-            .ok()
-            .map(|file| admin_of(&file))
-            .transpose()?,
+        (None, None) => config::find(None).ok(),
     };
-    let unknown = admin.as_ref().and_then(|said| said.no_token.as_ref());
+    let said = file.as_deref().map(admin_of).transpose()?;
+    let unknown = said.as_ref().and_then(|said| said.no_token.as_ref());
     if let (None, Some(why)) = (&weir.token, unknown) {
         bail!(
             "`admin.token` cannot be told: {why}; set it, or name the token with `--token` or `WEIR_TOKEN`"
         );
     }
-    let admin = admin.map(|said| said.admin);
+    let admin = said.map(|said| said.admin);
     let token = weir.token.clone().or_else(|| admin.as_ref()?.token.clone());
     if let Some(url) = &weir.admin {
-        return Ok((parse(url)?, token));
+        return Ok(Reached {
+            address: parse(url)?,
+            by: By::Argument,
+            token,
+        });
     }
     let address = match admin.map(|admin| admin.address) {
         Some(Some(AdminAddress::Tcp(address))) if address.socket.ip().is_unspecified() => {
@@ -134,7 +162,8 @@ fn whom(weir: &RunningWeir) -> anyhow::Result<(Address, Option<String>)> {
         }
         None => Address::Tcp("127.0.0.1:9900".to_owned()),
     };
-    Ok((address, token))
+    let by = file.map_or(By::Default, By::File);
+    Ok(Reached { address, by, token })
 }
 
 /// What a file says of the admin address.
@@ -263,8 +292,8 @@ where
         match token {
             None => bail!("weir wants its token; pass it with `--token` or in WEIR_TOKEN"),
             Some(_) => bail!(
-                "weir refuses this token; after `weir rollback` it wants that of the config that runs: \
-                 pass it with `--token` or in WEIR_TOKEN"
+                "weir refuses this token; it wants that of the config that runs, which is not the file's after \
+                 `weir rollback` or as long as the file is not taken: pass it with `--token` or in WEIR_TOKEN"
             ),
         }
     }

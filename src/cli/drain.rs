@@ -153,7 +153,7 @@ fn ask_for(weir: &Reached, named: &Named, action: &str) -> anyhow::Result<Result
 fn status(weir: &Reached) -> anyhow::Result<Status> {
     let answer = weir.ask(Method::GET, "/api/status")?;
     if answer.status != StatusCode::OK {
-        anyhow::bail!("the admin address answered {}", answer.status);
+        anyhow::bail!("{}", answer.reason());
     }
     serde_json::from_slice(&answer.body).context(admin_client::NOT_WEIR)
 }

@@ -12,7 +12,7 @@ use super::{RunningWeir, admin_client};
 pub(super) fn status(weir: &RunningWeir, json: bool) -> anyhow::Result<ExitCode> {
     let answer = admin_client::ask(weir, Method::GET, "/api/status")?;
     if answer.status != StatusCode::OK {
-        bail!("the admin address answered {}", answer.status);
+        bail!("{}", answer.reason());
     }
     let status: Value = serde_json::from_slice(&answer.body).context(admin_client::NOT_WEIR)?;
     if !status["version"].is_string() {

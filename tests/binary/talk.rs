@@ -209,6 +209,37 @@ fn what_answers_unlike_weir_is_2() {
     assert_eq!(told.status.code(), Some(2), "{}", stderr(&told));
 }
 
+/// That of a file which was refused need not be weir's.
+#[test]
+fn an_address_that_is_of_no_use_is_named_with_the_file_that_it_is_from() {
+    let at = |address: &str| HELLO.replace("127.0.0.1:0", address);
+    let url = answering(vec!["404 <html>"]);
+    let (other, _) = folder(&at(url.trim_start_matches("http://")));
+    let told = output(other.path(), ["status"]);
+    assert_eq!(told.status.code(), Some(2), "{}", stderr(&told));
+    let place =
+        "(by `weir.toml`; if weir runs by another config, name its address with `--admin URL`)";
+    let address = url.trim_start_matches("http://");
+    assert_eq!(
+        stderr(&told),
+        format!(
+            "weir: the admin address is not weir's: `{address}` {place} answered 404 Not Found\n"
+        )
+    );
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let (nobody, _) = folder(&at(&free.to_string()));
+    let told = stderr(&output(nobody.path(), ["reload"]));
+    assert!(
+        told.starts_with(&format!(
+            "weir: cannot reach weir at `{free}` {place}; is it running?: "
+        )),
+        "{told}"
+    );
+}
+
 /// It was asked when another process was about to take over: that one is asked then.
 #[test]
 fn a_reload_that_comes_too_late_for_a_process_is_made_by_the_next() {
