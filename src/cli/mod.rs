@@ -22,11 +22,12 @@ mod run;
 mod status;
 mod upgrade;
 
-use std::io::{ErrorKind, IsTerminal, Write};
-use std::path::PathBuf;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -167,7 +168,8 @@ struct RunningWeir {
 
 /// Parses the arguments and does what they say.
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let cli = Cli::try_parse().unwrap_or_else(|error| with_advice(error).exit());
+    let result = match cli.command {
         Command::Run(file) => run::run(file.config),
         Command::Demo => demo::demo(),
         Command::Check {
@@ -210,6 +212,19 @@ pub fn main() -> ExitCode {
     })
 }
 
+/// Whoever names the config as other programs want it is told how it is named here.
+fn with_advice(mut error: clap::Error) -> clap::Error {
+    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(argument))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+        && Path::new(argument).is_file()
+    {
+        let advice = format!("a config is named by `-c {argument}`");
+        let advice = ContextValue::StyledStrs(vec![advice.into()]);
+        error.insert(ContextKind::Suggested, advice);
+    }
+    error
+}
+
 fn schema() -> anyhow::Result<ExitCode> {
     out(&format!("{:#}\n", config::schema()))?;
     Ok(ExitCode::SUCCESS)
@@ -225,7 +240,7 @@ fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
 /// Prints an error: the problems of a config in full, anything else with its causes on one line.
 fn report(error: &anyhow::Error) {
     if let Some(LoadError::Invalid(report)) = error.downcast_ref::<LoadError>() {
-        say_all(&report.render(colours(&std::io::stderr())));
+        say_all(&report.render(colours(&io::stderr())));
     } else {
         say!("weir: {error:#}");
     }
@@ -239,12 +254,12 @@ fn refused(reason: &str) -> ExitCode {
 
 /// Writes data to stdout. Whoever reads it may have seen enough: that is no failure.
 fn out(text: &str) -> anyhow::Result<()> {
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = io::stdout().lock();
     let written = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
     match written {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("cannot write to stdout")
         }
         _ => Ok(()),
@@ -253,7 +268,7 @@ fn out(text: &str) -> anyhow::Result<()> {
 
 /// Writes a message to stderr. What is said to nobody is no failure either; `eprintln!` would panic.
 fn say_all(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// Whether to use colours: on a terminal, unless told otherwise (no-color.org).

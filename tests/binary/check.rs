@@ -307,3 +307,14 @@ fn messages_may_go_nowhere() {
         assert_eq!(told.status.code(), Some(code));
     }
 }
+
+#[test]
+fn a_config_that_is_named_as_elsewhere_is_answered_with_how_it_is_named_here() {
+    let (folder, _) = folder(HELLO);
+    let told = output(folder.path(), ["check", "weir.toml"]);
+    assert_eq!(told.status.code(), Some(2));
+    let advice = "a config is named by `-c weir.toml`";
+    assert!(stderr(&told).contains(advice), "{}", stderr(&told));
+    let other = stderr(&output(folder.path(), ["check", "nothing"]));
+    assert!(!other.contains("-c nothing"), "{other}");
+}
