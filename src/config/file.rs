@@ -95,7 +95,7 @@ fn whole(config: Config, kept: &Contents) -> Result<Config, Report> {
     };
     let message = format!("`{}`, which it was read from, is not named", left.display());
     let text = String::from_utf8_lossy(kept.main());
-    Err(report_of(&text, &config.file, 0, message))
+    Err(report_of(&text, &config.file, 0, (message, None)))
 }
 
 fn parsed(
@@ -106,7 +106,7 @@ fn parsed(
 ) -> Result<Loaded, Report> {
     deep(|| parse_here(text, path, kept, outside)).unwrap_or_else(|error| {
         let message = format!("cannot start a thread to read it: {error}");
-        Err(report_of(text, path, 0, message))
+        Err(report_of(text, path, 0, (message, None)))
     })
 }
 
@@ -175,7 +175,7 @@ fn parse_here(
         let base = problems.add_source(&file.text, &file.path);
         if let Some(at) = file.bad {
             problems.set_incomplete();
-            problems.add_syntax(base + at..base + at, NOT_UTF8.into(), None);
+            problems.add_syntax(base + at..base + at, NOT_UTF8.into(), Some(SAVE_IT.into()));
             continue;
         }
         let mut tree = syntax::parse(&file.text, base, blanked, &problems);
@@ -235,17 +235,20 @@ fn report(found: &Problems<'_>, files: &Files) -> Report {
 fn not_utf8(bytes: &[u8], path: &Path) -> Report {
     let at = std::str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), |_| 0);
     // What is valid keeps its offsets.
-    report_of(&String::from_utf8_lossy(bytes), path, at, NOT_UTF8.into())
+    let (text, help) = (String::from_utf8_lossy(bytes), Some(SAVE_IT.to_owned()));
+    report_of(&text, path, at, (NOT_UTF8.into(), help))
 }
 
-fn report_of(text: &str, path: &Path, at: usize, message: String) -> Report {
+/// `said`: what is wrong, and what to do.
+fn report_of(text: &str, path: &Path, at: usize, said: (String, Option<String>)) -> Report {
     let problems = Problems::new(text, path);
-    problems.add_syntax(at..at, message, None);
+    problems.add_syntax(at..at, said.0, said.1);
     let files = Files::new(path, text, None);
     report(&problems, &files)
 }
 
 const NOT_UTF8: &str = "the file is not UTF-8";
+const SAVE_IT: &str = "save it in that encoding";
 const USUAL_PLACES: [&str; 2] = ["weir.toml", "/etc/weir/weir.toml"];
 /// Ten thousand routes take about 1 MiB; the parser takes some fifty times as much memory as it is given.
 const LARGEST_FILE: u64 = 8 << 20;

@@ -572,7 +572,7 @@ mod tests {
                 "weir.toml:1:64: include[4]: `conf.d/` is not a file; write `conf.d/*.toml` for the files in it",
                 "weir.toml:1:75: include[5]: expected a file such as `\"conf.d/*.toml\"`, found the number `5`",
                 "a.toml:1:1: include: `include` in a file that is included itself; only the main file includes others; name them there",
-                "bad.toml:1:6: the file is not UTF-8",
+                "bad.toml:1:6: the file is not UTF-8; save it in that encoding",
             ]
         );
     }

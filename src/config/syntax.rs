@@ -181,23 +181,72 @@ fn words(
             help,
         );
     }
-    if error.message().starts_with("string values must be quoted") {
-        // What may be a secret is not repeated: the message goes to places that the file does not.
-        let is_amount = named.len() <= 6 && named.starts_with(|first: char| first.is_ascii_digit());
-        return match named {
-            "" => ("the value is missing".into(), None),
-            _ if is_amount => (
-                error.message().into(),
-                Some(format!("write `\"{}\"`", plain(named))),
-            ),
-            _ => (
-                error.message().into(),
-                Some("put it between double quotes".into()),
-            ),
-        };
+    if error.message().starts_with("string values must be quoted") && named.is_empty() {
+        return ("the value is missing".into(), None);
     }
-    let help = gives_up(error).then(|| of_another_language(text, span.start));
-    (error.message().into(), help.flatten().map(str::to_owned))
+    let help = match is_value(error) {
+        true => Some(instead_of_value(named)),
+        false => instead_of(error, text, span.start).map(str::to_owned),
+    };
+    (error.message().into(), help)
+}
+
+/// Whether the parser took it for the value of a key: `tcp` for a boolean, `none` for a number.
+fn is_value(error: &Error) -> bool {
+    let kinds = [
+        "string values must be quoted",
+        "invalid boolean",
+        "invalid float",
+    ];
+    kinds.iter().any(|kind| error.message().starts_with(kind))
+}
+
+/// What may be a secret is not repeated: the message goes to places that the file does not.
+fn instead_of_value(named: &str) -> String {
+    let is_amount = named.len() <= 6 && named.starts_with(|first: char| first.is_ascii_digit());
+    match named {
+        _ if is_amount => format!("write `\"{}\"`", plain(named)),
+        _ if named.starts_with(TYPOGRAPHIC) => PLAIN_QUOTES.to_owned(),
+        "on" | "On" | "yes" | "Yes" | "True" | "TRUE" => "write `true`".to_owned(),
+        "no" | "No" | "False" | "FALSE" => "write `false`".to_owned(),
+        "none" | "None" | "null" | "nil" => "leave the key out, or write `\"off\"`".to_owned(),
+        _ => "put it between double quotes".to_owned(),
+    }
+}
+
+/// What to do about anything else that begins at `at`.
+fn instead_of(error: &Error, text: &str, at: usize) -> Option<&'static str> {
+    let message = error.message();
+    let (before, after) = text.split_at_checked(at)?;
+    let first = after.chars().next().unwrap_or('\n');
+    if gives_up(error) {
+        return of_another_language(text, at);
+    }
+    match first {
+        _ if INVISIBLE.contains(&first) => Some(
+            "there is a space of another kind, or an invisible character: write a plain space, or nothing",
+        ),
+        _ if TYPOGRAPHIC.contains(&first) => Some(PLAIN_QUOTES),
+        ';' if message.starts_with("unexpected key or value") => {
+            Some("leave out the `;`: a line ends without")
+        }
+        ',' if message.starts_with("unexpected key or value") => {
+            Some("leave out the `,`: a line ends without")
+        }
+        '{' if message.starts_with("unexpected key or value") => {
+            Some("leave out the braces: the keys of a table are the lines below it")
+        }
+        '{' if before.trim().is_empty() => Some(
+            "this is TOML, not JSON: write `[listen.web]` above the keys of a table, and `key = \"value\"`",
+        ),
+        '}' if message.starts_with("invalid key-value pair") => {
+            Some("leave it out: a table ends where the next begins")
+        }
+        '\n' | '\r' if message.starts_with("unclosed table") => Some("close it with `]`"),
+        '\n' | '\r' if message.starts_with("invalid basic string") => Some("close it with `\"`"),
+        '\n' | '\r' if message.starts_with("invalid literal string") => Some("close it with `'`"),
+        _ => None,
+    }
 }
 
 /// What to write in place of a line that looks as if it were nginx's, Caddy's, HAProxy's or YAML.
@@ -206,6 +255,9 @@ fn of_another_language(text: &str, at: usize) -> Option<&'static str> {
     let line = text.get(start..)?.lines().next()?.trim();
     match line {
         _ if line.starts_with("//") || line.starts_with(';') => Some("comments begin with `#`"),
+        _ if line.ends_with(['{', ';']) && NGINX.iter().any(|word| text.contains(word)) => {
+            Some("this is TOML: for a config of nginx there is `weir import nginx FILE`")
+        }
         _ if line.ends_with(['{', ';']) => Some(
             "this is TOML: write `[route.site]` above the keys of a table, and `key = \"value\"`",
         ),
@@ -300,6 +352,16 @@ impl FirstPlaces {
     }
 }
 
+/// What an nginx config has, and TOML hardly.
+const NGINX: [&str; 3] = ["server {", "server_name ", "proxy_pass "];
+const TYPOGRAPHIC: [char; 8] = [
+    '\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}', '\u{201a}', '\u{ab}', '\u{bb}',
+];
+const PLAIN_QUOTES: &str = "these quotes are typographic: write plain ones, `\"`";
+/// What editors, browsers and word processors put in place of a space, or beside one.
+const INVISIBLE: [char; 8] = [
+    '\u{a0}', '\u{2002}', '\u{2003}', '\u{2009}', '\u{200b}', '\u{202f}', '\u{3000}', '\u{feff}',
+];
 /// What these are about is one key or value; the tables around it are understood.
 const HARMLESS: [&str; 8] = [
     "string values must be quoted",
