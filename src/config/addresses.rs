@@ -16,24 +16,41 @@ use crate::units::{ServerAddr, ServerName};
 /// `":8080"`, `"127.0.0.1:8080"`, `"[::1]:8080"`, `"localhost:8080"`.
 pub(super) fn listen(value: &Value<'_>) -> Option<ListenAddress> {
     let text = string(value, "an address such as `\":8080\"`")?;
-    if let Some(port) = text.strip_prefix(':') {
+    let port = text.strip_prefix(':');
+    // With two colons it is an IPv6 address.
+    if let Some(port) = port.filter(|port| !port.starts_with(':')) {
         return match parse_port(port) {
             Some(port) => Some(ListenAddress {
                 socket: (Ipv6Addr::UNSPECIFIED, port).into(),
                 any: true,
             }),
+            None if port.contains([' ', ';']) => line(value, text, listens_at),
             None => bad_port(value, port),
         };
+    }
+    if text.contains([' ', ';']) {
+        return line(value, text, listens_at);
     }
     match parse(text) {
         Ok(socket) => Some(ListenAddress { socket, any: false }),
         Err(Bad::NoPort(_))
             if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() =>
         {
+            // Others are not to reach that of the admin address.
+            let host = if value.path == ADMIN { "127.0.0.1" } else { "" };
             value.invalid_but(
                 format!("`{}` has no address", plain(text)),
-                format!("write `:{}`", plain(text)),
+                format!("write `{host}:{}`", plain(text)),
             );
+            None
+        }
+        Err(Bad::Other(_)) if socket_in(text).is_some() => {
+            let message = format!("`{}` is not an address", plain(text));
+            let help = match socket_in(text).filter(|_| value.path == ADMIN) {
+                Some(path) => format!("write `unix:{}`", plain(path)),
+                None => "listeners have TCP addresses: write it as `:8080`".to_owned(),
+            };
+            value.invalid_but(message, help);
             None
         }
         Err(Bad::Name(name, _)) => {
@@ -51,6 +68,86 @@ pub(super) fn listen(value: &Value<'_>) -> Option<ListenAddress> {
     }
 }
 
+/// The path in `/run/app.sock`, `unix:/run/app.sock`, `unix@/run/app.sock` and `unix:///run/app.sock`.
+fn socket_in(text: &str) -> Option<&str> {
+    let text = text.strip_prefix("http://").unwrap_or(text);
+    let path = text
+        .strip_prefix("unix:")
+        .or(text.strip_prefix("unix@"))
+        .unwrap_or(text);
+    let path = match path.strip_prefix("///") {
+        Some(_) => &path[2..],
+        None => path,
+    };
+    // nginx puts the path of the request behind a colon.
+    let path = path.split(':').next()?;
+    (path.starts_with('/') && !path.starts_with("//") && is_socket_path(path)).then_some(path)
+}
+
+/// Refuses a line of another program, telling what of it is written here. `address` is what a word of it is here, if it is
+/// one.
+fn line<T>(value: &Value<'_>, text: &str, address: fn(&str) -> Option<String>) -> Option<T> {
+    let words = || text.split([' ', ';']).filter(|word| !word.is_empty());
+    let Some(found) = words().find_map(address) else {
+        return explain(value, Bad::Other(text.to_owned()));
+    };
+    let number = |names: [&str; 2]| {
+        let mut after =
+            words().skip_while(|word| !names.contains(&word.split('=').next().unwrap_or(word)));
+        let word = after.next()?;
+        let number = word
+            .split_once('=')
+            .map(|(_, number)| number)
+            .or_else(|| after.next())?;
+        number.parse::<u32>().ok()
+    };
+    let has = |name: &str| words().any(|word| word == name);
+    let options = [
+        number(["weight", "weight"]).map(|number| format!("weight = {number}")),
+        number(["max_conns", "maxconn"]).map(|number| format!("max_in_flight = {number}")),
+        has("backup").then(|| "backup = true".to_owned()),
+    ];
+    let options: Vec<_> = options.into_iter().flatten().collect();
+    let found = plain(&found);
+    let mut help = match options.as_slice() {
+        [] => format!("write `{found}`"),
+        options if value.path.ends_with(".address") => {
+            format!("write `{found}`, and `{}` beside it", options.join("`, `"))
+        }
+        options => format!(
+            "write `{{ address = \"{found}\", {} }}`",
+            options.join(", ")
+        ),
+    };
+    if has("check") {
+        help.push_str("; `health_check` is a key of the upstream");
+    } else if has("ssl") {
+        help.push_str("; certificates are named in `tls`");
+    }
+    value.invalid_but(format!("`{}` is not an address alone", plain(text)), help);
+    None
+}
+
+/// As a listener has it.
+fn listens_at(word: &str) -> Option<String> {
+    let port = word
+        .strip_prefix(':')
+        .and_then(parse_port)
+        .or_else(|| any_port(word));
+    let port = port.or_else(|| parse_port(word));
+    let any = port.map(|port| format!(":{port}"));
+    any.or_else(|| parse(word).ok().map(|socket| socket.to_string()))
+}
+
+/// As an upstream has it.
+fn serves_at(word: &str) -> Option<String> {
+    match parse(word) {
+        Ok(socket) => Some(socket.to_string()),
+        Err(Bad::Name(..)) => Some(word.to_owned()),
+        Err(_) => None,
+    }
+}
+
 /// The port of `*:8080`.
 fn any_port(text: &str) -> Option<u16> {
     text.strip_prefix("*:").and_then(parse_port)
@@ -65,6 +162,16 @@ pub(super) fn server(value: &Value<'_>) -> Option<ServerPlace> {
     }
     if let Some(path) = text.strip_prefix("unix:") {
         return unix(value, path).map(ServerPlace::Address);
+    }
+    if let Some(path) = socket_in(text) {
+        value.invalid_but(
+            format!("`{}` is not an address", plain(text)),
+            format!("write `unix:{}`", plain(path)),
+        );
+        return None;
+    }
+    if text.contains([' ', ';']) {
+        return line(value, text, serves_at);
     }
     if let Some((_, rest)) = text.split_once("://") {
         let rest = rest.split('/').next().unwrap_or_default();
@@ -219,6 +326,7 @@ fn explain<T>(value: &Value<'_>, bad: Bad) -> Option<T> {
             // The last part of an IPv6 address may be meant for one.
             let help = match bare.rsplit_once(':') {
                 Some((rest, port)) if rest.contains(':') && port.len() > 1 => {
+                    let rest = if rest == ":" { "::" } else { rest };
                     match rest.parse::<Ipv6Addr>().ok().zip(parse_port(port)) {
                         Some(_) => {
                             let with_port = plain(&format!("[{rest}]:{port}"));
@@ -233,10 +341,16 @@ fn explain<T>(value: &Value<'_>, bad: Bad) -> Option<T> {
         }
         Bad::Port(port) => return bad_port(value, &port),
         Bad::Name(text, _) | Bad::Other(text) => {
-            value.invalid_but(
-                format!("`{}` is not an address", plain(&text)),
-                "write it as `10.0.0.7:8080`",
-            );
+            let with_port = text.rsplit_once(':').filter(|(address, port)| {
+                address.parse::<Ipv6Addr>().is_ok() && parse_port(port).is_some()
+            });
+            let help = match with_port {
+                Some((address, port)) => {
+                    format!("write `{}`", plain(&format!("[{address}]:{port}")))
+                }
+                None => "write it as `10.0.0.7:8080`".to_owned(),
+            };
+            value.invalid_but(format!("`{}` is not an address", plain(&text)), help);
         }
     }
     None
@@ -306,9 +420,23 @@ pub(super) fn host_pattern(value: &Value<'_>) -> Option<HostPattern> {
         }
         Ok(host) if suffix.is_some() => return Some(HostPattern::Suffix(host.name.into_owned())),
         Ok(host) => return Some(HostPattern::Exact(host.name.into_owned())),
-        Err(bad) => value.invalid(format!("`{}`: {bad}", plain(text))),
+        Err(bad) => {
+            let help = host_in(text);
+            value.problem("invalid-value", format!("`{}`: {bad}", plain(text)), help);
+        }
     }
     None
+}
+
+/// What to write for a URL, or a host with a path.
+fn host_in(text: &str) -> Option<String> {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = plain(&host::parse(authority).ok()?.name);
+    Some(match path.trim_end_matches('/') {
+        "" => format!("write `{host}`"),
+        path => format!("write `{host}`, and `path = \"{}\"` beside it", plain(path)),
+    })
 }
 
 /// A host, perhaps with a port, as the value of a `Host` field.
@@ -323,5 +451,7 @@ pub(super) fn host_value(value: &Value<'_>) -> Option<HeaderValue> {
     }
 }
 
+/// Where the admin address is written.
+const ADMIN: &str = "admin.address";
 /// RFC 1035 §2.3.4 allows 255 octets on the wire, which are 253 characters.
 const LONGEST_HOST: usize = 253;

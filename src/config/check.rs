@@ -90,10 +90,34 @@ impl<'t> Names<'t> {
             name.problem(
                 "unknown-name",
                 format!("there is no {} `{}`", self.kind, plain(name.text)),
-                near,
+                near.or_else(|| self.help(name)),
             );
         }
         known
+    }
+
+    /// What to write in place of a name that is near to none.
+    fn help(&self, name: &Name<'_>) -> Option<String> {
+        if name.problems.incomplete() {
+            return None; // There may be others.
+        }
+        let is_address = name.text.contains([':', '/']);
+        let known = self.in_order.iter().take(MOST_NAMED);
+        let known: Vec<_> = known.map(|name| format!("`{}`", plain(name))).collect();
+        let kind = self.kind;
+        match (is_address, known.as_slice()) {
+            (true, _) if kind == UPSTREAM => Some(
+                "write the name of an `[upstream.NAME]`, whose `servers` are addresses".to_owned(),
+            ),
+            (_, []) => None,
+            (_, [one]) if self.number() == 1 => Some(format!("the only one is {one}")),
+            (_, all) if self.number() > all.len() => Some(format!(
+                "there are {} and {} more",
+                all.join(", "),
+                self.number() - all.len()
+            )),
+            (_, [others @ .., last]) => Some(format!("there are {} and {last}", others.join(", "))),
+        }
     }
 
     /// Whether the thing may be in a part of the file that could not be understood.
@@ -127,7 +151,7 @@ pub(super) fn check<'t>(
         let context = Context {
             files,
             listeners: Names::of("listener", &listen),
-            upstreams: Names::of("upstream", &upstreams),
+            upstreams: Names::of(UPSTREAM, &upstreams),
             bound: RefCell::default(),
             certificates: RefCell::default(),
             server_names: RefCell::default(),
@@ -322,5 +346,8 @@ fn masked_alike(text: &str, other: &str) -> String {
 /// Each is an entry of a table: ten thousand routes with ten paths each on ten listeners.
 pub(super) const MOST_PLACES: usize = 1_000_000;
 pub(super) const MOST_CERTIFICATES: usize = 10_000;
+const UPSTREAM: &str = "upstream";
+/// Of those that are told in place of one that is not there.
+const MOST_NAMED: usize = 5;
 /// Names go into paths of the admin API, labels of metrics and names of cookies.
 const LONGEST_NAME: usize = 100;

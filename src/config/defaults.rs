@@ -519,7 +519,7 @@ mod tests {
             told(text),
             [
                 "2:11: defaults.route.timeout: expected a duration with a unit such as `\"5s\"`, found the number `5`; write `\"5s\"` for seconds or `\"5ms\"` for milliseconds",
-                "3:11: defaults.route.listen[0]: there is no listener `nope`",
+                "3:11: defaults.route.listen[0]: there is no listener `nope`; the only one is `web`",
                 "5:1: defaults.listen.keepalif: unknown key `keepalif`; did you mean `keepalive`?",
                 "7:16: defaults.upstream.health_check: `up` is not a path; write `/up`",
                 "8:19: defaults.upstream.connect_timeout: `never` is not a duration; write a number and a unit: `ms`, `s`, `m`, `h` or `d`, as in `\"5s\"`",

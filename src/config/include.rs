@@ -518,7 +518,7 @@ mod tests {
         assert_eq!(
             told(&folder),
             [
-                "weir.toml:5:12: route.x.upstream: there is no upstream `nope`",
+                "weir.toml:5:12: route.x.upstream: there is no upstream `nope`; the only one is `app`",
                 "a.toml:4:11: route.a.timeout: expected a duration with a unit such as `\"5s\"`, found the number `5`; write `\"5s\"` for seconds or `\"5ms\"` for milliseconds",
                 "b.toml:3:12: upstream.app.servers[0]: `10.0.0.1` has no port; write `10.0.0.1:8080`",
                 "b.toml:6:11: string values must be quoted, expected literal string; write `\"5s\"`",

@@ -81,13 +81,14 @@ impl Origin {
             .take(MOST_NAMES)
             .map(|(name, _)| format!("`{name}`"))
             .collect();
-        let (noun, names) = match names.as_slice() {
-            [one] => ("variable", one.clone()),
-            several => ("variables", several.join(" and ")),
+        let (noun, names, empty) = match names.as_slice() {
+            [one] => ("variable", one.clone(), ", which is empty"),
+            several => ("variables", several.join(" and "), ", which are empty"),
         };
+        let empty = if self.whole.is_empty() { empty } else { "" };
         match hidden == message {
-            true => format!("{hidden} (the value is that of the {noun} {names})"),
-            false => format!("{hidden} (`{MASK}` is from the {noun} {names})"),
+            true => format!("{hidden} (the value is that of the {noun} {names}{empty})"),
+            false => format!("{hidden} (`{MASK}` is from the {noun} {names}{empty})"),
         }
     }
 

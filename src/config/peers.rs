@@ -3,6 +3,9 @@
 //! Whoever comes from there and writes their word is told ours. On the left their word, on the right our key, or a sentence
 //! where one key does not say it. A word that is near enough to ours to be guessed is not here.
 
+/// The word for any that is not near one of ours.
+pub(super) const ANY: &str = "*";
+
 /// Their words, and ours.
 pub(super) type Words = &'static [(&'static str, &'static str)];
 
@@ -63,8 +66,8 @@ pub(super) const TOP: Words = &[
         "http",
         "there is no such level: write `[route.NAME]` for a router, `[upstream.NAME]` for a service",
     ),
-    ("tcp", "weir carries HTTP alone"),
-    ("stream", "weir carries HTTP alone"),
+    ("tcp", HTTP_ALONE),
+    ("stream", HTTP_ALONE),
     ("events", "weir needs none of it; `[process]` has `workers`"),
     ("global", "write `[process]`, `[admin]` or `[log]`"),
     (
@@ -112,6 +115,12 @@ pub(super) const TOP: Words = &[
 ];
 
 pub(super) const PROCESS: Words = &[
+    ("maxconn", "write `max_connections` in `[listen.NAME]`"),
+    (
+        "worker_connections",
+        "write `max_connections` in `[listen.NAME]`",
+    ),
+    ("max_connections", "write it in `[listen.NAME]`"),
     ("worker_processes", "workers"),
     ("threads", "workers"),
     ("nbthread", "workers"),
@@ -156,6 +165,15 @@ pub(super) const LOG: Words = &[
 ];
 
 pub(super) const LISTEN: Words = &[
+    ("redirect_https", TO_HTTPS),
+    ("force_https", TO_HTTPS),
+    (
+        "http",
+        "there is no such level: `tls` and `redirect_to_https` are keys of the listener",
+    ),
+    ("websocket", UPGRADES),
+    ("websockets", UPGRADES),
+    ("mode", HTTP_ALONE),
     ("listen", "address"),
     ("bind", "address"),
     ("port", "address"),
@@ -200,9 +218,9 @@ pub(super) const LISTEN: Words = &[
     ("xff_num_trusted_hops", "trusted_proxies"),
     ("accept_proxy", NO_PROXY_PROTOCOL),
     ("proxyProtocol", NO_PROXY_PROTOCOL),
-    ("auto_https", "redirect_to_https"),
-    ("https_redirect", "redirect_to_https"),
-    ("redirections", "redirect_to_https"),
+    ("auto_https", TO_HTTPS),
+    ("https_redirect", TO_HTTPS),
+    ("redirections", TO_HTTPS),
     ("client_header_timeout", "header_timeout"),
     ("read_header_timeout", "header_timeout"),
     ("readTimeout", "header_timeout"),
@@ -241,6 +259,10 @@ pub(super) const LISTEN: Words = &[
 ];
 
 pub(super) const LISTEN_TLS: Words = &[
+    (
+        "options",
+        "there is no such level: write `min_version` here",
+    ),
     ("ssl_certificate", "certificates"),
     ("certificate", "certificates"),
     ("certs", "certificates"),
@@ -299,6 +321,59 @@ pub(super) const CERTIFICATE: Words = &[
 ];
 
 pub(super) const ROUTE: Words = &[
+    (
+        "acl",
+        "conditions are keys of the route: `host`, `path`, `methods`, `headers`, `query`",
+    ),
+    (
+        "conditions",
+        "conditions are keys of the route: `host`, `path`, `methods`, `headers`, `query`",
+    ),
+    (
+        "status",
+        "write it in `respond` or `redirect`, as in `respond = { status = 404 }`",
+    ),
+    (
+        "body",
+        "write it in `respond`, as in `respond = { body = \"gone\" }`",
+    ),
+    (
+        "content_type",
+        "write it in `respond`, as in `respond = { content_type = \"text/html\" }`",
+    ),
+    (
+        "error_page",
+        "there are no error pages to choose: answers of servers are passed on as they are",
+    ),
+    (
+        "errorfile",
+        "there are no error pages to choose: answers of servers are passed on as they are",
+    ),
+    (
+        "errors",
+        "there are no error pages to choose: answers of servers are passed on as they are",
+    ),
+    (
+        "log",
+        "the access log is one for all routes: `access` in `[log]`",
+    ),
+    (
+        "access_log",
+        "the access log is one for all routes: `access` in `[log]`",
+    ),
+    (
+        "cors",
+        "write the fields that are wanted in `response_headers.set`",
+    ),
+    ("auth_basic", NO_PASSWORDS),
+    ("basic_auth", NO_PASSWORDS),
+    ("basicauth", NO_PASSWORDS),
+    ("basicAuth", NO_PASSWORDS),
+    ("forward_auth", NO_PASSWORDS),
+    ("forwardAuth", NO_PASSWORDS),
+    ("auth_request", NO_PASSWORDS),
+    ("stripPath", "strip_prefix"),
+    ("strip_path", "strip_prefix"),
     ("entryPoints", "listen"),
     ("entrypoints", "listen"),
     ("listeners", "listen"),
@@ -335,18 +410,16 @@ pub(super) const ROUTE: Words = &[
     ("method", "methods"),
     ("header", "headers"),
     ("query_parameters", "query"),
-    ("proxy_pass", "upstream"),
-    ("reverse_proxy", "upstream"),
+    ("proxy_pass", OF_UPSTREAM),
+    ("reverse_proxy", OF_UPSTREAM),
     ("backend", "upstream"),
     ("use_backend", "upstream"),
     ("default_backend", "upstream"),
     ("service", "upstream"),
     ("cluster", "upstream"),
-    ("to", "upstream"),
-    (
-        "servers",
-        "servers are those of an `[upstream.NAME]`, which `upstream` names",
-    ),
+    ("to", OF_UPSTREAM),
+    ("servers", OF_UPSTREAM),
+    ("server", OF_UPSTREAM),
     (
         "weighted_clusters",
         "write `upstream = { stable = 95, canary = 5 }`",
@@ -447,8 +520,9 @@ pub(super) const ROUTE: Words = &[
         "try_files",
         "weir serves no files: have a server for them and name it by `upstream`",
     ),
-    ("websocket", "upgrades pass without being asked for"),
-    ("upgrade_configs", "upgrades pass without being asked for"),
+    ("websocket", UPGRADES),
+    ("websockets", UPGRADES),
+    ("upgrade_configs", UPGRADES),
 ];
 
 pub(super) const COMPRESS: Words = &[
@@ -510,7 +584,23 @@ pub(super) const CACHE_STORE: Words = &[
 ];
 
 pub(super) const UPSTREAM: Words = &[
+    ("sticky_session", "sticky"),
+    ("sticky_sessions", "sticky"),
+    ("session_sticky", "sticky"),
+    ("inter", "write `interval` in `health_check`"),
+    (
+        "option",
+        "there are no options: write the key itself, as `health_check`",
+    ),
+    ("mode", HTTP_ALONE),
+    ("http_check", "health_check"),
+    ("http_health_check", "health_check"),
+    ("queue_timeout", "write `timeout` in `queue`"),
+    ("queue_size", "write `size` in `queue`"),
+    ("websocket", UPGRADES),
+    ("websockets", UPGRADES),
     ("server", "servers"),
+    ("backend", "servers"),
     ("backends", "servers"),
     ("nodes", "servers"),
     ("hosts", "servers"),
@@ -872,6 +962,10 @@ pub(super) const EDITS: Words = &[
     ("del", "remove"),
     ("hide", "remove"),
     ("replace", "set"),
+    (
+        ANY,
+        "fields stand in `set`, `add` or `remove`, as in `{ set = { X-Name = \"value\" } }`",
+    ),
 ];
 
 /// Words for values, and ours; with what else is to be written, if anything.
@@ -1034,6 +1128,12 @@ pub(super) fn help(words: Words, key: &str) -> Option<String> {
     })
 }
 
+const HTTP_ALONE: &str = "weir carries HTTP alone";
+const UPGRADES: &str = "upgrades pass without being asked for";
+const TO_HTTPS: &str = "write `redirect_to_https = {}`";
+const OF_UPSTREAM: &str =
+    "write `upstream` with the name of an `[upstream.NAME]`, whose `servers` are addresses";
+const NO_PASSWORDS: &str = "weir authenticates nobody: let the servers do so";
 const NO_RATE_LIMIT: &str = "limits of the rate of requests are not supported yet";
 const NO_ACCESS: &str = "limits by the address of the client are not supported yet";
 const NO_PROXY_PROTOCOL: &str = "the PROXY protocol is not supported yet";

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::error::{MOST_PROBLEMS, Problem, Severity};
-use super::mask::{Origin, hide_words, marked, unmarked};
+use super::mask::{MASK, Origin, hide_words, marked, unmarked};
 use super::position::LineIndex;
 use super::value::escaped;
 
@@ -265,7 +265,13 @@ impl<'t> Problems<'t> {
             true => unmarked(text),
             false => hide_words(&unmarked(text), variables.values().map(String::as_str)),
         };
-        (hide(message), help.map(hide))
+        let message = unmarked(message);
+        let hidden = hide(message.clone());
+        let told = match hidden == message {
+            true => hidden,
+            false => format!("{hidden} (`{MASK}` is what a variable holds, too)"),
+        };
+        (told, help.map(hide))
     }
 
     /// Reads tables that need not be whole.

@@ -106,11 +106,9 @@ pub(super) fn admin<'t>(value: &Value<'t>, context: &Context<'t>) -> Option<Admi
             && written.as_ref().is_none_or(|value| off::word(value.inner))
         {
             let message = "an address that others can reach needs a `token`";
-            value.problem(
-                "missing-key",
-                message,
-                Some("set `token`, or listen on `127.0.0.1:9900`".into()),
-            );
+            let port = plain(&listen.socket.port().to_string());
+            let help = format!("set `token`, or listen on `127.0.0.1:{port}`");
+            value.problem("missing-key", message, Some(help));
         }
         for (key, address) in [("address", tcp(address.as_ref())), ("probes", probes)] {
             if let (Some(value), Some(address)) = (table.get(key), address) {

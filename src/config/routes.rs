@@ -262,10 +262,7 @@ fn action<'t>(table: &Table<'t>, context: &Context<'t>) -> Option<Action> {
     let upstream = table.get("upstream");
     let redirect_to = table.get("redirect");
     let answer = table.get("respond");
-    let mut present: Vec<_> = ["upstream", "redirect", "respond"]
-        .iter()
-        .filter_map(|key| table.key(key))
-        .collect();
+    let mut present: Vec<_> = ACTIONS.iter().filter_map(|key| table.key(key)).collect();
     present.sort_by_key(|name| name.span.start);
     if let Some((first, others)) = present.split_first() {
         for other in others {
@@ -275,13 +272,10 @@ fn action<'t>(table: &Table<'t>, context: &Context<'t>) -> Option<Action> {
             );
             other.problem("conflict", message, None);
         }
-    } else if !table.value.problems.is_part() {
+    } else {
         let message = "a route needs one of `upstream`, `redirect` and `respond`";
-        table.value.problem(
-            "missing-key",
-            message,
-            Some("for example `upstream = \"app\"`".into()),
-        );
+        let help = "for example `upstream = \"app\"`";
+        table.missing(&ACTIONS, message.into(), help.into());
     }
     let upstream = upstream.and_then(|value| forward(&value, context));
     let redirect = redirect_to.and_then(|value| redirect(&value));
@@ -367,7 +361,16 @@ fn location(value: &Value<'_>) -> Option<String> {
         }
         Some(b'{' | b'}') => value.invalid_but(
             format!("`{}` has a placeholder other than `{{path}}`", plain(text)),
-            "braces are written as `%7B` and `%7D`",
+            match text {
+                _ if text.starts_with("https://{") => {
+                    "for the same host by HTTPS, write `redirect_to_https = {}` in the listener"
+                }
+                _ if text.contains("uri}") => "write `{path}` for the path; the query is kept",
+                _ if text.contains("host}") => {
+                    "name the host, or write `{path}` alone to stay at the same"
+                }
+                _ => "braces are written as `%7B` and `%7D`",
+            },
         ),
         _ => value.invalid(format!("`{}` is not a URL", plain(text))),
     }
@@ -399,6 +402,7 @@ fn respond(value: &Value<'_>) -> Option<Action> {
     })
 }
 
+const ACTIONS: [&str; 3] = ["upstream", "redirect", "respond"];
 /// The keys that say which requests a route is for.
 const MATCHED: [&str; 6] = ["host", "path", "path_exact", "methods", "headers", "query"];
 pub(super) const NO_PATTERNS: &str =

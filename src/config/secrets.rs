@@ -25,7 +25,14 @@ pub(super) fn secret<'t>(value: &Value<'t>, context: &Context<'t>) -> Option<Str
     match std::str::from_utf8(&content) {
         Ok(text) => {
             let text = text.strip_suffix('\n').unwrap_or(text);
-            Some(text.strip_suffix('\r').unwrap_or(text).to_owned())
+            let text = text.strip_suffix('\r').unwrap_or(text);
+            let bad = match text {
+                "" => "is empty",
+                _ if text.contains('\n') => "has more than the one line of a secret",
+                _ => return Some(text.to_owned()),
+            };
+            value.invalid(format!("`{}` {bad}", plain(path)));
+            None
         }
         Err(_) => {
             value.invalid(format!("`{}` is not UTF-8", plain(path)));
@@ -93,7 +100,7 @@ const CREDENTIALS: [&str; 8] = [
 
 #[cfg(test)]
 mod tests {
-    use super::super::load;
+    use super::super::{LoadError, load};
 
     const WEB: &str = "[listen.web]\naddress = \":1\"\n[route.site]\nrespond = {}\n";
 
@@ -145,7 +152,16 @@ mod tests {
                     assert!(!config.show().contains("sesame"));
                     assert!(hashes.insert(config.hash));
                 }
-                Err(error) => assert!(!good, "{content:?}: {error}"),
+                Err(LoadError::Invalid(report)) => {
+                    let told = report.to_string();
+                    let why = match content {
+                        "" => "`token` is empty",
+                        "sesame\n\n" => "`token` has more than the one line of a secret",
+                        _ => "a token is one or more visible ASCII characters without spaces",
+                    };
+                    assert!(!good && told.ends_with(why), "{content:?}: {told}");
+                }
+                Err(error) => panic!("{content:?}: {error}"),
             }
         }
     }

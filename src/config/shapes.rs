@@ -23,7 +23,7 @@ pub(super) fn help(path: &str, found: &DeValue<'_>, takes_off: bool) -> Option<S
     if takes_off && is_nothing(found) {
         return Some("write `\"off\"`".into());
     }
-    if let (Some("on" | "yes" | "true"), "cache" | "compress" | "sticky" | "tls") =
+    if let (Some("on" | "yes" | "true"), "cache" | "compress" | "sticky" | "tls" | "secure") =
         (found.as_str(), key)
         && section != "listen"
     {
@@ -41,12 +41,29 @@ pub(super) fn help(path: &str, found: &DeValue<'_>, takes_off: bool) -> Option<S
                 several => Some(format!("by weight: `{{ {} = 1 }}`", several.join(" = 1, "))),
             }
         }
+        ("listen", key, _) if key.starts_with("certificates[") => {
+            let cert = plain(quotable(found)?);
+            Some(format!(
+                "write `{{ cert = \"{cert}\", key = \"…\" }}`, with the file of its key"
+            ))
+        }
+        ("route", "set" | "add", DeValue::String(_)) => line(quotable(found)?),
+        ("route", "set" | "add", DeValue::Array(lines)) => {
+            line(quotable(lines.first()?.get_ref())?)
+        }
         ("route", "compress", _) => {
             let coding = quotable(found).filter(|text| ["br", "zstd", "gzip"].contains(text))?;
             Some(format!("write `true`, or `{{ codings = [\"{coding}\"] }}`"))
         }
         _ => None,
     }
+}
+
+/// A line of a head, for a table of fields.
+fn line(text: &str) -> Option<String> {
+    // The value may be a secret.
+    let (name, _) = text.split_once(':')?;
+    Some(format!("write `{{ {} = \"…\" }}`", plain(name.trim())))
 }
 
 /// A value that belongs to a key of the table that is wanted.

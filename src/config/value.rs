@@ -161,6 +161,7 @@ impl<'t> Value<'t> {
             entries,
             value: self.clone(),
             known: RefCell::default(),
+            missing: RefCell::default(),
             elsewhere: Cell::default(),
         };
         let read = read(&table);
@@ -242,6 +243,8 @@ pub(super) struct Table<'t> {
     entries: &'t DeTable<'t>,
     pub(super) value: Value<'t>,
     known: RefCell<Vec<&'static str>>,
+    /// Keys of which one must be there and none is, what is said of that, and what to do.
+    missing: RefCell<Vec<(Vec<&'static str>, String, String)>>,
     /// What keys are called elsewhere.
     elsewhere: Cell<Words>,
 }
@@ -281,12 +284,33 @@ impl<'t> Table<'t> {
     /// The value of a key that must be there.
     pub(super) fn required(&self, key: &'static str, example: &str) -> Option<Value<'t>> {
         let value = self.get(key);
-        if value.is_none() && !self.value.problems.is_part() {
+        if value.is_none() {
             let help = format!("for example `{key} = {example}`");
-            self.value
-                .problem("missing-key", format!("`{key}` is missing"), Some(help));
+            self.missing(&[key], format!("`{key}` is missing"), help);
         }
         value
+    }
+
+    /// Complains in the end that none of `keys` is there, unless one is by another name, whose own complaint says so.
+    pub(super) fn missing(&self, keys: &[&'static str], message: String, help: String) {
+        if !self.value.problems.is_part() {
+            let missing = (keys.to_vec(), message, help);
+            self.missing.borrow_mut().push(missing);
+        }
+    }
+
+    fn tell_missing(&self, is_unknown: impl Fn(&str) -> bool) {
+        for (keys, message, help) in self.missing.take() {
+            let means = |other: &str, ours: &str| match peers::help(self.elsewhere.get(), other) {
+                Some(help) => help.contains(&format!("`{ours}`")),
+                None => self.value.problems.suggest(other, [ours]).is_some(),
+            };
+            let mut others = self.entries.keys().map(|key| key.get_ref().as_ref());
+            if !others.any(|other| is_unknown(other) && keys.iter().any(|ours| means(other, ours)))
+            {
+                self.value.problem("missing-key", message, Some(help));
+            }
+        }
     }
 
     /// Where the key is written, for complaints about the key itself.
@@ -316,6 +340,7 @@ impl<'t> Table<'t> {
 
     fn refuse_unknown(&self) {
         let known = self.known.borrow();
+        self.tell_missing(|key| !known.contains(&key));
         if self.entries.len() > known.len()
             || self
                 .entries
@@ -329,10 +354,11 @@ impl<'t> Table<'t> {
                 }
                 let here = peers::help(self.elsewhere.get(), name.text);
                 let near = || name.problems.suggest(name.text, known.iter().copied());
+                let any = || peers::help(self.elsewhere.get(), peers::ANY);
                 name.problem(
                     "unknown-key",
                     format!("unknown key `{}`", plain(name.text)),
-                    here.or_else(near),
+                    here.or_else(near).or_else(any),
                 );
             }
         }

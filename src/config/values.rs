@@ -156,7 +156,10 @@ pub(super) fn duration(value: &Value<'_>) -> Option<Duration> {
             value.invalid("must not be more than ten years (`\"3650d\"`)")
         }
         Ok(duration) => return Some(duration),
-        Err(message) => value.invalid_but(message, units),
+        Err(message) => value.invalid_but(
+            message,
+            none.filter(|_| NONE.contains(&text)).unwrap_or(units),
+        ),
     }
     None
 }
@@ -194,18 +197,47 @@ pub(super) fn size(value: &Value<'_>, range: RangeInclusive<u64>) -> Option<Byte
         .zip(factor)
         .and_then(|(number, factor): (u64, u64)| number.checked_mul(factor));
     match bytes {
-        None => value.invalid_but(
-            format!("`{}` is not a size", plain(text)),
-            "write a whole number and a unit: `B`, `KiB`, `MiB`, `GiB`, `KB`, `MB` or `GB`, as in `\"64KiB\"`",
-        ),
+        None => {
+            let none = value.takes_off && NONE.contains(&text);
+            let meant =
+                || size_as_elsewhere(text).map(|size| format!("write `\"{}\"`", plain(&size)));
+            let help = none.then(|| OFF.to_owned()).or_else(meant);
+            value.invalid_but(
+                format!("`{}` is not a size", plain(text)),
+                help.unwrap_or_else(|| SIZES.to_owned()),
+            );
+        }
         Some(bytes) if !range.contains(&bytes) => {
-            let message = format!("expected a size from {low} to {high}, found `{}`", plain(text));
+            let message = format!(
+                "expected a size from {low} to {high}, found `{}`",
+                plain(text)
+            );
             let help = (bytes == 0 && value.takes_off).then(|| OFF.into());
             value.problem("invalid-value", message, help);
         }
         Some(bytes) => return Some(ByteSize(bytes)),
     }
     None
+}
+
+/// What others mean by `10k`, `64Kb` and `1.5GiB`: powers of 1024, unless that is written as here.
+fn size_as_elsewhere(text: &str) -> Option<String> {
+    let end = text.find(|character: char| character.is_ascii_alphabetic())?;
+    let (number, unit) = text.split_at(end);
+    let number: f64 = number.trim().parse().ok()?;
+    let known = UNITS.iter().find(|(name, _)| *name == unit);
+    let factor = match (known, unit.to_ascii_lowercase().as_str()) {
+        (Some((_, factor)), _) => *factor,
+        (None, "k" | "kb" | "kib") => 1 << 10,
+        (None, "m" | "mb" | "mib") => 1 << 20,
+        (None, "g" | "gb" | "gib") => 1 << 30,
+        (None, "b") => 1,
+        _ => return None,
+    };
+    let bytes = number * f64::from(u32::try_from(factor).ok()?);
+    // The cast is exact: the range is checked.
+    let is_whole = bytes.fract() == 0.0 && (0.0..9e15).contains(&bytes);
+    is_whole.then(|| show_size(ByteSize(bytes as u64)))
 }
 
 /// A share of a whole: `"25%"`, `"12.5%"`; more than nothing, to the hundredth of a percent.
@@ -408,6 +440,9 @@ pub(super) fn header_value(value: &Value<'_>) -> Option<HeaderValue> {
 }
 
 const OFF: &str = "write `\"off\"`";
+/// How others say that there is no limit.
+const NONE: [&str; 6] = ["unlimited", "none", "infinity", "inf", "false", "no"];
+const SIZES: &str = "write a whole number and a unit: `B`, `KiB`, `MiB`, `GiB`, `KB`, `MB` or `GB`, as in `\"64KiB\"`";
 const UNITS: [(&str, u64); 8] = [
     ("B", 1),
     ("KB", 1000),

@@ -437,6 +437,25 @@ mod tests {
     }
 
     #[test]
+    fn that_a_variable_is_empty_is_told_and_why_others_of_its_value_are_not() {
+        let set = [("NOTHING", ""), ("PORT", "20080")];
+        assert_eq!(
+            told("[process]\ndrain = \"${NOTHING}\"", &set),
+            [
+                "2:9: process.drain: `***` is not a duration (`***` is from the variable `NOTHING`, which is empty); write a number and a unit: `ms`, `s`, `m`, `h` or `d`, as in `\"5s\"`"
+            ]
+        );
+        let other =
+            "[listen.x]\naddress = \":${PORT}\"\n[route.x]\nrespond = {}\nhost = \"a.com:20080\"";
+        assert_eq!(
+            told(other, &set),
+            [
+                "5:8: route.x.host: `a.com:***` has a port (`***` is what a variable holds, too); hosts match on any port; write `a.com`"
+            ]
+        );
+    }
+
+    #[test]
     fn a_wrong_value_is_told_by_the_name_of_its_variable() {
         let set = [
             ("PORT", "99999"),

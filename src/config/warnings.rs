@@ -51,7 +51,10 @@ pub(super) fn check(
                 [name, ..] => format!("`{}` and {} more", plain(name), names.len() - 1),
             };
             let message = format!("the certificate is for {of}, for no host of the routes here");
-            let help = "clients refuse it for those hosts; use another, or correct the hosts";
+            let help = match names.is_empty() {
+                true => "clients look for hosts in its `subjectAltName` alone, which has none",
+                false => "clients refuse it for those hosts; use another, or correct the hosts",
+            };
             certificate.warn("certificate-hosts", message, Some(help.into()));
         }
     }
