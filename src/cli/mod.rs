@@ -241,6 +241,9 @@ fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
 fn report(error: &anyhow::Error) {
     if let Some(LoadError::Invalid(report)) = error.downcast_ref::<LoadError>() {
         say_all(&report.render(colours(&io::stderr())));
+        let file = report.files.first().map(|file| file.display().to_string());
+        let file = file.unwrap_or_default();
+        say!("\n{file}: invalid ({})", report.counted());
     } else {
         say!("weir: {error:#}");
     }

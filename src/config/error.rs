@@ -194,6 +194,27 @@ impl Report {
         }
     }
 
+    /// How many errors there are and how many warnings, in words.
+    pub fn counted(&self) -> String {
+        let errors = self
+            .problems
+            .iter()
+            .filter(|problem| problem.severity == Severity::Error);
+        let errors = errors.count();
+        let warnings = self.problems.len() - errors;
+        let parts = [
+            (errors, "error"),
+            (warnings, "warning"),
+            (self.more, "more"),
+        ];
+        let parts = parts.into_iter().filter(|(number, _)| *number > 0);
+        let parts = parts.map(|(number, noun)| match (number, noun) {
+            (1, _) | (_, "more") => format!("{number} {noun}"),
+            _ => format!("{number} {noun}s"),
+        });
+        parts.collect::<Vec<_>>().join(", ")
+    }
+
     /// Adds warnings, by position.
     pub(crate) fn add(&mut self, warnings: Vec<Problem>) {
         let room = MOST_PROBLEMS.saturating_sub(self.problems.len());

@@ -318,3 +318,12 @@ fn a_config_that_is_named_as_elsewhere_is_answered_with_how_it_is_named_here() {
     let other = stderr(&output(folder.path(), ["check", "nothing"]));
     assert!(!other.contains("-c nothing"), "{other}");
 }
+
+#[test]
+fn how_many_problems_there_are_is_told_in_the_end() {
+    let (folder, _) = folder(BROKEN);
+    let told = stderr(&output(folder.path(), ["check"]));
+    let errors = told.matches(": error: ").count();
+    let last = format!("\nweir.toml: invalid ({errors} errors)\n");
+    assert!(errors > 1 && told.ends_with(&last), "{told}");
+}
