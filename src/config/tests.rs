@@ -1965,6 +1965,24 @@ fn certificates_that_clients_will_refuse_are_warned_of() {
 }
 
 #[test]
+fn a_certificate_that_names_no_host_is_told_where_clients_look_for_one() {
+    let directory = tempfile::tempdir().unwrap();
+    certificate(directory.path(), "site", &[]);
+    let text = "[listen.tls]\naddress = \":1\"\ntls.certificates = [{ cert = \"site.pem\", key = \"site.key\" }]\n[route.x]\nrespond = {}\nhost = \"a.com\"\n";
+    let config = parse(text, &directory.path().join("weir.toml")).unwrap();
+    let [problem] = &config.warnings.problems[..] else {
+        panic!("{:?}", config.warnings)
+    };
+    assert_eq!(
+        (&*problem.message, problem.help.as_deref()),
+        (
+            "the certificate is for no host name, for no host of the routes here",
+            Some("clients look for hosts in its `subjectAltName` alone, which has none")
+        )
+    );
+}
+
+#[test]
 fn routes_that_differ_in_place_precedence_or_condition_are_not_ambiguous() {
     let clear = [
         ("path = \"/a\"", "path = \"/b\""),
