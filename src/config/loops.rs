@@ -15,9 +15,14 @@ use crate::semantics::path::{below, normalise};
 
 /// Warns of each. `listeners` are those that look for a route at all.
 pub(super) fn warn(routes: &[RouteRead<'_>], listeners: &HashMap<&str, &Listener>) {
-    let steps = Cell::new(MOST_STEPS);
+    let whole = Whole {
+        routes,
+        listeners,
+        effort: routes.iter().map(|read| effort(&read.route)).sum(),
+        steps: Cell::new(MOST_STEPS),
+    };
     for read in routes {
-        let Some((from, to)) = circle(&read.route, routes, listeners, &steps) else {
+        let Some((from, to)) = circle(&read.route, &whole) else {
             continue;
         };
         if let Some(value) = read.whole.at(&["redirect", "to"]) {
@@ -35,13 +40,21 @@ pub(super) fn warn(routes: &[RouteRead<'_>], listeners: &HashMap<&str, &Listener
     }
 }
 
+/// What a route is held against.
+struct Whole<'r> {
+    routes: &'r [RouteRead<'r>],
+    listeners: &'r HashMap<&'r str, &'r Listener>,
+    /// How many steps it takes to look through all routes.
+    effort: usize,
+    steps: Cell<usize>,
+}
+
+fn effort(route: &Route) -> usize {
+    1 + route.hosts.len() + route.listen.len() + route.paths.len() + route.paths_exact.len()
+}
+
 /// A path that the route takes, and where it leads.
-fn circle(
-    route: &Route,
-    routes: &[RouteRead<'_>],
-    listeners: &HashMap<&str, &Listener>,
-    steps: &Cell<usize>,
-) -> Option<(String, String)> {
+fn circle(route: &Route, whole: &Whole<'_>) -> Option<(String, String)> {
     let Action::Redirect { to, status } = &route.action else {
         return None;
     };
@@ -55,25 +68,17 @@ fn circle(
         path => path,
     });
     let paths = prefixes.chain(route.paths_exact.iter().map(String::as_str));
-    let number = route.paths.len() + route.paths_exact.len();
     paths
-        .take_while(|_| spend(steps, 1 + number))
+        .take_while(|_| spend(&whole.steps, effort(route)))
         .find_map(|from| {
             let location = to.replace("{path}", from);
             let place = Place::of(&location)?;
-            comes_back(route, &place, routes, listeners, steps)
-                .then(|| (from.to_owned(), location.clone()))
+            comes_back(route, &place, whole).then(|| (from.to_owned(), location.clone()))
         })
 }
 
 /// Whether a client that asks for `place` surely gets to the route.
-fn comes_back(
-    route: &Route,
-    place: &Place<'_>,
-    routes: &[RouteRead<'_>],
-    listeners: &HashMap<&str, &Listener>,
-    steps: &Cell<usize>,
-) -> bool {
+fn comes_back(route: &Route, place: &Place<'_>, whole: &Whole<'_>) -> bool {
     let path = normalise(place.path).ok();
     let Some((path, rank)) = path.and_then(|path| Some((path.clone(), rank(route, &path)?))) else {
         return false;
@@ -90,7 +95,7 @@ fn comes_back(
         None => route.hosts.iter().map(Some).collect(),
     };
     let here = route.listen.iter().filter(|name| {
-        let listener = listeners.get(name.as_str());
+        let listener = whole.listeners.get(name.as_str());
         listener.is_some_and(|listener| place.is_at(listener))
     });
     let here: Vec<_> = here.collect();
@@ -107,7 +112,8 @@ fn comes_back(
                     && other.listen.contains(listener)
                     && self::rank(other, &path) >= Some(rank)
             };
-            spend(steps, routes.len()) && !routes.iter().any(|read| may_come_first(&read.route))
+            let mut others = whole.routes.iter().map(|read| &read.route);
+            spend(&whole.steps, whole.effort) && !others.any(may_come_first)
         })
     })
 }
@@ -172,5 +178,5 @@ impl<'l> Place<'l> {
     }
 }
 
-/// A fraction of a second. Ten thousand redirects that lead to themselves take a hundred million.
+/// A fraction of a second. Of ten thousand redirects that lead to themselves, some hundreds are told.
 const MOST_STEPS: usize = 20_000_000;
