@@ -12,8 +12,8 @@ use tokio::io::AsyncWrite;
 const COPY_UP_TO: usize = 4 * 1024;
 /// Room for more pieces is not kept.
 const KEPT: usize = 16;
-/// The most pieces of one system call.
-const SLICES: usize = 64;
+/// The most pieces of one system call: enough for what is written at once of a stored body.
+const SLICES: usize = 128;
 
 /// Bytes in the order in which they are written: the pieces, then what is small.
 #[derive(Default)]

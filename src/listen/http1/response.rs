@@ -18,7 +18,7 @@ use crate::proxy::body::Body;
 /// So much of a body is gathered before it is written, where it has to be waited for.
 const GATHERED: usize = 64 * 1024;
 /// What is written at once of what lies in memory: what a connection can take before its client reads.
-const AT_ONCE: usize = 512 * 1024;
+const AT_ONCE: usize = 1024 * 1024;
 
 /// What a request says about its response.
 #[derive(Clone, Debug)]
