@@ -2,7 +2,7 @@
 //! that head is the same each time.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::http1::fields::write_field;
 use crate::semantics::coding::{self, Coding};
@@ -12,7 +12,7 @@ use crate::semantics::hop_by_hop::is_hop_by_hop;
 pub(crate) const PLACE: HeaderValue = HeaderValue::from_static("-");
 
 /// The fields that may have a [`PLACE`].
-const PLACES: [&str; 3] = ["age", "cache-status", "x-request-id"];
+pub(crate) const PLACES: [&str; 3] = ["age", "cache-status", "x-request-id"];
 
 /// The lines of all fields of a whole response but those that have a place; `None` where they would not do as they are.
 /// The values in the map become parts of them, so that they are not in memory twice.
@@ -21,15 +21,13 @@ pub(super) fn lines(status: StatusCode, headers: &mut HeaderMap, length: usize) 
         return None;
     }
     let (lines, ends) = write(headers);
-    for (value, end) in headers.values_mut().zip(ends) {
-        let is_sensitive = value.is_sensitive();
-        if *value != PLACE
+    for ((name, value), end) in headers.iter_mut().zip(ends) {
+        if !is_place(name, value)
             && let Some(end) = end.checked_sub(2)
             && let Some(start) = end.checked_sub(value.len())
-            && let Ok(mut part) = HeaderValue::from_maybe_shared(lines.slice(start..end))
+            && let Ok(part) = HeaderValue::from_maybe_shared(lines.slice(start..end))
             && *value == part
         {
-            part.set_sensitive(is_sensitive);
             *value = part;
         }
     }
@@ -64,12 +62,16 @@ fn write(headers: &HeaderMap) -> (Bytes, Vec<usize>) {
     let mut lines = Vec::with_capacity(sizes.sum());
     let mut ends = Vec::with_capacity(headers.len());
     for (name, value) in headers {
-        if *value != PLACE || !PLACES.contains(&name.as_str()) {
+        if !is_place(name, value) {
             write_field(&mut lines, name.as_str().as_bytes(), value.as_bytes());
         }
         ends.push(lines.len());
     }
     (Bytes::from(lines.into_boxed_slice()), ends)
+}
+
+fn is_place(name: &HeaderName, value: &HeaderValue) -> bool {
+    *value == PLACE && PLACES.contains(&name.as_str())
 }
 
 /// Whether they tell the length of the body, once.

@@ -39,6 +39,8 @@ pub(crate) use fills::Reservation;
 pub(crate) use judge::{Exchange, is_personal, judge, storable_fields};
 pub(crate) use lease::Lease;
 pub(crate) use lines::PLACE;
+#[cfg(test)]
+pub(crate) use lines::PLACES;
 pub(crate) use partial::{Partial, unsatisfied};
 pub(crate) use purge::Purge;
 pub(crate) use purged::Epoch;

@@ -96,12 +96,20 @@ impl Stored {
     }
 
     /// The same for its form in that coding, without the length. Written when they are asked for first.
-    pub(crate) fn encoded_lines(&self, coding: Coding) -> &[u8] {
-        let lines = self.encoded_lines.get_or_init(Box::default);
-        lines.get(coding as usize).map_or(&[], |lines| {
-            lines.get_or_init(|| {
-                encoded_lines(self.status, &self.headers, coding).unwrap_or_default()
-            })
+    pub(crate) fn encoded_lines(&self, coding: Coding) -> Bytes {
+        let known = self.encoded_lines.get();
+        let known = known.and_then(|all| all.get(coding as usize)?.get());
+        known.cloned().unwrap_or_else(|| {
+            let lines = encoded_lines(self.status, &self.headers, coding).unwrap_or_default();
+            // No worker waits for another: whoever is first has written them for all.
+            if self.encoded_lines.get().is_none() {
+                let _ = self.encoded_lines.set(Box::default());
+            }
+            let place = self.encoded_lines.get();
+            if let Some(place) = place.and_then(|all| all.get(coding as usize)) {
+                let _ = place.set(lines.clone());
+            }
+            lines
         })
     }
 
@@ -141,8 +149,9 @@ impl Stored {
     /// In memory, in bytes. What is kept beside it is counted here too.
     pub(super) fn size(&self) -> u64 {
         let fields = self.headers.iter();
-        let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD);
-        // Each form has its own.
+        // Where there are lines, the values are parts of them; each form has lines of its own.
+        let values = usize::from(self.lines.is_empty());
+        let fields = fields.map(|(name, value)| name.as_str().len() + values * value.len() + FIELD);
         let lines = self.lines.len() * (1 + self.encodings.count());
         (self.body.len() + fields.sum::<usize>() + lines + self.encodings.size()) as u64
     }

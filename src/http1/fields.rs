@@ -25,6 +25,16 @@ pub(crate) fn content_length(value: &[u8]) -> Option<u64> {
     })
 }
 
+/// What is written already of the fields of a response, before those in its map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    Nothing,
+    /// The length and the date among them.
+    All,
+    /// The date among them.
+    AllButLength,
+}
+
 /// Writes a number in decimal digits.
 pub(crate) fn write_number(out: &mut impl Extend<u8>, mut number: u64) {
     let mut digits = [b'0'; 20];

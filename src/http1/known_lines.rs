@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::repeated::Repeated;
 
-/// With [`MAX_LINE`] and two lines in each, those of a worker take 256 KiB at most.
+/// With [`MAX_LINE`] and two lines in each, those of a worker take some 350 KiB at most, with what was made of them.
 const SLOTS: usize = 256;
 /// The longest line that is kept.
 const MAX_LINE: usize = 512;
@@ -41,18 +41,22 @@ impl<M> KnownLines<M> {
 
     /// Knows `line` from now on.
     pub(crate) fn keep(&mut self, line: &[u8], name: &HeaderName, value: &HeaderValue, meaning: M) {
-        // Of its own, so that no buffer is kept for it. It was taken for a value before, so it can be taken again.
-        let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) else {
+        // A copy, so that no buffer is kept for it; the value is its end, but for blanks.
+        let bytes = Bytes::copy_from_slice(line);
+        let end = line.iter().rposition(|byte| !matches!(byte, b' ' | b'\t'));
+        let end = end.map_or(0, |last| last + 1);
+        let start = end.saturating_sub(value.len());
+        let Ok(copied) = HeaderValue::from_maybe_shared(bytes.slice(start..end)) else {
             return;
         };
-        let known = Known {
-            name: name.clone(),
-            value,
-            meaning,
-        };
-        let fingerprint = fingerprint(line);
-        self.0
-            .keep(Bytes::copy_from_slice(line), fingerprint, known);
+        if copied == value {
+            let known = Known {
+                name: name.clone(),
+                value: copied,
+                meaning,
+            };
+            self.0.keep(bytes, fingerprint(line), known);
+        }
     }
 }
 

@@ -20,6 +20,7 @@ struct Slot<T> {
 }
 
 struct Kept<T> {
+    fingerprint: u64,
     bytes: Bytes,
     meaning: T,
 }
@@ -39,7 +40,10 @@ impl<T, const SLOTS: usize> Repeated<T, SLOTS> {
     #[inline]
     pub(crate) fn find(&mut self, bytes: &[u8], fingerprint: u64) -> Option<&T> {
         let slot = self.slot(fingerprint)?;
-        let is_it = |kept: &Option<Kept<T>>| kept.as_ref().is_some_and(|kept| kept.bytes == bytes);
+        let is_it = |kept: &Option<Kept<T>>| {
+            let kept = kept.as_ref().filter(|kept| kept.fingerprint == fingerprint);
+            kept.is_some_and(|kept| kept.bytes == bytes)
+        };
         let [first, second] = &mut slot.kept;
         if !is_it(first) {
             if !is_it(second) {
@@ -61,7 +65,11 @@ impl<T, const SLOTS: usize> Repeated<T, SLOTS> {
     pub(crate) fn keep(&mut self, bytes: Bytes, fingerprint: u64, meaning: T) {
         if let Some(slot) = self.slot(fingerprint) {
             let [first, second] = &mut slot.kept;
-            *second = first.replace(Kept { bytes, meaning });
+            *second = first.replace(Kept {
+                fingerprint,
+                bytes,
+                meaning,
+            });
         }
     }
 

@@ -7,44 +7,66 @@ use super::cache_status::write_hit;
 use super::record::Record;
 use super::respond::X_REQUEST_ID;
 use crate::cache::Stored;
-use crate::http1::fields::{write_field, write_number};
+use crate::http1::fields::{Written, write_field, write_number};
 use crate::semantics::coding::Coding;
 
 /// What the head of such a response is written from.
 pub(crate) struct AsStored {
-    pub(super) stored: Arc<Stored>,
-    /// The coding that weir has given it, and the length in that.
-    pub(super) coded: Option<(Coding, usize)>,
+    stored: Arc<Stored>,
     /// In seconds.
-    pub(super) age: u64,
+    age: u32,
     /// Seconds for which it stays fresh, if the client is told of the cache.
-    pub(super) ttl: Option<i64>,
+    ttl: Option<i32>,
+    /// The coding that weir has given it.
+    coding: Option<Coding>,
 }
 
 impl AsStored {
-    /// Appends all of its fields.
-    pub(super) fn write(&self, record: &Record, out: &mut Vec<u8>) {
-        match self.coded {
-            None => out.extend_from_slice(self.stored.lines()),
-            Some((coding, length)) => {
-                out.extend_from_slice(self.stored.encoded_lines(coding));
-                out.extend_from_slice(b"content-length: ");
-                write_number(out, length as u64);
-                out.extend_from_slice(b"\r\n");
-            }
+    /// `age` and `ttl` in seconds; no `ttl`: the client is not told of the cache.
+    pub(super) fn new(
+        stored: &Arc<Stored>,
+        coding: Option<Coding>,
+        age: u64,
+        ttl: Option<i64>,
+    ) -> Self {
+        let capped = |ttl: i64| i32::try_from(ttl).unwrap_or(i32::MAX);
+        Self {
+            stored: Arc::clone(stored),
+            age: u32::try_from(age).unwrap_or(u32::MAX),
+            ttl: ttl.map(capped),
+            coding,
         }
+    }
+
+    pub(super) fn coding(&self) -> Option<Coding> {
+        self.coding
+    }
+
+    /// Appends its fields.
+    pub(super) fn write(&self, record: &Record, out: &mut Vec<u8>) -> Written {
+        let written = match self.coding {
+            None => {
+                out.extend_from_slice(self.stored.lines());
+                Written::All
+            }
+            Some(coding) => {
+                out.extend_from_slice(&self.stored.encoded_lines(coding));
+                Written::AllButLength
+            }
+        };
         out.extend_from_slice(b"age: ");
-        write_number(out, self.age);
+        write_number(out, self.age.into());
         out.extend_from_slice(b"\r\n");
         write_field(out, X_REQUEST_ID.as_str().as_bytes(), record.id.as_bytes());
         if let Some(ttl) = self.ttl {
             out.extend_from_slice(b"cache-status: ");
-            write_hit(out, ttl);
+            write_hit(out, ttl.into());
             out.extend_from_slice(b"\r\n");
         }
         let listener = record.at.as_ref().map(|at| &at.listener);
         if let Some(hsts) = listener.and_then(|listener| listener.hsts.as_ref()) {
             write_field(out, b"strict-transport-security", hsts.as_bytes());
         }
+        written
     }
 }

@@ -24,6 +24,7 @@ use super::shared::SharedBody;
 use super::stream_clock;
 use crate::config::Compress;
 use crate::deadline::Ticks;
+use crate::http1::fields::Written;
 use crate::http1::read_buffer::READ_SIZE;
 use crate::http1::{BadFraming, Decoded, Framing};
 use crate::semantics::coding::Coding;
@@ -138,18 +139,17 @@ impl Body {
 
     /// That of a response which goes out with that head, and as it is.
     pub(super) fn headed(mut self, head: AsStored) -> Self {
-        let coding = head.coded.map(|(coding, _)| coding);
+        let coding = head.coding();
         self.head = Some(head);
         self.settled(coding)
     }
 
-    /// Appends the fields of a response that goes out as it is stored; whether it does. They are not in its map.
-    pub(crate) fn write_stored_fields(&self, out: &mut Vec<u8>) -> bool {
-        let head = self.head.as_ref().zip(self.record());
-        if let Some((head, record)) = head {
-            head.write(record, out);
-        }
-        head.is_some()
+    /// Appends the fields of a response that goes out as it is stored, which are not in its map. They are let go of: what is
+    /// sent of the response meanwhile is not to be kept until all of it is.
+    pub(crate) fn write_stored_fields(&mut self, out: &mut Vec<u8>) -> Written {
+        let head = self.head.take();
+        let head = head.as_ref().zip(self.record());
+        head.map_or(Written::Nothing, |(head, record)| head.write(record, out))
     }
 
     /// What is known of its exchange.

@@ -14,7 +14,7 @@ pub(crate) struct Parts {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
     pub(crate) version: Version,
-    /// Shared by all requests of a worker that came with the same ones.
+    /// Shared by requests of a worker that came with the same ones, where those are kept.
     pub(crate) headers: Rc<Fields>,
 }
 

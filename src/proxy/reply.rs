@@ -111,19 +111,13 @@ impl Reply<'_> {
         };
         let status = stored.status;
         record.status = Some(status);
-        let head = AsStored {
-            coded: match &form {
-                Ready::Plain => None,
-                Ready::Encoded(coding, bytes) => Some((*coding, bytes.len())),
-            },
-            age: stored.lease.age(self.now).as_secs(),
-            ttl: self.verdict.ttl.filter(|_| self.tells),
-            stored: Arc::clone(stored),
+        let (coding, body) = match form {
+            Ready::Encoded(coding, bytes) => (Some(coding), Body::whole(bytes, record)),
+            Ready::Plain => (None, plain(stored, record)),
         };
-        let body = match form {
-            Ready::Encoded(_, bytes) => Body::whole(bytes, record),
-            Ready::Plain => plain(stored, record),
-        };
+        let age = stored.lease.age(self.now).as_secs();
+        let ttl = self.verdict.ttl.filter(|_| self.tells);
+        let head = AsStored::new(stored, coding, age, ttl);
         let mut response = Response::new(body.headed(head));
         *response.status_mut() = status;
         Ok(response)
@@ -224,20 +218,24 @@ impl Reply<'_> {
 
     fn parts(
         &self,
-        record: Box<Record>,
-        mut headers: HeaderMap,
+        mut record: Box<Record>,
+        headers: HeaderMap,
         stored: &Stored,
         parts: &[std::ops::Range<u64>],
     ) -> Response<Body> {
-        // As the whole would (RFC 9110 §15.3.7).
+        let status = StatusCode::PARTIAL_CONTENT;
+        record.status = Some(status);
+        let mut head = respond::stored_parts(status, headers, &record, self.listener, self.route);
+        let headers = &mut head.headers;
+        // As the whole would, behind what the route does to it (RFC 9110 §15.3.7).
         if let Some(compress) = &self.route.compress
-            && encoding::decide(&record, compress, self.listener, stored.status, &headers).varies
+            && encoding::decide(&record, compress, self.listener, stored.status, headers).varies
         {
-            coding::vary_by_accept_encoding(&mut headers);
+            coding::vary_by_accept_encoding(headers);
         }
         let kind = headers.get(header::CONTENT_TYPE).cloned();
         let partial = Partial::new(&stored.body, parts, kind.as_ref(), self.random);
-        coding::forget_digests_of_content(&mut headers);
+        coding::forget_digests_of_content(headers);
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(partial.length));
         headers.remove(header::CONTENT_RANGE);
         for (name, value) in [
@@ -248,7 +246,7 @@ impl Reply<'_> {
                 headers.insert(name, value);
             }
         }
-        self.respond(record, StatusCode::PARTIAL_CONTENT, headers, partial.pieces)
+        Response::from_parts(head, Body::pieces(partial.pieces, record))
     }
 
     /// RFC 9110 §15.5.17.

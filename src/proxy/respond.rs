@@ -323,3 +323,18 @@ fn page(status: StatusCode, accept: Option<&HeaderValue>) -> (HeaderValue, Bytes
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::PLACES;
+
+    #[test]
+    fn the_store_knows_every_field_that_has_a_place() {
+        let prepared = prepared(StatusCode::OK, HeaderMap::new(), Some(1));
+        let places = prepared.iter().filter(|(_, value)| **value == PLACE);
+        let mut places: Vec<_> = places.map(|(name, _)| name.as_str()).collect();
+        places.sort_unstable();
+        assert_eq!(places, PLACES);
+    }
+}

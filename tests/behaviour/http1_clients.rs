@@ -817,7 +817,9 @@ async fn clients_that_say_the_same_over_and_over_are_heard_each_time() {
         assert!(origin.requests().iter().any(|seen| seen.target() == target));
     }
     let post = "POST /z HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\n";
-    for body in ["four", "\r\n\r\n", "\r\n\r\n", "more"] {
+    for body in [
+        "four", "\r\n\r\n", "\r\n\r\n", "\r\n\r\n", "\r\n\r\n", "more",
+    ] {
         connections[0].send(&format!("{post}{body}")).await;
         assert_eq!(connections[0].response().await.text(), "ok");
         assert_eq!(origin.last().body, body.as_bytes());

@@ -1,24 +1,17 @@
-//! Heads: parsing those of requests, writing those of responses (RFC 9112 §3, §4, §5, §6).
+//! Heads of requests (RFC 9112 §3, §5, §6).
 //!
 //! What decides where a request ends is read strictly, and whatever could be read in two ways is refused: two parties that
 //! disagree on it let a client smuggle a request past the one in front.
 
-use std::rc::Rc;
-
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, StatusCode, Uri, Version};
+use http::{HeaderMap, Method, Uri, Version};
 
+use super::bad_head::BadHead;
 use super::before::Before;
-use crate::http1::fields::{content_length, has_option};
-use crate::http1::known_lines::KnownLines;
-use crate::http1::lines::{BadLine, Lines};
-use crate::http1::{Chunked, Framing};
-use crate::proxy::fields::{Fields, Parts};
-use crate::telemetry::labels::RefusedReason;
-
-/// No body has more.
-const MOST_BYTES: u64 = u64::MAX / 2;
+use super::section::read_section;
+use crate::http1::Framing;
+use crate::http1::lines::Lines;
+use crate::proxy::fields::Parts;
 
 /// The head of a request, with what it says of its connection.
 #[derive(Debug)]
@@ -31,80 +24,6 @@ pub(crate) struct Head {
     pub(super) expects: bool,
     /// Whether it takes trailers (RFC 9110 §10.1.4).
     pub(super) takes_trailers: bool,
-}
-
-/// Why a head is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BadHead {
-    #[error("the request line is not `method target HTTP/1.1`")]
-    Line,
-    #[error("the version is not HTTP/1.0 or HTTP/1.1")]
-    Version,
-    #[error("the target is not one")]
-    Target,
-    #[error("a field is malformed")]
-    Field,
-    #[error("`Content-Length` is not a number, or there are two that differ")]
-    ContentLength,
-    #[error("`Transfer-Encoding` is not `chunked`, or of an HTTP/1.0 client")]
-    TransferEncoding,
-    #[error("both `Content-Length` and `Transfer-Encoding` are there")]
-    AmbiguousLength,
-    #[error("the head is too large")]
-    TooLarge,
-    #[error("the target is too long")]
-    TargetTooLong,
-    #[error("there are too many fields")]
-    TooManyFields,
-}
-
-impl BadHead {
-    /// What the client is told.
-    pub(crate) fn status(self) -> StatusCode {
-        match self {
-            Self::TooLarge | Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
-            Self::Line
-            | Self::Version
-            | Self::Target
-            | Self::Field
-            | Self::ContentLength
-            | Self::TransferEncoding
-            | Self::AmbiguousLength => StatusCode::BAD_REQUEST,
-        }
-    }
-
-    /// As what it is counted.
-    pub(crate) fn reason(self) -> RefusedReason {
-        match self {
-            Self::TooLarge | Self::TooManyFields => RefusedReason::HeaderTooLarge,
-            Self::TargetTooLong => RefusedReason::TargetTooLong,
-            Self::Line
-            | Self::Version
-            | Self::Target
-            | Self::Field
-            | Self::ContentLength
-            | Self::TransferEncoding
-            | Self::AmbiguousLength => RefusedReason::Malformed,
-        }
-    }
-}
-
-/// What a field of a request says to this connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Meaning {
-    /// Nothing.
-    None,
-    /// `Content-Length`.
-    Length(u64),
-    /// `Transfer-Encoding: chunked`.
-    Chunked,
-    /// `Connection`.
-    Options { close: bool, keep_alive: bool },
-    /// `Expect: 100-continue`.
-    Continue,
-    /// `TE: trailers`.
-    Trailers,
 }
 
 /// Whether a whole head is at the beginning of `bytes`, the empty line included. The search goes on from `searched`, which
@@ -198,130 +117,12 @@ fn request_line(head: &Bytes, line: &[u8]) -> Result<(Method, Uri, Version), Bad
     Ok((method, uri, version))
 }
 
-impl From<BadLine> for BadHead {
-    fn from(_: BadLine) -> Self {
-        Self::Field
-    }
-}
-
-/// A field section, and what it says of the connection.
-#[derive(Clone, Debug)]
-pub(super) struct Section {
-    pub(super) fields: Rc<Fields>,
-    said: Said,
-}
-
-/// What the fields of a request say of its connection.
-#[derive(Clone, Copy, Debug, Default)]
-struct Said {
-    length: Option<u64>,
-    chunked: bool,
-    close: bool,
-    keep_alive: bool,
-    expects: bool,
-    takes_trailers: bool,
-}
-
-/// Reads lines up to the empty one, at most `most`, into `map`, which is empty.
-pub(super) fn read_section(
-    lines: &mut Lines<'_>,
-    most: usize,
-    mut map: HeaderMap,
-    known: &mut KnownLines<Meaning>,
-) -> Result<Section, BadHead> {
-    let mut said = Said::default();
-    loop {
-        let line = match lines.next()? {
-            None | Some(b"") => break,
-            Some(line) => line,
-        };
-        if map.len() >= most {
-            return Err(BadHead::TooManyFields);
-        }
-        let (name, value, meaning) = match known.find(line) {
-            Some(known) => (known.name.clone(), known.value.clone(), known.meaning),
-            None => {
-                let (name, value) = lines.field(line)?;
-                let meaning = Meaning::of(&name, &value)?;
-                if known.came_before(line) {
-                    known.keep(line, &name, &value, meaning);
-                }
-                (name, value, meaning)
-            }
-        };
-        said.hear(meaning)?;
-        // The map has a limit of its own, far beyond.
-        let appended = map.try_append(name, value);
-        appended.map(drop).map_err(|_| BadHead::TooManyFields)?;
-    }
-    let fields = Rc::new(Fields::new(map));
-    Ok(Section { fields, said })
-}
-
-impl Said {
-    #[inline]
-    fn hear(&mut self, meaning: Meaning) -> Result<(), BadHead> {
-        match meaning {
-            Meaning::None => {}
-            // RFC 9112 §6.3: the same length twice is one.
-            Meaning::Length(length) => {
-                let before = self.length.replace(length);
-                if before.is_some_and(|before| before != length) {
-                    return Err(BadHead::ContentLength);
-                }
-            }
-            Meaning::Chunked => {
-                if std::mem::replace(&mut self.chunked, true) {
-                    return Err(BadHead::TransferEncoding);
-                }
-            }
-            Meaning::Options { close, keep_alive } => {
-                self.close |= close;
-                self.keep_alive |= keep_alive;
-            }
-            Meaning::Continue => self.expects = true,
-            Meaning::Trailers => self.takes_trailers = true,
-        }
-        Ok(())
-    }
-
-    /// RFC 9112 §6.3, for requests.
-    fn framing(&self, version: Version) -> Result<Framing, BadHead> {
-        match (self.chunked, self.length) {
-            // A client of 1.0 may not know what it says (§6.1).
-            (true, _) if version != Version::HTTP_11 => Err(BadHead::TransferEncoding),
-            (true, Some(_)) => Err(BadHead::AmbiguousLength),
-            (true, None) => Ok(Framing::Chunked(Chunked::Size)),
-            (false, length) => Ok(Framing::Length(length.unwrap_or(0))),
-        }
-    }
-}
-
-impl Meaning {
-    fn of(name: &HeaderName, value: &HeaderValue) -> Result<Self, BadHead> {
-        let bytes = value.as_bytes();
-        Ok(match *name {
-            header::CONTENT_LENGTH => {
-                let length = content_length(bytes).filter(|length| *length <= MOST_BYTES);
-                Self::Length(length.ok_or(BadHead::ContentLength)?)
-            }
-            // Once, and nothing else: what weir does not decode it would pass on under fields that no longer say so.
-            header::TRANSFER_ENCODING if bytes.eq_ignore_ascii_case(b"chunked") => Self::Chunked,
-            header::TRANSFER_ENCODING => return Err(BadHead::TransferEncoding),
-            header::CONNECTION => Self::Options {
-                close: has_option(value, "close"),
-                keep_alive: has_option(value, "keep-alive"),
-            },
-            header::EXPECT if bytes.eq_ignore_ascii_case(b"100-continue") => Self::Continue,
-            header::TE if has_option(value, "trailers") => Self::Trailers,
-            _ => Self::None,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use super::*;
+    use crate::http1::Chunked;
     use proptest::prelude::*;
 
     fn read(bytes: &[u8], before: &mut Before) -> Result<(usize, Head), BadHead> {
@@ -505,8 +306,7 @@ mod tests {
             .map(|(is_whole, fields)| (is_whole, fields.len(), Rc::strong_count(&fields)))
             .collect();
         assert_eq!(known[0], (true, 2, 1), "its own");
-        assert_eq!(known[3].0, true);
-        assert!(known[3].2 > 1, "shared: {known:?}");
+        assert!(known[3].0 && known[3].2 > 1, "shared: {known:?}");
         assert_eq!(
             read(1, "POST / HTTP/1.1").unwrap_err(),
             BadHead::TooManyFields

@@ -3,10 +3,12 @@
 //!
 //! hyper's server would do, at 5,500 instructions more per request.
 
+pub(crate) mod bad_head;
 mod before;
 pub(crate) mod head;
 mod output;
 mod response;
+mod section;
 mod wire;
 pub(crate) mod workbench;
 
@@ -19,7 +21,8 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use self::head::{BadHead, Head};
+use self::bad_head::BadHead;
+use self::head::Head;
 use self::response::{Asked, Sending, Unsent};
 use self::wire::NoHead;
 pub(crate) use self::wire::Wire;
@@ -155,7 +158,7 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     asked: &Asked,
     response: Response<Body>,
 ) -> Result<bool, Unsent> {
-    let (parts, body) = response.into_parts();
+    let (parts, mut body) = response.into_parts();
     let length = body.size_hint().exact();
     wire.take_buffer();
     let tick = wire.proxy().deadlines.now();

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::output::Output;
 use super::wire::Wire;
-use crate::http1::fields::{content_length, has_option, write_field, write_number};
+use crate::http1::fields::{Written, content_length, has_option, write_field, write_number};
 use crate::proxy::body::Body;
 
 /// So much of a body is gathered before it is written, where it has to be waited for.
@@ -42,14 +42,14 @@ pub(super) enum Framing {
     Close,
 }
 
-/// Writes a head. `length` is that of the body, where it is known; `more` writes fields that are not in the map, the length
-/// and the date with them, if there are any. Returns how the body follows, and whether the connection can carry another
+/// Writes a head. `length` is that of the body, where it is known; `more` writes fields that are not in the map, if there are
+/// any. Returns how the body follows, and whether the connection can carry another
 /// request.
 pub(super) fn write_head(
     out: &mut Vec<u8>,
     asked: &Asked,
     (status, headers): (StatusCode, &HeaderMap),
-    more: impl FnOnce(&mut Vec<u8>) -> bool,
+    more: impl FnOnce(&mut Vec<u8>) -> Written,
     length: Option<u64>,
     date: &[u8],
 ) -> (Framing, bool) {
@@ -61,8 +61,10 @@ pub(super) fn write_head(
     out.extend_from_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
     out.extend_from_slice(b"\r\n");
     let has_length = !status.is_informational() && status != StatusCode::NO_CONTENT;
-    let mut has_date = more(out);
-    let (mut stated, mut keep_alive) = (length.filter(|_| has_date), asked.keep_alive);
+    let written = more(out);
+    let mut has_date = written != Written::Nothing;
+    let mut stated = length.filter(|_| written == Written::All);
+    let mut keep_alive = asked.keep_alive;
     for (name, value) in headers {
         match *name {
             header::CONTENT_LENGTH => {
@@ -304,7 +306,7 @@ mod tests {
             &mut out,
             asked,
             (status, &headers),
-            |_| false,
+            |_| Written::Nothing,
             length,
             b"now",
         );
@@ -385,6 +387,34 @@ mod tests {
             text,
             "HTTP/1.0 200 OK\r\ndate: then\r\ncontent-length: 2\r\nconnection: keep-alive\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn what_is_written_already_is_not_written_again() {
+        let get = asked(Method::GET, Version::HTTP_11);
+        let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
+        let close = HeaderMap::from_iter(close);
+        for (written, headers, lines, goes_on) in [
+            (Written::All, HeaderMap::new(), "", true),
+            (
+                Written::AllButLength,
+                HeaderMap::new(),
+                "content-length: 5\r\n",
+                true,
+            ),
+            (Written::All, close, "connection: close\r\n", false),
+        ] {
+            let mut out = Vec::new();
+            let more = |out: &mut Vec<u8>| {
+                out.extend_from_slice(b"stored: 1\r\n");
+                written
+            };
+            let head = (StatusCode::OK, &headers);
+            let said = write_head(&mut out, &get, head, more, Some(5), b"now");
+            assert_eq!(said, (Framing::Length(5), goes_on));
+            let text = String::from_utf8(out).unwrap();
+            assert_eq!(text, format!("HTTP/1.1 200 OK\r\nstored: 1\r\n{lines}\r\n"));
+        }
     }
 
     #[test]

@@ -13,7 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 
 use super::Rules;
-use super::head::{BadHead, is_whole, skip_empty_lines};
+use super::bad_head::BadHead;
+use super::head::{is_whole, skip_empty_lines};
 use super::output::Output;
 use super::workbench::Workbench;
 use crate::http1::{BadFraming, Decoded, Framing};

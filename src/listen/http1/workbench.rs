@@ -6,8 +6,9 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::HeaderMap;
 
+use super::bad_head::BadHead;
 use super::before::Before;
-use super::head::{self, BadHead, Head};
+use super::head::{self, Head};
 use crate::http1::read_buffer::ReadBuffer;
 
 /// A larger buffer is not kept.

@@ -31,7 +31,7 @@ impl Workspace {
 
     /// The fields of a response were sent; their map is for the next one.
     pub(crate) fn keep_fields(&self, mut fields: HeaderMap) {
-        if fields.capacity() <= MOST_FIELDS {
+        if (1..=MOST_FIELDS).contains(&fields.capacity()) {
             fields.clear();
             self.spare_fields.set(fields);
         }
