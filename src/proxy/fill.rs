@@ -381,7 +381,12 @@ impl Fill {
                 }
                 let headers = storable(&updated, times.wall);
                 let headers = prepared(stale.status, headers, stale.length);
-                let own = stale.with(headers, stale.lease.clone(), times.wall);
+                let lease = Lease {
+                    received: times.received,
+                    age_when_received: Duration::ZERO,
+                    ..stale.lease.clone()
+                };
+                let own = stale.with(headers, lease, times.wall);
                 let own = Own::Confirmed(Arc::new(own), refusal, fields, learned);
                 (own, Outcome::Private)
             }

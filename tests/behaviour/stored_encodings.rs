@@ -337,6 +337,27 @@ async fn parts_are_of_what_the_client_can_take() {
     }
 }
 
+/// RFC 9110 §15.3.7.
+#[tokio::test]
+async fn a_part_varies_as_the_whole_does_whatever_the_route_does_to_it() {
+    let origin = plain_and_gzip(&text(50_000)).await;
+    for edits in [
+        "remove = [\"vary\"]",
+        "set = { vary = \"x-q\" }",
+        "set = { cache-control = \"no-transform\" }",
+    ] {
+        let weir = before(
+            &origin,
+            &format!("{BOTH}\nresponse_headers = {{ {edits} }}"),
+        )
+        .await;
+        let whole = get(&weir, "/plain", "").await;
+        let part = get(&weir, "/plain", "Range: bytes=10-19\r\n").await;
+        assert_eq!((part.status, part.body.len()), (206, 10));
+        assert_eq!(part.fields("vary"), whole.fields("vary"), "{edits}");
+    }
+}
+
 #[tokio::test]
 async fn clients_find_their_own_tag_in_a_304_whatever_the_coding() {
     let origin = plain_and_gzip(&text(50_000)).await;
@@ -351,6 +372,8 @@ async fn clients_find_their_own_tag_in_a_304_whatever_the_coding() {
                 let same = get(&weir, path, &lines).await;
                 assert_eq!((same.status, is_hit(&same)), (304, true));
                 assert_eq!(same.field("etag"), tag, "{route} {path} {lines}");
+                // What the client has of it is not told what is true of other bytes.
+                assert_eq!(same.fields("accept-ranges"), hit.fields("accept-ranges"));
             }
         }
     }
