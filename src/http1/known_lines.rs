@@ -60,8 +60,14 @@ impl<M> KnownLines<M> {
     }
 }
 
-/// Of the length, the first and the last eight bytes: lines that differ in these differ here, most of the time. Not 0.
+/// Of the length, the first and the last eight bytes, and eight from the middle: lines that differ in these differ here, most
+/// of the time. Cookies that begin and end alike would come twice else, each as another line, and cost a copy each time. Not
+/// 0.
 fn fingerprint(line: &[u8]) -> u64 {
+    let middle = line
+        .get(line.len() / 2..)
+        .and_then(|rest| rest.first_chunk());
+    let middle = middle.map_or(0, |bytes| u64::from_le_bytes(*bytes));
     let first = line
         .first_chunk()
         .map_or(0, |bytes| u64::from_le_bytes(*bytes));
@@ -69,7 +75,7 @@ fn fingerprint(line: &[u8]) -> u64 {
         .last_chunk()
         .map_or(0, |bytes| u64::from_le_bytes(*bytes));
     // Folded multiplication: each bit of the product's middle depends on nearly all bits of both.
-    let product = u128::from(first ^ 0x9e37_79b9_7f4a_7c15)
+    let product = u128::from(first ^ middle.rotate_left(29) ^ 0x9e37_79b9_7f4a_7c15)
         * u128::from(last ^ (line.len() as u64).rotate_right(8) ^ 0xd1b5_4a32_d192_ed03);
     (product as u64 ^ (product >> 64) as u64) | 1
 }
@@ -104,7 +110,7 @@ mod tests {
 
     #[test]
     fn lines_of_the_same_fingerprint_are_told_apart() {
-        let (one, other) = ("x-aaaaa: 1 bbbbbbbb", "x-aaaaa: 2 bbbbbbbb");
+        let (one, other) = ("x-aaaaa: 1 cccccccccccc", "x-aaaaa: 2 cccccccccccc");
         assert_eq!(fingerprint(one.as_bytes()), fingerprint(other.as_bytes()));
         let mut known = KnownLines::new();
         for _ in 0..3 {

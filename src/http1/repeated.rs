@@ -14,8 +14,8 @@ pub(crate) struct Repeated<T, const SLOTS: usize> {
 /// Bytes of like fingerprints; those that came last are the first.
 struct Slot<T> {
     kept: [Option<Kept<T>>; 2],
-    /// The fingerprint of bytes that came instead of those kept. If they come again before one of these does, they take the
-    /// place of the second.
+    /// The fingerprint of bytes that came instead of those kept. If they come again before the second of these does, they take
+    /// its place.
     candidate: u64,
 }
 
@@ -50,8 +50,8 @@ impl<T, const SLOTS: usize> Repeated<T, SLOTS> {
                 return None;
             }
             std::mem::swap(first, second);
+            slot.candidate = 0;
         }
-        slot.candidate = 0;
         first.as_ref().map(|kept| &kept.meaning)
     }
 
@@ -108,6 +108,18 @@ mod tests {
         }
         assert!(repeated.find(b"one", 7).is_some());
         assert!(repeated.find(b"other", 7).is_none());
+    }
+
+    /// A date, say, which is another one each second.
+    #[test]
+    fn what_takes_turns_with_another_is_known_as_well() {
+        let mut repeated = Repeated::new();
+        for (bytes, fingerprint) in [("1", 11), ("1", 11), ("old", 9), ("old", 9)] {
+            see(&mut repeated, bytes, fingerprint);
+        }
+        let turns = [("1", 11), ("new", 12)];
+        let seen = [(); 4].map(|()| turns.map(|(bytes, print)| see(&mut repeated, bytes, print)));
+        assert_eq!(seen[3], [true, true], "{seen:?}");
     }
 
     #[test]
