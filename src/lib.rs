@@ -9,7 +9,7 @@
 //!    simulation/        tests only: an hour of random failures in simulated time
 //! 5  listen/            sockets, TLS, client connections, our HTTP/1 server, worker threads, draining
 //! 4  proxy/             the journey of a request; the only place where the capabilities meet
-//! 3  state.rs           what a config becomes while running
+//! 3  state/             what a config becomes while running
 //! 2  route/ upstream/   which route; servers, their names, pools, our HTTP/1 codec, health checks
 //!    compress/ cache/   which responses are encoded, and how; which are stored, and for how long they are used
 //!    import/            an nginx config as a weir.toml
