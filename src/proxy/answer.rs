@@ -4,9 +4,10 @@ use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue, SET_COOKIE};
 use http::{Response, StatusCode};
 
-use super::body::{Body, UpstreamBody};
+use super::body::Body;
 use super::record::Record;
 use super::respond;
+use super::upstream_body::UpstreamBody;
 use crate::state::{Listener, Route};
 
 /// What a server answered.

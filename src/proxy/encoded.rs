@@ -15,9 +15,9 @@ use http::HeaderMap;
 use http_body::Frame;
 use tokio::time::{Instant, Sleep};
 
-use super::body::UpstreamBody;
 use super::client::Client;
 use super::shared::SharedBody;
+use super::upstream_body::UpstreamBody;
 use crate::compress::{Encoder, EncoderPermit, SLICE};
 use crate::semantics::coding;
 use crate::telemetry::worker::CompressShard;

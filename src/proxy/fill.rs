@@ -17,7 +17,6 @@ use tokio::sync::oneshot;
 
 use super::Proxy;
 use super::answer::{Answer, Answered, Content};
-use super::body::UpstreamBody;
 use super::error::ProxyError;
 use super::fields::{Fields, Parts};
 use super::forward::Forward;
@@ -25,6 +24,7 @@ use super::local::{LocalCache, LocalServer, LocalUpstream};
 use super::record::Record;
 use super::respond::{original, prepared};
 use super::target::Target;
+use super::upstream_body::UpstreamBody;
 use crate::cache::{
     Asker, BLOCK, Caching, Epoch, Exchange, Fetch, Lead, Lease, Outcome, Packing, Refusal,
     Reservation, Resource, Store, Stored, freshened, is_of, judge, storable_fields,

@@ -13,7 +13,6 @@ use http_body::Body as _;
 
 use super::Proxy;
 use super::answer::{Answer, Answered, Content};
-use super::body::{UpstreamBody, settle};
 use super::choose::Chosen;
 use super::error::ProxyError;
 use super::fields::Parts;
@@ -27,6 +26,7 @@ use super::retries::{Failure, Next, Retrying};
 use super::running::Running;
 use super::target::Target;
 use super::tunnel::Tunnel;
+use super::upstream_body::{UpstreamBody, settle};
 use crate::balance::{self, Occasion};
 use crate::config::{Balance, Concurrency, HashKey};
 use crate::deadline::{self, Deadline};

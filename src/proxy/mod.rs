@@ -34,6 +34,7 @@ mod shared;
 pub(crate) mod stream_clock;
 pub(crate) mod target;
 pub(crate) mod tunnel;
+mod upstream_body;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
