@@ -13,12 +13,12 @@ use http::{HeaderMap, StatusCode, header};
 use smallvec::SmallVec;
 
 use super::choose::Chosen;
+use super::failure::Failure;
 use super::flight::Way;
 use super::local::{LocalServer, LocalUpstream};
 use crate::balance::Occasion;
 use crate::config::RetryOn;
 use crate::telemetry::labels::RetryReason;
-use crate::upstream::connect::ConnectError;
 use crate::upstream::http1::ExchangeError;
 
 /// Connections that are tried for one request, whatever the number of retries.
@@ -26,14 +26,6 @@ pub(super) const MAX_CONNECTS: u32 = 3;
 
 /// How soon the end of a connection shows that its server had closed before it got the request.
 const STALE_WITHIN: Duration = Duration::from_millis(250);
-
-/// How one attempt went wrong.
-pub(super) enum Failure {
-    Connect(ConnectError),
-    /// Not a byte could be sent on a connection from the pool.
-    Unsent,
-    Exchange(ExchangeError),
-}
 
 /// What is to be done after an attempt.
 pub(super) enum Next {
