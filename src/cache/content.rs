@@ -1,10 +1,9 @@
 //! A stored body, in the pieces that it lies in.
 
-use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 /// All of a body, shared by all who are sent it.
 #[derive(Clone, Debug)]
@@ -91,39 +90,6 @@ impl Content {
             (begin < end).then(|| piece.slice(begin..end))
         })
     }
-
-    /// Reads it from its beginning.
-    pub(crate) fn reader(&self) -> Reader {
-        Reader {
-            content: self.clone(),
-            next: 0,
-            current: Bytes::new(),
-        }
-    }
-}
-
-/// A body that is read like a file.
-pub(crate) struct Reader {
-    content: Content,
-    next: usize,
-    current: Bytes,
-}
-
-impl Read for Reader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() {
-            let Some(piece) = self.content.pieces().get(self.next) else {
-                return Ok(0);
-            };
-            self.current = piece.clone();
-            self.next += 1;
-        }
-        let length = buffer.len().min(self.current.len());
-        if let Some(buffer) = buffer.get_mut(..length) {
-            self.current.copy_to_slice(buffer);
-        }
-        Ok(length)
-    }
 }
 
 #[cfg(test)]
@@ -150,9 +116,6 @@ mod tests {
             prop_assert_eq!(content.len(), whole.len());
             prop_assert_eq!(&content.copied()[..], &whole[..]);
             prop_assert_eq!(content.pieces().concat(), whole.clone());
-            let mut read = Vec::new();
-            content.reader().read_to_end(&mut read).unwrap();
-            prop_assert_eq!(&read, &whole);
             let end = range.1.min(whole.len());
             let range = range.0.min(end)..end;
             let part: Vec<_> = content.part(&range).collect();

@@ -32,7 +32,7 @@ mod vary;
 pub(crate) use blocks::{BLOCK, Packing};
 pub(crate) use caching::Caching;
 pub(crate) use collapse::{Joined, Lead};
-pub(crate) use content::{Content, Reader};
+pub(crate) use content::Content;
 pub(crate) use encodings::{Encodings, Form};
 pub(crate) use fetch::{Follow, Outcome};
 pub(crate) use fills::Reservation;

@@ -1,32 +1,46 @@
-//! A bound on the memory of all encoders that one worker has at work.
+//! A bound on the memory of all encoders and decoders that one worker has at work.
 //!
-//! Each response that is encoded on its way has an encoder of its own, for as long as its client takes to read it. Hundreds
-//! of slow clients would hold a gigabyte. What all of them need together is bounded here; a response beyond that goes out
-//! as it is, which costs bytes and no memory.
+//! Each response that is encoded or decoded on its way has a codec of its own, for as long as its client takes to read it.
+//! Hundreds of slow clients would hold a gigabyte. What all of them need together is bounded here. Beyond that a response that
+//! was to be encoded goes out as it is, which costs bytes and no memory; what would have to be decoded is asked of the server.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
+use super::decode::ZSTD_WINDOW;
 use crate::semantics::coding::Coding;
 
-/// In KiB. At the default levels 64 encoders of br, 85 of zstd, 320 of gzip.
+/// In KiB. At the default levels 64 encoders of br, 85 of zstd, 320 of gzip; 25 decoders of br with the window that is most
+/// usual, 7 with the largest.
 const BUDGET: u32 = 128 * 1024;
 
-/// What one worker may still spend on encoders.
+/// What one worker may still spend on codecs.
 #[derive(Debug, Default)]
-pub(crate) struct EncoderMemory {
+pub(crate) struct CodecMemory {
     /// KiB.
     used: Rc<Cell<u32>>,
 }
 
-impl EncoderMemory {
+impl CodecMemory {
     /// Sets aside what an encoder takes at most; `None` if there is too little left.
-    pub(crate) fn take(&self, coding: Coding, level: u32) -> Option<EncoderPermit> {
-        let cost = cost(coding, level);
+    pub(crate) fn take(&self, coding: Coding, level: u32) -> Option<CodecPermit> {
+        self.spend(cost(coding, level))
+    }
+
+    /// The same for a decoder of a body that begins with that byte, where that is known.
+    pub(crate) fn take_for_decoder(
+        &self,
+        coding: Coding,
+        begin: Option<u8>,
+    ) -> Option<CodecPermit> {
+        self.spend(cost_of_decoder(coding, begin))
+    }
+
+    fn spend(&self, cost: u32) -> Option<CodecPermit> {
         let used = self.used.get() + cost;
         (used <= BUDGET).then(|| {
             self.used.set(used);
-            EncoderPermit {
+            CodecPermit {
                 used: Rc::clone(&self.used),
                 cost,
             }
@@ -34,14 +48,14 @@ impl EncoderMemory {
     }
 }
 
-/// Lasts as long as its encoder.
+/// Lasts as long as its codec.
 #[derive(Debug)]
-pub(crate) struct EncoderPermit {
+pub(crate) struct CodecPermit {
     used: Rc<Cell<u32>>,
     cost: u32,
 }
 
-impl Drop for EncoderPermit {
+impl Drop for CodecPermit {
     fn drop(&mut self) {
         self.used.set(self.used.get() - self.cost);
     }
@@ -58,6 +72,29 @@ fn cost(coding: Coding, level: u32) -> u32 {
     }
 }
 
+/// In KiB: the window that the body asks for, and what is beside it.
+fn cost_of_decoder(coding: Coding, begin: Option<u8>) -> u32 {
+    match coding {
+        Coding::Br => 1024 + (1 << (begin.map_or(BR_LARGEST_WINDOW, br_window) - 10)),
+        // Each frame may ask for more than the one before it.
+        Coding::Zstd => 512 + (1 << (ZSTD_WINDOW - 10)),
+        Coding::Gzip => 64,
+    }
+}
+
+/// The exponent of the window (RFC 7932 §9.1).
+fn br_window(begin: u8) -> u32 {
+    match (begin & 1, begin >> 1 & 7, begin >> 4 & 7) {
+        (0, ..) => 16,
+        (_, 0, 0) => 17,
+        (_, 0, more) => 8 + u32::from(more),
+        (_, more, _) => 17 + u32::from(more),
+    }
+    .max(10)
+}
+
+const BR_LARGEST_WINDOW: u32 = 24;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,7 +108,7 @@ mod tests {
             (Coding::Zstd, 8, 24),
             (Coding::Gzip, 9, 320),
         ] {
-            let memory = EncoderMemory::default();
+            let memory = CodecMemory::default();
             let mut permits: Vec<_> = std::iter::from_fn(|| memory.take(coding, level))
                 .take(1000)
                 .collect();
@@ -80,6 +117,28 @@ mod tests {
             assert!(memory.take(coding, level).is_some());
             drop(permits);
             assert_eq!(memory.used.get(), 0);
+        }
+    }
+
+    #[test]
+    fn decoders_spend_what_their_windows_take() {
+        use crate::compress::Encoder;
+        let body = Encoder::encode_thoroughly(Coding::Br, 5, &[b'x'; 1 << 20]).unwrap();
+        assert_eq!(body.first().copied().map(br_window), Some(20));
+        let body = Encoder::encode(Coding::Br, 4, &[b'x'; 1 << 20]).unwrap();
+        assert_eq!(body.first().copied().map(br_window), Some(16));
+        for (coding, begin, most) in [
+            (Coding::Br, None, 7),
+            (Coding::Br, Some(0x0b), 25),
+            (Coding::Br, Some(0), 120),
+            (Coding::Zstd, None, 15),
+            (Coding::Gzip, None, 2048),
+        ] {
+            let memory = CodecMemory::default();
+            let permits: Vec<_> = std::iter::from_fn(|| memory.take_for_decoder(coding, begin))
+                .take(3000)
+                .collect();
+            assert_eq!(permits.len(), most, "{coding:?} {begin:?}");
         }
     }
 }

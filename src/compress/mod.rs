@@ -9,4 +9,4 @@ mod memory;
 pub(crate) use choose::{Decision, Plan, Request, decide, plan, plan_or_reason};
 pub(crate) use decode::Decoder;
 pub(crate) use encode::{Encoder, SLICE};
-pub(crate) use memory::{EncoderMemory, EncoderPermit};
+pub(crate) use memory::{CodecMemory, CodecPermit};

@@ -1,27 +1,45 @@
-//! A stored body that is decoded on its way, for a client that cannot take it as it is.
+//! A body that is decoded on its way, for a client that cannot take it as it is.
 
-use std::task::{Context, Poll};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::Frame;
 
-use super::encoded::come_back;
-use crate::cache::Reader;
-use crate::compress::Decoder;
+use super::client::Client;
+use super::encoded::{Source, come_back};
+use crate::compress::{CodecPermit, Decoder};
 use crate::upstream::http1::exchange::BodyError;
 
 pub(super) struct DecodedBody {
     /// `None` when it is over.
-    decoder: Option<Decoder<Reader>>,
+    decoder: Option<Decoder>,
+    /// Encoded bytes that are still to be taken.
+    encoded: Bytes,
+    source: Source,
+    client: Rc<Client>,
+    /// Why it breaks off.
+    broken: Option<BodyError>,
     /// A piece has been decoded since others had their turn.
     has_worked: bool,
+    _permit: CodecPermit,
 }
 
 impl DecodedBody {
-    pub(super) fn new(decoder: Decoder<Reader>) -> Self {
+    pub(super) fn new(
+        decoder: Decoder,
+        permit: CodecPermit,
+        source: Source,
+        client: Rc<Client>,
+    ) -> Self {
         Self {
             decoder: Some(decoder),
+            encoded: Bytes::new(),
+            source,
+            client,
+            broken: None,
             has_worked: false,
+            _permit: permit,
         }
     }
 
@@ -33,22 +51,38 @@ impl DecodedBody {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if std::mem::take(&mut self.has_worked) {
-            come_back(context);
-            return Poll::Pending;
+        loop {
+            if std::mem::take(&mut self.has_worked) {
+                come_back(context);
+                return Poll::Pending;
+            }
+            if self.broken.is_some() {
+                // It would take the place of what waits to be written.
+                ready!(self.client.poll_flushed());
+                self.decoder = None;
+                return Poll::Ready(self.broken.take().map(Err));
+            }
+            let Some(decoder) = &mut self.decoder else {
+                return Poll::Ready(None);
+            };
+            if self.encoded.is_empty() && decoder.wants_more() {
+                match ready!(self.source.poll_next(context, None)) {
+                    Some(Ok(frame)) => self.encoded = frame.into_data().unwrap_or_default(),
+                    Some(Err(error)) => self.broken = Some(error),
+                    None if decoder.may_end() => self.decoder = None,
+                    None => {
+                        let ends_early = std::io::ErrorKind::UnexpectedEof.into();
+                        self.broken = Some(BodyError::Encoding(ends_early));
+                    }
+                }
+                continue;
+            }
+            self.has_worked = true;
+            match decoder.draw(&mut self.encoded) {
+                Ok(plain) if plain.is_empty() => {}
+                Ok(plain) => return Poll::Ready(Some(Ok(Frame::data(plain.into())))),
+                Err(error) => self.broken = Some(BodyError::Encoding(error)),
+            }
         }
-        let Some(decoder) = &mut self.decoder else {
-            return Poll::Ready(None);
-        };
-        self.has_worked = true;
-        let drawn = decoder.draw();
-        if !drawn.as_ref().is_ok_and(|plain| !plain.is_empty()) {
-            self.decoder = None;
-        }
-        Poll::Ready(match drawn {
-            Ok(plain) if plain.is_empty() => None,
-            Ok(plain) => Some(Ok(Frame::data(plain.into()))),
-            Err(error) => Some(Err(BodyError::Encoding(error))),
-        })
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, Sleep};
 use super::client::Client;
 use super::shared::SharedBody;
 use super::upstream_body::UpstreamBody;
-use crate::compress::{Encoder, EncoderPermit, SLICE};
+use crate::compress::{CodecPermit, Encoder, SLICE};
 use crate::semantics::coding;
 use crate::telemetry::worker::CompressShard;
 use crate::upstream::http1::exchange::BodyError;
@@ -51,7 +51,11 @@ pub(super) enum Source {
 }
 
 impl Source {
-    fn poll_next(&mut self, context: &mut Context<'_>, ahead: Option<usize>) -> Poll<Next> {
+    pub(super) fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+        ahead: Option<usize>,
+    ) -> Poll<Next> {
         match self {
             Self::Upstream(body) => body.poll_next(context, ahead),
             Self::Shared(body) => body.poll_next(context),
@@ -98,7 +102,7 @@ pub(super) struct Encoding {
     /// Each piece is sent as soon as it is there.
     pub(super) prompt: bool,
     pub(super) shard: Arc<CompressShard>,
-    pub(super) _permit: EncoderPermit,
+    pub(super) _permit: CodecPermit,
 }
 
 /// How a body ends.

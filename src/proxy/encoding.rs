@@ -9,7 +9,7 @@ use http::{Response, StatusCode};
 use super::body::Body;
 use super::encoded::Encoding;
 use super::record::Record;
-use crate::compress::{self, Decision, Encoder, EncoderMemory, Plan, SLICE};
+use crate::compress::{self, CodecMemory, Decision, Encoder, Plan, SLICE};
 use crate::config::Compress;
 use crate::semantics::coding::{self, Coding};
 use crate::state::Listener;
@@ -18,7 +18,7 @@ use crate::state::Listener;
 pub(super) async fn encode(
     response: Response<Body>,
     listener: &Listener,
-    memory: &EncoderMemory,
+    memory: &CodecMemory,
 ) -> Response<Body> {
     let (mut parts, mut body) = response.into_parts();
     let Some((record, compress)) = body.record().zip(body.compress()) else {
@@ -78,7 +78,7 @@ fn begin(
     body: &mut Body,
     coding: Coding,
     (length, prompt): (Option<u64>, bool),
-    memory: &EncoderMemory,
+    memory: &CodecMemory,
 ) {
     let Some((compress, shard)) = body.compress().zip(body.compress_shard()) else {
         return;

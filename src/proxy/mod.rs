@@ -63,7 +63,7 @@ use self::request_body::RequestBody;
 use self::running::Exchanges;
 use self::target::Target;
 use crate::cache::Purge;
-use crate::compress::EncoderMemory;
+use crate::compress::CodecMemory;
 use crate::deadline::Deadlines;
 use crate::state::{Listener, Published};
 use crate::telemetry::access_log::AccessSink;
@@ -92,7 +92,7 @@ pub(crate) struct Proxy {
     /// The key of what a request asks for.
     key: RefCell<Vec<u8>>,
     pub(super) ids: RequestIds,
-    encoder_memory: EncoderMemory,
+    pub(super) codec_memory: CodecMemory,
     /// The map of a request that is over.
     spare_fields: Cell<HeaderMap>,
     seed: Cell<u64>,
@@ -121,7 +121,7 @@ impl Proxy {
             head: RefCell::new(Vec::with_capacity(4096)),
             key: RefCell::default(),
             ids: RequestIds::random(),
-            encoder_memory: EncoderMemory::default(),
+            codec_memory: CodecMemory::default(),
             spare_fields: Cell::default(),
             seed: Cell::new(seed | 1),
         })
@@ -213,7 +213,7 @@ impl Proxy {
         };
         let mut response = match self.answer(local, listener, record, body).await {
             Ok(response) if response.body().compress().is_some() => {
-                Box::pin(encoding::encode(response, listener, &self.encoder_memory)).await
+                Box::pin(encoding::encode(response, listener, &self.codec_memory)).await
             }
             Ok(response) => response,
             Err((record, error)) => {

@@ -14,13 +14,14 @@ use super::body::Body;
 use super::cache_status::{CACHE_STATUS, Verdict};
 use super::compress_once;
 use super::decoded::DecodedBody;
+use super::encoded::Source;
 use super::encoding;
 use super::fields::Asks;
 use super::record::Record;
 use super::respond;
 use super::shared::SharedBody;
 use crate::cache::{Caching, Follow, Form, PLACE, Partial, Stored, unsatisfied};
-use crate::compress::{Decoder, Plan};
+use crate::compress::{CodecPermit, Decoder, Plan};
 use crate::semantics::coding::{self, Accepted, Coding, Content};
 use crate::semantics::conditional::{self, Precondition, Validators};
 use crate::semantics::range::{self, Resolved};
@@ -85,14 +86,20 @@ impl Reply<'_> {
         };
         let mut record = record;
         record.status = Some(stored.status);
-        let parts =
+        let mut parts =
             respond::stored_parts(stored.status, headers, &record, self.listener, self.route);
-        let body = SharedBody {
+        let body = Box::new(SharedBody {
             client: Rc::clone(&record.client),
             remaining: stored.length,
             follow,
+        });
+        let Some((decoder, permit)) = decoder(&record, stored) else {
+            return Response::from_parts(parts, Body::shared(body, record));
         };
-        Response::from_parts(parts, Body::shared(Box::new(body), record))
+        coding::describe_decoded(&mut parts.headers);
+        let source = Source::Shared(body);
+        let body = DecodedBody::new(decoder, permit, source, Rc::clone(&record.client));
+        Response::from_parts(parts, Body::decoded(Box::new(body), record).settled(None))
     }
 
     /// The response where nothing is to be done to a hit but to write it.
@@ -293,9 +300,8 @@ impl Reply<'_> {
         let status = stored.status;
         record.status = Some(status);
         let mut parts = respond::stored_parts(status, headers, &record, self.listener, self.route);
-        let decodes = decodes(&record.request.headers, stored);
-        // Servers name a coding of nothing, too, which has no end that could be missing.
-        if decodes.is_some() && stored.body.len() == 0 {
+        // Servers name a coding of nothing, too: then its length is known.
+        if decodes(&record.request.headers, stored).is_some() && stored.body.len() == 0 {
             coding::describe_decoded(&mut parts.headers);
             if stored.status != StatusCode::NO_CONTENT {
                 parts
@@ -304,12 +310,12 @@ impl Reply<'_> {
             }
             return Response::from_parts(parts, plain(stored, record).settled(None));
         }
-        if let Some(coding) = decodes
-            && let Ok(decoder) = Decoder::new(coding, stored.body.reader())
-        {
+        if let Some((decoder, permit)) = decoder(&record, stored) {
             coding::describe_decoded(&mut parts.headers);
-            let body = Box::new(DecodedBody::new(decoder));
-            return Response::from_parts(parts, Body::decoded(body, record).settled(None));
+            let source = Source::Pieces(stored.body.pieces().to_vec().into());
+            let body = DecodedBody::new(decoder, permit, source, Rc::clone(&record.client));
+            let body = Body::decoded(Box::new(body), record);
+            return Response::from_parts(parts, body.settled(None));
         }
         let Some(compress) = &self.route.compress else {
             return Response::from_parts(parts, plain(stored, record).settled(None));
@@ -353,6 +359,26 @@ pub(super) fn decodes(request: &HeaderMap, stored: &Stored) -> Option<Coding> {
     };
     let takes = Accepted::of(request).takes(coding);
     (!takes && !coding::forbids_transformation(&stored.headers)).then_some(coding)
+}
+
+/// What decodes the stored body, if the client cannot take it and there is memory for that.
+fn decoder(record: &Record, stored: &Stored) -> Option<(Decoder, CodecPermit)> {
+    let coding = decodes(&record.request.headers, stored)?;
+    let permit = permit(record, stored, coding)?;
+    Some((Decoder::new(coding).ok()?, permit))
+}
+
+/// Whether the client can be sent the stored body in a form that it takes.
+pub(super) fn can_be_taken(record: &Record, stored: &Stored) -> bool {
+    decodes(&record.request.headers, stored)
+        .is_none_or(|coding| permit(record, stored, coding).is_some())
+}
+
+fn permit(record: &Record, stored: &Stored, coding: Coding) -> Option<CodecPermit> {
+    let begin = stored.body.pieces().first();
+    let begin = begin.and_then(|piece| piece.first().copied());
+    let memory = &record.proxy.codec_memory;
+    memory.take_for_decoder(coding, begin)
 }
 
 /// Fields that describe a representation that is not sent.

@@ -196,6 +196,12 @@ impl Search<'_> {
                 ..nothing(Forwarded::Bypass, None)
             });
         }
+        if !reply::can_be_taken(record, stored) {
+            return Err(Need {
+                passes: Some(NO_DECODER),
+                ..nothing(Forwarded::Bypass, None)
+            });
+        }
         let ttl = stored.lease.ttl(now);
         let hit = Verdict::hit(ttl);
         let on_error = match reuse(&stored.lease, self.directives, now) {
@@ -477,10 +483,7 @@ impl Search<'_> {
         let asker = self.asker(&record);
         let compresses = self.cached.route.compress.is_some();
         let stored = match resource.select(asker, compresses, now) {
-            // What has to be decoded can be when it is whole.
-            Selected::Response(stored)
-                if coming.is_none() || reply::decodes(asker.fields, stored).is_none() =>
-            {
+            Selected::Response(stored) if reply::can_be_taken(&record, stored) => {
                 Arc::clone(stored)
             }
             Selected::Uncacheable(..) => {
@@ -573,6 +576,7 @@ fn is_for_others(stored: &Stored, record: &Record) -> bool {
 
 /// Why such a request is passed on.
 const PERSONAL: &str = "personal";
+const NO_DECODER: &str = "decoder-memory";
 
 enum Fetched {
     Response(Response<Body>),

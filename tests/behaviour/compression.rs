@@ -6,6 +6,7 @@ use std::time::Instant;
 use http::HeaderMap;
 use tokio::io::AsyncWriteExt;
 
+use crate::support::chunks::dechunked;
 use crate::support::codings::{CODINGS, decode, plain, text};
 use crate::support::control::WEB;
 use crate::support::http2::{self, Http2};
@@ -466,20 +467,6 @@ async fn until_decodable(client: &mut Connection, coding: &str, wanted: &str) {
         assert!(client.read().await, "the connection ended");
         body = dechunked(&client.buffer);
     }
-}
-
-/// The data of all whole chunks.
-fn dechunked(mut bytes: &[u8]) -> Vec<u8> {
-    let mut data = Vec::new();
-    while let Some(end) = bytes.windows(2).position(|pair| pair == b"\r\n") {
-        let size = usize::from_str_radix(std::str::from_utf8(&bytes[..end]).unwrap(), 16).unwrap();
-        let Some(piece) = bytes.get(end + 2..end + 2 + size) else {
-            break;
-        };
-        data.extend_from_slice(piece);
-        bytes = bytes.get(end + size + 4..).unwrap_or_default();
-    }
-    data
 }
 
 /// Long bodies and short ones, with a length and without: whoever pauses is not held back.

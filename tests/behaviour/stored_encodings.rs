@@ -4,9 +4,11 @@
 use crate::support::cache::{
     Changing, FRESH, answer, ask, before, counting_by, get, is_hit, response, told,
 };
-use crate::support::codings::{CODINGS, encoded, plain, text};
+use crate::support::chunks::{chunk_of, dechunked};
+use crate::support::codings::{CODINGS, InPieces, encoded, plain, text};
 use crate::support::http2::{self, Http2};
-use crate::support::{Origin, Response, Weir, eventually};
+use crate::support::manual::Manual;
+use crate::support::{Connection, Origin, Response, Weir, eventually};
 
 const BOTH: &str = "cache = true\ncompress = true";
 const JSON: &str = "Content-Type: application/json\r\nETag: \"a\"\r\nAccept-Ranges: bytes\r\n";
@@ -224,6 +226,120 @@ async fn what_comes_encoded_is_stored_so_and_decoded_for_those_who_cannot_take_i
             let mut http2 = Http2::open(weir.address()).await;
             assert_eq!(http2.get("/").await.text(), body);
             assert_eq!(origin.requests().len(), 1, "{stored} {route} {vary}");
+        }
+    }
+}
+
+/// Reads on until all of that body is here, and leaves it unread.
+async fn until(client: &mut Connection, body: &str) {
+    let came = |buffer: &[u8]| {
+        let end = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
+        Some(dechunked(&buffer[end + 4..]))
+    };
+    while came(&client.buffer).is_none_or(|came| came != body.as_bytes()) {
+        assert!(client.read().await, "the connection ended");
+    }
+}
+
+/// A server that does not ask what its clients take: each gets what it can read, also while it comes.
+#[tokio::test]
+async fn what_comes_encoded_is_decoded_on_its_way_for_the_client_that_had_it_fetched() {
+    let (first, second) = (text(20_000), text(30_000));
+    for coded in CODINGS {
+        for lines in ["", "Accept-Encoding: x-own\r\n"] {
+            let mut manual = Manual::start().await;
+            let weir = before(&manual.origin, BOTH).await;
+            let mut client = weir.connect().await;
+            client
+                .send(&format!("GET / HTTP/1.1\r\nHost: test\r\n{lines}\r\n"))
+                .await;
+            let (mut server, _) = manual.request().await;
+            let head = format!(
+                "HTTP/1.1 200 OK\r\n{FRESH}{JSON}Content-Encoding: {coded}\r\nContent-Digest: md5=:x:\r\nTransfer-Encoding: chunked\r\n\r\n"
+            );
+            server.send(head).await;
+            let mut pieces = InPieces::new(coded);
+            server.send(chunk_of(&pieces.flushed(&first))).await;
+            until(&mut client, &first).await;
+            server.send(chunk_of(&pieces.flushed(&second))).await;
+            server.send(chunk_of(&pieces.end())).await;
+            server.send("0\r\n\r\n").await;
+            let response = client.response().await;
+            assert!(coding(&response).is_empty(), "{}", response.head);
+            assert!(response.complete);
+            assert!(response.text() == format!("{first}{second}"), "{coded}");
+            assert_eq!(response.field("vary"), "Accept-Encoding");
+            assert_eq!(response.field("etag"), "W/\"a\"");
+            assert!(response.fields("content-digest").is_empty());
+            let hit = eventually(async || get_as(&weir, coded).await, is_hit).await;
+            assert_eq!(coding(&hit), coded);
+        }
+    }
+}
+
+/// Each decoder holds a window of some megabytes for as long as its client takes to read.
+#[tokio::test]
+async fn beyond_the_memory_for_decoders_clients_are_answered_by_the_server() {
+    let body = text(1 << 20);
+    let stored = encoded("br", &body);
+    let origin = Origin::start(move |request| match request.fields("accept-encoding")[..] {
+        ["br"] => answer(&format!("{FRESH}Content-Encoding: br\r\n"), &stored),
+        _ => answer(FRESH, "plain"),
+    })
+    .await;
+    let weir = before(&origin, "cache = true").await;
+    get_as(&weir, "br").await;
+    eventually(async || get_as(&weir, "br").await, is_hit).await;
+    // Nobody reads.
+    let mut http2 = Http2::open(weir.address()).await;
+    let mut unread = Vec::new();
+    loop {
+        let (response, _) = http2.send(http2::get("/"), true).await;
+        let response = response.await.unwrap();
+        let verdict = &response.headers()["cache-status"];
+        if verdict == "weir; fwd=bypass; detail=decoder-memory" {
+            break;
+        }
+        assert!(
+            verdict.to_str().unwrap().starts_with("weir; hit"),
+            "{verdict:?}"
+        );
+        unread.push(response.into_body());
+    }
+    assert_eq!(unread.len(), 25, "128 MiB");
+    assert_eq!(origin.requests().len(), 2);
+    drop(unread);
+    let decoded = http2.get("/").await;
+    assert!(decoded.text() == body);
+    assert!(!decoded.headers.contains_key("content-encoding"));
+    assert_eq!(origin.requests().len(), 2);
+}
+
+/// RFC 9112 §8: what is not whole must not look so.
+#[tokio::test]
+async fn what_breaks_off_while_it_is_decoded_breaks_off_for_the_client() {
+    let body = text(20_000);
+    for coded in CODINGS {
+        for ends_well in [false, true] {
+            let mut manual = Manual::start().await;
+            let weir = before(&manual.origin, "cache = true").await;
+            let mut client = weir.connect().await;
+            client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").await;
+            let (mut server, _) = manual.request().await;
+            let head = format!(
+                "HTTP/1.1 200 OK\r\n{FRESH}Content-Encoding: {coded}\r\nTransfer-Encoding: chunked\r\n\r\n"
+            );
+            server.send(head).await;
+            server
+                .send(chunk_of(&InPieces::new(coded).flushed(&body)))
+                .await;
+            until(&mut client, &body).await;
+            if ends_well {
+                // Not the encoding.
+                server.send("0\r\n\r\n").await;
+            }
+            drop(server);
+            assert!(!client.response().await.complete, "{coded}");
         }
     }
 }

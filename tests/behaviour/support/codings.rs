@@ -1,7 +1,7 @@
 //! Content codings, and text to encode.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write as _};
+use std::io::{Read, Write};
 
 pub const CODINGS: [&str; 3] = ["br", "zstd", "gzip"];
 
@@ -42,6 +42,62 @@ pub fn encoded(coding: &str, plain: &str) -> Vec<u8> {
             encoder.finish().unwrap()
         }
         other => panic!("{other}"),
+    }
+}
+
+/// A body that is encoded piece by piece.
+pub enum InPieces {
+    Br(Box<brotli::CompressorWriter<Vec<u8>>>),
+    Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
+    Gzip(flate2::write::GzEncoder<Vec<u8>>),
+}
+
+impl InPieces {
+    pub fn new(coding: &str) -> Self {
+        match coding {
+            "br" => Self::Br(Box::new(brotli::CompressorWriter::new(
+                Vec::new(),
+                4096,
+                5,
+                22,
+            ))),
+            "zstd" => Self::Zstd(zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap()),
+            "gzip" => Self::Gzip(flate2::write::GzEncoder::new(
+                Vec::new(),
+                flate2::Compression::default(),
+            )),
+            other => panic!("{other}"),
+        }
+    }
+
+    /// Bytes by which all of `plain` can be decoded, behind those of before.
+    pub fn flushed(&mut self, plain: &str) -> Vec<u8> {
+        fn write(writer: &mut impl Write, plain: &str) {
+            writer.write_all(plain.as_bytes()).unwrap();
+            writer.flush().unwrap();
+        }
+        match self {
+            Self::Br(writer) => {
+                write(writer, plain);
+                std::mem::take(writer.get_mut())
+            }
+            Self::Zstd(writer) => {
+                write(writer, plain);
+                std::mem::take(writer.get_mut())
+            }
+            Self::Gzip(writer) => {
+                write(writer, plain);
+                std::mem::take(writer.get_mut())
+            }
+        }
+    }
+
+    pub fn end(self) -> Vec<u8> {
+        match self {
+            Self::Br(writer) => writer.into_inner(),
+            Self::Zstd(writer) => writer.finish().unwrap(),
+            Self::Gzip(writer) => writer.finish().unwrap(),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "not every file of tests needs every helper")]
 
 pub mod cache;
+pub mod chunks;
 pub mod client;
 pub mod codings;
 pub mod control;
