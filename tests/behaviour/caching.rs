@@ -970,6 +970,8 @@ async fn clients_say_how_fresh_they_want_it() {
     assert_eq!(told(&response), "weir; fwd=bypass; detail=request-no-store");
     let absent = get(&weir, "/absent", "Cache-Control: only-if-cached\r\n").await;
     assert_eq!(absent.status, 504);
+    // RFC 9211 §2: it is told of what servers have said.
+    assert!(absent.fields("cache-status").is_empty());
     assert_eq!(origin.requests().len(), requests + 1);
 }
 
