@@ -354,11 +354,20 @@ fn plain(stored: &Stored, record: Box<Record>) -> Body {
 
 /// The coding of the stored body, if the client cannot take it.
 pub(super) fn decodes(request: &HeaderMap, stored: &Stored) -> Option<Coding> {
-    let Content::Coded(coding) = stored.coded else {
+    decodes_content(request, &stored.headers, stored.coded)
+}
+
+/// The same of what would be stored with these fields.
+pub(super) fn decodes_content(
+    request: &HeaderMap,
+    response: &HeaderMap,
+    content: Content,
+) -> Option<Coding> {
+    let Content::Coded(coding) = content else {
         return None;
     };
     let takes = Accepted::of(request).takes(coding);
-    (!takes && !coding::forbids_transformation(&stored.headers)).then_some(coding)
+    (!takes && !coding::forbids_transformation(response)).then_some(coding)
 }
 
 /// What decodes the stored body, if the client cannot take it and there is memory for that.

@@ -25,7 +25,7 @@ use crate::cache::{
 };
 use crate::deadline::{self, Ticks};
 use crate::semantics::cache_control::RequestDirectives;
-use crate::semantics::coding::Content;
+use crate::semantics::coding::{self, Content};
 
 /// A request that may be answered by what is stored.
 pub(super) struct Search<'r> {
@@ -530,11 +530,33 @@ impl Search<'_> {
             }
             (answer, _) => answer?,
         };
-        if let (Some(stale), Answer::Answered(answered)) = (&need.stale, &answer) {
+        let mut answer = answer;
+        if let Answer::Answered(answered) = &mut answer {
             let times = Times::since(requested);
-            self.compare(stale, answered, times, since).await;
+            if let Some(stale) = &need.stale {
+                self.compare(stale, answered, times, since).await;
+            }
+            self.tell_as_of_get(answered, times);
         }
         Ok(self.cached.respond(answer, verdict))
+    }
+
+    /// What a GET brings into the store is decoded for those who cannot take it, and its HEAD tells so (RFC 9110 §9.3.2).
+    fn tell_as_of_get(&self, answered: &mut Answered, times: Times) {
+        let (status, headers) = (answered.status, &answered.headers);
+        let asked = &answered.record.request.headers;
+        let is_decoded = reply::decodes_content(asked, headers, Content::of(headers)).is_some()
+            && fill::judged(
+                self.cached.caching(),
+                asked,
+                (status, headers, None),
+                times,
+                self.cached.rules,
+            )
+            .is_ok();
+        if is_decoded {
+            coding::describe_decoded(&mut answered.headers);
+        }
     }
 
     /// Brings what is stored up to date with an answer to HEAD, or makes it stale.

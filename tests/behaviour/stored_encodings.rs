@@ -402,6 +402,34 @@ async fn head_tells_of_the_coding_that_a_get_would_have() {
     }
 }
 
+/// The same where nothing is stored yet, or never will be: then a GET is passed on as the server has it.
+#[tokio::test]
+async fn a_head_that_is_passed_on_tells_of_the_coding_that_a_get_would_have() {
+    let (body, gzip) = (text(5_000), encoded("gzip", &text(5_000)));
+    let origin = Origin::start(move |request| {
+        let control = match request.target() {
+            "/kept" => "max-age=60",
+            _ => "no-store",
+        };
+        let lines =
+            format!("Cache-Control: {control}\r\nETag: \"a\"\r\nContent-Encoding: gzip\r\n");
+        answer(&lines, &gzip)
+    })
+    .await;
+    let weir = before(&origin, "cache = true").await;
+    for (path, is_decoded) in [("/kept", true), ("/dynamic", false)] {
+        let head = ask(&weir, "HEAD", path, "").await;
+        let get = get(&weir, path, "").await;
+        for response in [&head, &get] {
+            assert_eq!(coding(response).is_empty(), is_decoded, "{}", response.head);
+            assert_eq!(response.field("etag").starts_with("W/"), is_decoded);
+        }
+        assert_eq!(get.body == body.as_bytes(), is_decoded);
+        let able = ask(&weir, "HEAD", path, "Accept-Encoding: gzip\r\n").await;
+        assert_eq!(coding(&able), "gzip");
+    }
+}
+
 /// Parts are of the bytes that the client would get, or it would put together what does not fit.
 #[tokio::test]
 async fn parts_are_of_what_the_client_can_take() {
