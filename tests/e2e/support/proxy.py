@@ -80,11 +80,12 @@ class Proxy:
         """Where HTTP/2 with prior knowledge is spoken in cleartext: for weir the same port as HTTP/1.1."""
         return f"http://localhost:{stand_in.h2c_port(self.port())}{path}" if KIND == "nginx" else self.url(path)
 
-    def admin(self, path, method="GET"):
-        """Status and body of a request to weir's admin address."""
+    def admin(self, path, method="GET", body=None):
+        """Status and body of a request to weir's admin address; `body` is sent as JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=10)
         try:
-            connection.request(method, path)
+            fields = {} if body is None else {"Content-Type": "application/json"}
+            connection.request(method, path, None if body is None else json.dumps(body), fields)
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
         finally:
