@@ -46,6 +46,8 @@ struct Tried {
     alone: bool,
     /// What tells apart for whom it was, as this request says it.
     variant: Option<Vec<u8>>,
+    /// What was stored was another once it was to make a fetch than when it looked.
+    was_late: bool,
 }
 
 /// What is stored for a request, short of an answer.
@@ -109,7 +111,9 @@ impl Search<'_> {
                     if found.is_to_be_renewed {
                         let variant =
                             Resource::variant_of(resource.as_deref(), self.asker(&record));
-                        self.refresh(&record, &variant, &found.stored);
+                        let renewed = (&found.stored, resource);
+                        // Boxed: few are stale.
+                        Box::pin(self.refresh(&record, &variant, renewed)).await;
                     }
                     return Ok(self.reply(record, &found.stored, None, found.verdict, now));
                 }
@@ -128,7 +132,7 @@ impl Search<'_> {
                 }
                 Without::Fetch => {}
             }
-            let fetch = self.fetch(record, need, &mut tried);
+            let fetch = self.fetch(record, need, resource, &mut tried);
             // Boxed: what is stored is to be found without paying for what is not.
             record = match Box::pin(fetch).await? {
                 Fetched::Response(response) => return Ok(response),
@@ -273,16 +277,28 @@ impl Search<'_> {
     }
 
     /// Fetches what is stored anew, while it is used.
-    fn refresh(&self, record: &Record, variant: &[u8], stale: &Arc<Stored>) {
-        let Some(lead) = self
-            .cached
-            .caching()
-            .fetches
-            .in_background(self.key, variant)
-        else {
+    async fn refresh(
+        &self,
+        record: &Record,
+        variant: &[u8],
+        (stale, seen): (&Arc<Stored>, Option<Arc<Resource>>),
+    ) {
+        let fetches = &self.cached.caching().fetches;
+        let Some(lead) = fetches.in_background(self.key, variant) else {
             return;
         };
+        if self.has_changed(seen).await {
+            return lead.decide(Outcome::Private);
+        }
         self.fill(record, lead, Some(Arc::clone(stale)), None);
+    }
+
+    /// Whether there is something else in the store than there was: between looking there and beginning a fetch, that of
+    /// another may have ended, and what it brought must not be asked for once more.
+    async fn has_changed(&self, seen: Option<Arc<Resource>>) -> bool {
+        let now = self.cached.caching().store.find(self.key).await;
+        let (seen, now) = (seen.as_ref(), now.as_ref());
+        seen.map(Arc::as_ptr) != now.map(Arc::as_ptr)
     }
 
     /// Begins a fetch.
@@ -313,6 +329,7 @@ impl Search<'_> {
         &self,
         record: Box<Record>,
         need: Need,
+        seen: Option<Arc<Resource>>,
         tried: &mut Tried,
     ) -> Result<Fetched, Failed> {
         let is_for_many = self.cached.rules.collapse
@@ -328,7 +345,15 @@ impl Search<'_> {
             fetches.alone()
         };
         match joined {
-            Joined::Lead(lead, follow) => self.lead(record, need, lead, follow).await,
+            Joined::Lead(lead, follow) => {
+                if is_for_many && !tried.was_late && self.has_changed(seen).await {
+                    // Once: others may change what is no answer to this one.
+                    tried.was_late = true;
+                    lead.decide(Outcome::Private);
+                    return Ok(Fetched::Again(record));
+                }
+                self.lead(record, need, lead, follow).await
+            }
             Joined::Follow(follow) => Ok(self.follow(record, need, follow, tried).await?),
         }
     }

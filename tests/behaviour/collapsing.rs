@@ -6,7 +6,7 @@
 use h2::client::ResponseFuture;
 use tokio::task::JoinHandle;
 
-use crate::support::cache::{FRESH, before, config, count, get, is_hit, told};
+use crate::support::cache::{FRESH, before, config, count, counting, get, is_hit, told};
 use crate::support::codings::encoded;
 use crate::support::http2::{self, Http2};
 use crate::support::manual::{Manual, Server};
@@ -158,6 +158,29 @@ async fn many_misses_are_one_fetch_and_all_get_each_byte_as_it_comes() {
     assert_eq!(manual.origin.connections(), 1);
     assert!(count(&weir, "collapsed").await >= 61.0);
     assert_eq!(count(&weir, "miss").await, 1.0);
+}
+
+/// Whoever looks just before the fetch of another ends, and would begin one just after.
+#[tokio::test]
+async fn who_comes_while_a_fetch_ends_does_not_ask_once_more() {
+    const ROUNDS: usize = 300;
+    let origin = counting(FRESH).await;
+    let more = "[process]\nworkers = 4";
+    let weir = Weir::start(&config(&[&origin], "cache = true", more)).await;
+    let mut clients = Vec::new();
+    for _ in 0..24 {
+        clients.push(weir.connect().await);
+    }
+    for round in 0..ROUNDS {
+        for client in &mut clients {
+            let request = format!("GET /{round} HTTP/1.1\r\nHost: test\r\n\r\n");
+            client.send(&request).await;
+        }
+        for client in &mut clients {
+            assert_eq!(client.response().await.status, 200);
+        }
+    }
+    assert_eq!(origin.requests().len(), ROUNDS);
 }
 
 /// A small response comes whole with its head.
