@@ -462,10 +462,9 @@ async fn a_body_until_the_end_of_the_connection_is_ended_by_it() {
 
 /// Reads on until `wanted` can be decoded of what has come.
 async fn until_decodable(client: &mut Connection, coding: &str, wanted: &str) {
-    let mut body = Vec::new();
-    while decode(coding, &body).0 != wanted.as_bytes() {
+    // Some of it may have come with the head.
+    while decode(coding, &dechunked(&client.buffer)).0 != wanted.as_bytes() {
         assert!(client.read().await, "the connection ended");
-        body = dechunked(&client.buffer);
     }
 }
 
