@@ -125,3 +125,18 @@ pub fn text(length: usize) -> String {
     text.truncate(length);
     text
 }
+
+/// The same in which there is more to find for those who look longer, whatever the coding: words in an order by chance.
+pub fn prose(length: usize) -> String {
+    let source = text(40_000).replace([':', '"'], " ");
+    let words: Vec<_> = source.split_whitespace().collect();
+    let mut state = 1_u32;
+    let mut prose = String::new();
+    while prose.len() < length {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        prose.push_str(words[(state >> 8) as usize % words.len()]);
+        prose.push(' ');
+    }
+    prose.truncate(length);
+    prose
+}
