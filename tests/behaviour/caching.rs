@@ -78,6 +78,26 @@ async fn without_the_key_or_with_it_off_nothing_is_stored() {
     }
 }
 
+/// A route turns the cache off, or has another value for one key; what it does not say is as the defaults say.
+#[tokio::test]
+async fn each_route_caches_by_its_own_table_and_else_by_that_of_the_defaults() {
+    let origin = counting("").await;
+    let defaults = "[defaults.route]\ncache = { default_ttl = \"10m\", key_query = \"none\" }\n\
+         [route.own]\npath = \"/own\"\nupstream = \"app\"\ncache = { key_query = \"all\" }\n\
+         [route.off]\npath = \"/off\"\nupstream = \"app\"\ncache = false\n";
+    let weir = before(&origin, defaults).await;
+    for (first, second, is_same) in [
+        ("/", "/?a=1", true),
+        ("/own", "/own", true),
+        ("/own?a=1", "/own?a=2", false),
+        ("/off", "/off", false),
+    ] {
+        let first = get(&weir, first, "").await.text();
+        let again = get(&weir, second, "").await.text();
+        assert_eq!(first == again, is_same, "{second}");
+    }
+}
+
 #[tokio::test]
 async fn the_verdict_is_told_unless_the_route_keeps_it_to_itself() {
     let origin = counting("Cache-Control: max-age=60\r\nCache-Status: inner; hit\r\n").await;
@@ -374,8 +394,16 @@ async fn parameters_count_as_the_route_says() {
             [("a=1", "1"), ("b=2&a=1", "1"), ("a=2", "2")],
         ),
         (
+            "key_query = [\"a\", \"b\"]",
+            [("a=1&c=3&b=2", "1"), ("a=1", "2"), ("b=2", "3")],
+        ),
+        (
             "key_query_sort = true",
             [("a=1&b=2", "1"), ("b=2&a=1", "1"), ("a=1", "2")],
+        ),
+        (
+            "key_query = [\"a\", \"b\"], key_query_sort = true",
+            [("a=1&b=2", "1"), ("b=2&c=3&a=1", "1"), ("b=2", "2")],
         ),
     ] {
         let origin = counting(FRESH).await;
@@ -533,39 +561,53 @@ async fn vary_keeps_languages_apart() {
 
 #[tokio::test]
 async fn fields_of_vary_that_the_route_ignores_tell_nothing_apart() {
-    let origin = counting("Cache-Control: max-age=60\r\nVary: User-Agent, Origin\r\n").await;
-    let weir = before(&origin, &keys("vary_ignore = [\"user-agent\"]")).await;
-    for (lines, body) in [
-        ("User-Agent: a\r\n", "1"),
-        ("User-Agent: b\r\n", "1"),
-        ("User-Agent: b\r\nOrigin: http://a\r\n", "2"),
+    let origin = counting("Cache-Control: max-age=60\r\nVary: User-Agent, Origin, X-A\r\n").await;
+    for (route, bodies) in [
+        ("vary_ignore = [\"user-agent\"]", ["1", "1", "2", "3"]),
+        (
+            "vary_ignore = [\"User-Agent\", \"X-A\"]",
+            ["4", "4", "4", "5"],
+        ),
     ] {
-        let response = get(&weir, "/", lines).await;
-        assert_eq!(response.text(), body);
-        assert_eq!(response.field("vary"), "User-Agent, Origin");
+        let weir = before(&origin, &keys(route)).await;
+        for (lines, body) in [
+            "User-Agent: a\r\n",
+            "User-Agent: b\r\n",
+            "User-Agent: b\r\nX-A: b\r\n",
+            "User-Agent: b\r\nX-A: b\r\nOrigin: http://a\r\n",
+        ]
+        .into_iter()
+        .zip(bodies)
+        {
+            let response = get(&weir, "/", lines).await;
+            assert_eq!(response.text(), body, "{route} {lines}");
+            assert_eq!(response.field("vary"), "User-Agent, Origin, X-A");
+        }
     }
 }
 
 #[tokio::test]
 async fn beyond_max_variants_nothing_more_is_stored_for_a_target() {
     let origin = counting("Cache-Control: max-age=60\r\nVary: X-A\r\n").await;
-    let weir = before(&origin, &keys("max_variants = 2")).await;
-    let ask = async |a: u32| get(&weir, "/", &format!("X-A: {a}\r\n")).await;
-    for a in 1..=2 {
-        ask(a).await;
-    }
-    for _ in 0..2 {
-        assert!(!is_hit(&ask(3).await));
-        for a in 1..=2 {
-            assert!(is_hit(&ask(a).await));
+    for (route, most) in [(&*keys("max_variants = 2"), 2), ("cache = true", 32)] {
+        let weir = before(&origin, route).await;
+        let ask = async |a: u32| get(&weir, "/", &format!("X-A: {a}\r\n")).await;
+        for a in 1..=most {
+            ask(a).await;
         }
+        for _ in 0..2 {
+            assert!(!is_hit(&ask(most + 1).await));
+            for a in 1..=most {
+                assert!(is_hit(&ask(a).await), "{route} {a}");
+            }
+        }
+        assert_eq!(
+            told(&ask(most + 1).await),
+            "weir; fwd=vary-miss; detail=too-many-variants"
+        );
+        get(&weir, "/other", "X-A: 3\r\n").await;
+        assert!(is_hit(&get(&weir, "/other", "X-A: 3\r\n").await));
     }
-    assert_eq!(
-        told(&ask(3).await),
-        "weir; fwd=vary-miss; detail=too-many-variants"
-    );
-    get(&weir, "/other", "X-A: 3\r\n").await;
-    assert!(is_hit(&get(&weir, "/other", "X-A: 3\r\n").await));
 }
 
 /// Next.js answers one URL with a page, or with what its router asks for by request fields; browsers that got one for the
@@ -1427,6 +1469,54 @@ async fn what_is_larger_than_max_object_size_is_passed_on_and_not_stored() {
             assert_eq!(again.body.len(), length, "{framing}");
         }
     }
+}
+
+/// The default goes no further than `max_size`.
+#[tokio::test]
+async fn without_max_object_size_8_mib_are_stored_if_the_store_has_room() {
+    let origin = Origin::start(|request| {
+        let length = request.target()[1..].parse().unwrap();
+        answer(FRESH, vec![b'x'; length])
+    })
+    .await;
+    for (store, length, why) in [
+        ("", 8 << 20, None),
+        ("", (8 << 20) + 1, Some("too-large")),
+        ("[cache]\nmax_size = \"1MiB\"", 500 << 10, None),
+        (
+            "[cache]\nmax_size = \"1MiB\"",
+            (1 << 20) + 1,
+            Some("too-large"),
+        ),
+    ] {
+        let weir = Weir::start(&config(&[&origin], "cache = true", store)).await;
+        let path = format!("/{length}");
+        assert_eq!(get(&weir, &path, "").await.body.len(), length);
+        let again = match why {
+            None => eventually(async || get(&weir, &path, "").await, is_hit).await,
+            Some(why) => {
+                let again = get(&weir, &path, "").await;
+                let expected = format!("weir; fwd=uri-miss; detail={why}");
+                assert_eq!(told(&again), expected, "{store} {length}");
+                again
+            }
+        };
+        assert_eq!(again.body.len(), length);
+    }
+}
+
+/// A quarter of the memory that there is, 256 MiB at most.
+#[tokio::test]
+async fn the_size_of_the_store_follows_from_the_memory_unless_it_is_said() {
+    let origin = counting(FRESH).await;
+    let size = async |store: &str| {
+        let weir = Weir::start(&config(&[&origin], "cache = true", store)).await;
+        weir.status().await["cache"]["max_bytes"].as_u64().unwrap()
+    };
+    let auto = size("").await;
+    assert!(((2 << 20)..=(256 << 20)).contains(&auto), "{auto}");
+    assert_eq!(size("[cache]\nmax_size = \"auto\"").await, auto);
+    assert_eq!(size("[cache]\nmax_size = \"300MiB\"").await, 300 << 20);
 }
 
 #[tokio::test]

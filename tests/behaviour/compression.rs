@@ -1,5 +1,6 @@
 //! Responses that are encoded on their way to the client: which, how they are told, and that they stay streams.
 
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,7 +8,7 @@ use http::HeaderMap;
 use tokio::io::AsyncWriteExt;
 
 use crate::support::chunks::dechunked;
-use crate::support::codings::{CODINGS, decode, plain, text};
+use crate::support::codings::{CODINGS, decode, plain, prose, text};
 use crate::support::control::WEB;
 use crate::support::http2::{self, Http2};
 use crate::support::manual::{Manual, Server};
@@ -174,6 +175,117 @@ async fn levels_types_and_min_size_are_the_routes() {
     ] {
         let response = ask(&low, kind, length, "gzip").await;
         assert_eq!(!is_plain(&response), encoded, "{kind} {length}");
+    }
+}
+
+/// A route that answers by itself, so that nothing depends on how the pieces of a body come.
+#[tokio::test]
+async fn a_coding_has_the_level_that_the_route_says_for_it_or_its_usual_one() {
+    let body = prose(30_000);
+    let lengths = async |compress: &str| {
+        let respond = format!("respond = {{ body = '''{body}''' }}");
+        let config = format!("{WEB}[route.site]\ncompress = {compress}\n{respond}\n");
+        let weir = Weir::start(&config).await;
+        let mut lengths = Vec::new();
+        for coding in CODINGS {
+            let response = get_as(&weir, coding).await;
+            assert_eq!(plain(coding, &response.body), body);
+            lengths.push(response.body.len());
+        }
+        lengths
+    };
+    let usual = lengths("true").await;
+    let said = lengths("{ level = { br = 4, zstd = 3, gzip = 5 } }").await;
+    assert_eq!(said, usual);
+    for (levels, expected) in [
+        ("br = 0, zstd = 1", [Greater, Greater, Equal]),
+        ("br = 6, gzip = 1", [Less, Equal, Greater]),
+        ("zstd = 8, gzip = 9", [Equal, Less, Less]),
+    ] {
+        let lengths = lengths(&format!("{{ level = {{ {levels} }} }}")).await;
+        let pairs = lengths.iter().zip(&usual);
+        let found: Vec<_> = pairs.map(|(length, usual)| length.cmp(usual)).collect();
+        assert_eq!(found, expected, "{levels}: {lengths:?}, {usual:?}");
+    }
+}
+
+#[tokio::test]
+async fn types_are_whole_names_or_all_of_a_kind() {
+    let body = text(2_000);
+    let origin = Origin::start(move |request| {
+        let kind = &request.target()[1..];
+        response("200 OK", &format!("Content-Type: {kind}\r\n"), &body)
+    })
+    .await;
+    let usual = (
+        "compress = true",
+        &[
+            "text/html",
+            "text/x-own",
+            "application/json",
+            "application/javascript",
+            "application/xml",
+            "application/wasm",
+            "image/svg+xml",
+            "application/ld+json",
+            "application/atom+xml",
+            "font/ttf",
+            "font/otf",
+        ][..],
+        &[
+            "text/event-stream",
+            "application/octet-stream",
+            "application/pdf",
+            "image/png",
+            "font/woff2",
+            "model/gltf+json",
+        ][..],
+    );
+    let own = (
+        "compress = { types = [\"application/a\", \"b/*\", \"c/*+d\"] }",
+        &["application/a", "b/x", "b/x+y", "c/x+d"][..],
+        &[
+            "application/ab",
+            "c/x",
+            "c/d",
+            "text/html",
+            "application/json",
+            "text/event-stream",
+        ][..],
+    );
+    for (keys, encoded, left) in [usual, own] {
+        let weir = weir(&origin, keys).await;
+        for (kinds, is_encoded) in [(encoded, true), (left, false)] {
+            for kind in kinds {
+                let request =
+                    format!("GET /{kind} HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n");
+                let response = weir.ask(&request).await;
+                assert_eq!(!is_plain(&response), is_encoded, "{keys} {kind}");
+            }
+        }
+    }
+}
+
+/// A route turns it off, or has another value for one key; what it does not say is as the defaults say.
+#[tokio::test]
+async fn each_route_encodes_by_its_own_table_and_else_by_that_of_the_defaults() {
+    let origin = json(500, "").await;
+    let defaults = "[defaults.route]\ncompress = { codings = [\"gzip\"], min_size = \"100B\" }\n\
+         [route.own]\npath = \"/own\"\nupstream = \"app\"\ncompress = { codings = [\"zstd\"] }\n\
+         [route.large]\npath = \"/large\"\nupstream = \"app\"\ncompress = { min_size = \"1KiB\" }\n\
+         [route.off]\npath = \"/off\"\nupstream = \"app\"\ncompress = false\n";
+    let weir = weir(&origin, defaults).await;
+    for (path, coding) in [
+        ("/", Some("gzip")),
+        ("/own", Some("zstd")),
+        ("/large", None),
+        ("/off", None),
+    ] {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: a\r\nAccept-Encoding: br, zstd, gzip\r\n\r\n");
+        let response = weir.ask(&request).await;
+        let found = response.fields("content-encoding").first().copied();
+        assert_eq!(found, coding, "{path}");
     }
 }
 

@@ -125,12 +125,17 @@ async fn what_was_validated_in_the_background_is_fresh() {
 
 #[tokio::test]
 async fn without_either_word_what_is_stale_is_validated_first() {
-    let answers = Changing::new(answer(&old(""), "old"));
-    let origin = answers.origin().await;
-    let weir = weir(&origin, "cache = true").await;
-    get(&weir, "/", "").await;
-    answers.set(answer(FRESH, "new"));
-    assert_eq!(get(&weir, "/", "").await.text(), "new");
+    for route in [
+        "cache = true",
+        "cache = { stale_while_revalidate = \"5s\" }",
+    ] {
+        let answers = Changing::new(answer(&old(""), "old"));
+        let origin = answers.origin().await;
+        let weir = weir(&origin, route).await;
+        get(&weir, "/", "").await;
+        answers.set(answer(FRESH, "new"));
+        assert_eq!(get(&weir, "/", "").await.text(), "new", "{route}");
+    }
 }
 
 /// How a server fails.
@@ -213,6 +218,29 @@ async fn when_the_server_fails_what_is_stale_is_better_than_nothing() {
             let mine = get(&weir, "/", "If-None-Match: \"a\"\r\n").await;
             assert_eq!(mine.status, 304);
         }
+    }
+}
+
+/// A minute, where it says nothing.
+#[tokio::test]
+async fn the_config_says_for_how_long_what_is_stale_is_better_than_nothing() {
+    for (stale, route, is_used) in [
+        (10, "cache = true", true),
+        (70, "cache = true", false),
+        (70, "cache = { stale_if_error = \"1h\" }", true),
+        (10, "cache = { stale_if_error = \"5s\" }", false),
+    ] {
+        let lines = format!(
+            "Cache-Control: max-age=60\r\nAge: {}\r\nETag: \"a\"\r\n",
+            60 + stale
+        );
+        let (weir, _origin) = failing_on(&lines, Failure::Status(503), route).await;
+        let expected = if is_used { 200 } else { 503 };
+        assert_eq!(
+            get(&weir, "/", "").await.status,
+            expected,
+            "{stale} s, {route}"
+        );
     }
 }
 
