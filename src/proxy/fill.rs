@@ -99,9 +99,11 @@ impl Learned {
     }
 }
 
-/// The request of a fetch: the client's, without conditions and ranges of its own, with those that validate `stale`.
+/// The request of a fetch: the client's, without conditions and ranges of its own, with those that validate `stale`. It is a
+/// GET also where the client asks for the head alone: what comes is stored.
 pub(super) fn request(asked: &Parts, stale: Option<&Stored>) -> Parts {
     let mut request = asked.clone();
+    request.method = Method::GET;
     let mut headers = HeaderMap::clone(&asked.headers);
     for name in OWN_CONDITIONS {
         headers.remove(name);

@@ -105,6 +105,43 @@ async fn the_fetch_in_the_background_goes_on_without_the_client() {
     assert_eq!(manual.origin.connections(), 2);
 }
 
+/// Who asks for the head alone sees that it is stale, too. What is fetched is for those who ask for more.
+#[tokio::test]
+async fn a_head_has_the_whole_response_fetched_in_the_background() {
+    for tag in ["", "ETag: \"a\"\r\n"] {
+        let lines =
+            format!("Cache-Control: max-age=60, stale-while-revalidate=60\r\nAge: 70\r\n{tag}");
+        let asked = AtomicU16::new(0);
+        let origin = Origin::start(move |request| match asked.fetch_add(1, Ordering::SeqCst) {
+            0 => answer(&lines, "old"),
+            _ if request.method() == "HEAD" => {
+                format!("HTTP/1.1 200 OK\r\n{FRESH}Content-Length: 3\r\n\r\n").into_bytes()
+            }
+            _ => answer(FRESH, "new"),
+        })
+        .await;
+        let weir = weir(&origin, "cache = true").await;
+        get(&weir, "/", "").await;
+        let mut client = weir.connect().await;
+        client.send("HEAD / HTTP/1.1\r\nHost: test\r\n\r\n").await;
+        let head = client.response_to("HEAD").await;
+        assert!(is_stale(&head, "stale-while-revalidate"), "{}", head.head);
+        let fetched = |requests: &Vec<String>| requests.len() == 2;
+        let methods = async || {
+            let requests = origin.requests();
+            requests.iter().map(|it| it.method().to_owned()).collect()
+        };
+        assert_eq!(eventually(methods, fetched).await, ["GET", "GET"]);
+        let new = eventually(
+            async || get(&weir, "/", "").await,
+            |new| new.text() != "old",
+        )
+        .await;
+        assert_eq!(new.text(), "new");
+        assert!(is_hit(&new), "{}", new.head);
+    }
+}
+
 #[tokio::test]
 async fn what_was_validated_in_the_background_is_fresh() {
     let answers = Changing::new(answer(&old(", stale-while-revalidate=60"), "hello"));
