@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use http::StatusCode;
 use slab::Slab;
 use smallvec::SmallVec;
 
@@ -25,8 +26,8 @@ const WINDOW: usize = 256 * 1024;
 pub(crate) enum Outcome {
     /// A response that is stored, or about to be: its body comes in pieces.
     Coming(Arc<Resource>),
-    /// A response that is stored, whole.
-    Stored(Arc<Resource>),
+    /// A response that is stored, whole, and what the server answered: a 304 if it was there before.
+    Stored(Arc<Resource>, StatusCode),
     /// The response is for the one who asked, as those of this target may be for a while.
     Private,
     /// There was none, or one that tells of a failure.

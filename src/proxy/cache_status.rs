@@ -46,7 +46,7 @@ impl Forwarded {
 pub(super) struct Verdict {
     /// `None`: answered from the store without asking.
     pub(super) forwarded: Option<Forwarded>,
-    /// What the server answered, where the client gets something else.
+    /// What the server answered, where that is known.
     pub(super) answered: Option<StatusCode>,
     /// Seconds for which the response stays fresh.
     pub(super) ttl: Option<i64>,
@@ -81,6 +81,15 @@ impl Verdict {
     pub(super) fn with_detail(self, detail: &'static str) -> Self {
         Self {
             detail: Some(detail),
+            ..self
+        }
+    }
+
+    /// As it is told with a response of this status: what the server answered need not be said if it is the same
+    /// (RFC 9211 §2.3).
+    pub(super) fn beside(self, status: StatusCode) -> Self {
+        Self {
+            answered: self.answered.filter(|&answered| answered != status),
             ..self
         }
     }

@@ -371,7 +371,7 @@ impl Fill {
                 let is_kept = store.replace(&self.key, stale, &fresh, self.since).await;
                 let resource = Resource::of_one(&self.key, self.asker(asked), &fresh, rules);
                 let outcome = match resource.ok().filter(|_| is_kept) {
-                    Some(resource) => Outcome::Stored(Arc::new(resource)),
+                    Some(resource) => Outcome::Stored(Arc::new(resource), answered.status),
                     None => Outcome::Failed,
                 };
                 let own = Own::Stored(fresh, answered.status, fields, learned);
@@ -527,7 +527,7 @@ impl Fill {
                 let own = own_fields_of(&answered.headers);
                 self.tell(Own::Stored(stored, answered.status, own, learned));
                 self.lead.decide(match resource {
-                    Ok(resource) => Outcome::Stored(Arc::new(resource)),
+                    Ok(resource) => Outcome::Stored(Arc::new(resource), answered.status),
                     Err(_) => Outcome::Private,
                 });
             }

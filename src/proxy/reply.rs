@@ -57,7 +57,6 @@ impl Reply<'_> {
             Err(record) => record,
         };
         let request = Rc::clone(&record.request);
-        let mut headers = self.headers(stored);
         // Only of what would be a success it matters whether the client has it (RFC 9110 §13.2.1).
         if self.asks.conditionally && stored.status.is_success() {
             let validators = Validators::of(stored.status, &stored.headers, stored.received_at);
@@ -68,10 +67,11 @@ impl Reply<'_> {
                 if let Some(follow) = coming {
                     follow.leave_to_the_store();
                 }
-                return self.not_modified(record, headers, stored);
+                return self.not_modified(record, stored);
             }
         }
         if request.method == Method::HEAD {
+            let mut headers = self.headers(stored, stored.status);
             if decodes(&request.headers, stored).is_some() {
                 coding::describe_decoded(&mut headers);
             }
@@ -79,11 +79,12 @@ impl Reply<'_> {
         }
         let Some(follow) = coming else {
             return match self.range(&request.headers, stored) {
-                Some(Resolved::Parts(parts)) => self.parts(record, headers, stored, &parts),
-                Some(Resolved::Unsatisfiable) => self.unsatisfiable(record, headers, stored),
-                Some(Resolved::Whole) | None => self.whole(record, headers, stored),
+                Some(Resolved::Parts(parts)) => self.parts(record, stored, &parts),
+                Some(Resolved::Unsatisfiable) => self.unsatisfiable(record, stored),
+                Some(Resolved::Whole) | None => self.whole(record, stored),
             };
         };
+        let headers = self.headers(stored, stored.status);
         let mut record = record;
         record.status = Some(stored.status);
         let mut parts =
@@ -164,7 +165,8 @@ impl Reply<'_> {
         }
     }
 
-    fn headers(&self, stored: &Stored) -> HeaderMap {
+    /// The fields of a response with this status.
+    fn headers(&self, stored: &Stored, status: StatusCode) -> HeaderMap {
         let mut headers = stored.headers.clone();
         let age = stored.lease.age(self.now).as_secs();
         let is_used_again = self.verdict.forwarded.is_none() || self.verdict.collapsed;
@@ -174,7 +176,8 @@ impl Reply<'_> {
         } else {
             headers.remove(header::AGE);
         }
-        let verdict = self.tells.then(|| self.verdict.to_value()).flatten();
+        let verdict = self.verdict.beside(status);
+        let verdict = self.tells.then(|| verdict.to_value()).flatten();
         match (headers.get_mut(CACHE_STATUS), verdict) {
             (Some(place), Some(verdict)) if *place == PLACE => *place = verdict,
             (Some(place), None) if *place == PLACE => {
@@ -192,12 +195,9 @@ impl Reply<'_> {
     }
 
     /// RFC 9110 §15.4.5. The client has a representation; what tells of that would tell of ours.
-    fn not_modified(
-        &self,
-        record: Box<Record>,
-        mut headers: HeaderMap,
-        stored: &Stored,
-    ) -> Response<Body> {
+    fn not_modified(&self, record: Box<Record>, stored: &Stored) -> Response<Body> {
+        let status = StatusCode::NOT_MODIFIED;
+        let mut headers = self.headers(stored, status);
         let asked = &record.request.headers;
         if decodes(asked, stored).is_some() {
             coding::vary_by_accept_encoding(&mut headers);
@@ -207,7 +207,7 @@ impl Reply<'_> {
             headers.remove(name);
         }
         coding::forget_digests_of_content(&mut headers);
-        self.respond(record, StatusCode::NOT_MODIFIED, headers, Vec::new())
+        self.respond(record, status, headers, Vec::new())
     }
 
     /// The ranges that are asked for of what is stored (RFC 9110 §14.2). They are of its bytes as they are: who cannot take
@@ -226,11 +226,11 @@ impl Reply<'_> {
     fn parts(
         &self,
         mut record: Box<Record>,
-        headers: HeaderMap,
         stored: &Stored,
         parts: &[std::ops::Range<u64>],
     ) -> Response<Body> {
         let status = StatusCode::PARTIAL_CONTENT;
+        let headers = self.headers(stored, status);
         record.status = Some(status);
         let mut head = respond::stored_parts(status, headers, &record, self.listener, self.route);
         let headers = &mut head.headers;
@@ -257,12 +257,9 @@ impl Reply<'_> {
     }
 
     /// RFC 9110 §15.5.17.
-    fn unsatisfiable(
-        &self,
-        record: Box<Record>,
-        mut headers: HeaderMap,
-        stored: &Stored,
-    ) -> Response<Body> {
+    fn unsatisfiable(&self, record: Box<Record>, stored: &Stored) -> Response<Body> {
+        let status = StatusCode::RANGE_NOT_SATISFIABLE;
+        let mut headers = self.headers(stored, status);
         for name in OF_CONTENT {
             headers.remove(name);
         }
@@ -270,12 +267,7 @@ impl Reply<'_> {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
         let range = unsatisfied(stored.body.len() as u64);
         headers.insert(header::CONTENT_RANGE, range);
-        self.respond(
-            record,
-            StatusCode::RANGE_NOT_SATISFIABLE,
-            headers,
-            Vec::new(),
-        )
+        self.respond(record, status, headers, Vec::new())
     }
 
     fn respond(
@@ -291,13 +283,9 @@ impl Reply<'_> {
     }
 
     /// All of it, in the coding that suits the client.
-    fn whole(
-        &self,
-        mut record: Box<Record>,
-        headers: HeaderMap,
-        stored: &Arc<Stored>,
-    ) -> Response<Body> {
+    fn whole(&self, mut record: Box<Record>, stored: &Arc<Stored>) -> Response<Body> {
         let status = stored.status;
+        let headers = self.headers(stored, status);
         record.status = Some(status);
         let mut parts = respond::stored_parts(status, headers, &record, self.listener, self.route);
         // Servers name a coding of nothing, too: then its length is known.

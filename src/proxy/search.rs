@@ -376,6 +376,7 @@ impl Search<'_> {
                 learned.tell(&mut record);
                 let verdict = Verdict {
                     stored: true,
+                    answered: Some(stored.status),
                     ..verdict
                 };
                 let (coming, own) = (Some(follow), own.as_deref());
@@ -383,10 +384,9 @@ impl Search<'_> {
             }
             Ok(Own::Stored(stored, status, own, learned)) => {
                 learned.tell(&mut record);
-                let is_new = status != StatusCode::NOT_MODIFIED;
                 let verdict = Verdict {
                     stored: true,
-                    answered: (!is_new).then_some(status),
+                    answered: Some(status),
                     ..verdict
                 };
                 let own = (now(), own.as_deref());
@@ -479,9 +479,9 @@ impl Search<'_> {
             collapsed: true,
             ..Verdict::forwarded(need.why)
         };
-        let (resource, coming) = match outcome {
-            Some(Outcome::Coming(resource)) => (resource, Some(follow)),
-            Some(Outcome::Stored(resource)) => (resource, None),
+        let (resource, answered, coming) = match outcome {
+            Some(Outcome::Coming(resource)) => (resource, None, Some(follow)),
+            Some(Outcome::Stored(resource, status)) => (resource, Some(status), None),
             Some(Outcome::Private) => {
                 tried.alone = true;
                 return Ok(Fetched::Again(record));
@@ -531,6 +531,10 @@ impl Search<'_> {
             tried.alone = true;
             return Ok(Fetched::Again(record));
         }
+        let verdict = Verdict {
+            answered: answered.or(Some(stored.status)),
+            ..verdict
+        };
         let response = self.reply(record, &stored, coming, verdict, now);
         Ok(Fetched::Response(response))
     }

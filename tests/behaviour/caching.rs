@@ -795,6 +795,72 @@ async fn what_is_stale_is_validated_and_brought_up_to_date() {
     assert_eq!(count(&weir, "revalidated").await, 1.0);
 }
 
+/// RFC 9211 §2.3: without `fwd-status` the server would have answered what the client got.
+#[tokio::test]
+async fn what_the_server_answered_is_told_where_the_client_gets_something_else() {
+    let answers = Changing::new(Vec::new());
+    let origin = answers.origin().await;
+    let weir = caching(&origin).await;
+    let stale = "Cache-Control: max-age=0\r\nETag: \"a\"\r\n";
+    let has_it = "If-None-Match: \"a\"\r\n";
+    let same = "304 Not Modified";
+    for (path, first, second, lines, status, said) in [
+        // As the first response of a target, and as one in the place of a stale one.
+        ("/a", None, "200 OK", "", 200, "fwd=uri-miss; stored"),
+        (
+            "/b",
+            None,
+            "200 OK",
+            has_it,
+            304,
+            "fwd=uri-miss; fwd-status=200; stored",
+        ),
+        (
+            "/c",
+            Some(stale),
+            "200 OK",
+            has_it,
+            304,
+            "fwd=stale; fwd-status=200; stored",
+        ),
+        (
+            "/d",
+            Some(stale),
+            "200 OK",
+            "Range: bytes=1-2\r\n",
+            206,
+            "fwd=stale; fwd-status=200; stored",
+        ),
+        (
+            "/e",
+            Some(stale),
+            "200 OK",
+            "Range: bytes=9-\r\n",
+            416,
+            "fwd=stale; fwd-status=200; stored",
+        ),
+        (
+            "/f",
+            Some(stale),
+            same,
+            "Range: bytes=1-2\r\n",
+            206,
+            "fwd=stale; fwd-status=304; stored",
+        ),
+        ("/g", Some(stale), same, has_it, 304, "fwd=stale; stored"),
+    ] {
+        if let Some(first) = first {
+            answers.set(answer(first, "hello"));
+            get(&weir, path, "").await;
+        }
+        let body = if second == same { "" } else { "hello" };
+        answers.set(response(second, stale, body));
+        let response = get(&weir, path, lines).await;
+        assert_eq!(response.status, status, "{path}");
+        assert_eq!(told(&response), format!("weir; {said}"), "{path}");
+    }
+}
+
 /// The directives may be those that the stored response came with.
 #[tokio::test]
 async fn a_304_has_fields_for_the_client_that_asked_alone() {

@@ -717,6 +717,13 @@ async fn who_waits_and_has_it_already_is_told_so() {
         ))
         .await;
     assert_eq!(known.all().await, [(304, String::new())]);
+    let mut later = weir.connect().await;
+    ask(&mut later, "If-None-Match: \"a\"\r\n").await;
+    // RFC 9211 §2.3: it is not the server that said 304.
+    assert_eq!(
+        told(&later.response().await),
+        "weir; fwd=uri-miss; fwd-status=200; collapsed"
+    );
     server.send("world").await;
     assert_eq!(other.all().await, [(200, "helloworld".to_owned())]);
     assert_eq!(leader.response().await.text(), "helloworld");

@@ -7,6 +7,8 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
 
+use http::StatusCode;
+
 use super::*;
 use crate::cache::Resource;
 
@@ -107,7 +109,7 @@ async fn client(world: Rc<World>) {
             Joined::Follow(follow) => follow,
         };
         match std::future::poll_fn(|context| follow.poll_outcome(context)).await {
-            Outcome::Stored(_) => return add(&world.counts.whole),
+            Outcome::Stored(..) => return add(&world.counts.whole),
             Outcome::Private => return add(&world.counts.alone),
             Outcome::Failed | Outcome::TimedOut => failures += 1,
             Outcome::Coming(_) => {
@@ -156,7 +158,7 @@ async fn fetch_one(world: &Rc<World>, mut lead: Lead) {
     match random.below(10) {
         0 => return lead.decide(Outcome::Failed),
         1 => return lead.decide(Outcome::Private),
-        2 => return lead.decide(Outcome::Stored(resource())),
+        2 => return lead.decide(Outcome::Stored(resource(), StatusCode::OK)),
         3 => return,
         _ => {}
     }
