@@ -22,6 +22,7 @@ use super::respond;
 use super::shared::SharedBody;
 use crate::cache::{Caching, Follow, Form, PLACE, Partial, Stored, unsatisfied};
 use crate::compress::{CodecPermit, Decoder, Plan};
+use crate::semantics::cache_control;
 use crate::semantics::coding::{self, Accepted, Coding, Content};
 use crate::semantics::conditional::{self, Precondition, Validators};
 use crate::semantics::range::{self, Resolved};
@@ -264,6 +265,9 @@ impl Reply<'_> {
             headers.remove(name);
         }
         coding::forget_digests(&mut headers);
+        // What they allow is said of the stored response. A cache on the way that took this one for fresh would send it to
+        // those, too, who ask for all of it: `Range` is no part of its key (RFC 9111 §4).
+        cache_control::forget(&mut headers);
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
         let range = unsatisfied(stored.body.len() as u64);
         headers.insert(header::CONTENT_RANGE, range);

@@ -244,6 +244,15 @@ pub(crate) fn has_pragma_no_cache(headers: &HeaderMap) -> bool {
     fields.any(|field| has_token(field, "no-cache"))
 }
 
+/// Takes away what a response says of for how long it is fresh, and for whom.
+pub(crate) fn forget(headers: &mut HeaderMap) {
+    headers.remove(header::CACHE_CONTROL);
+    headers.remove(header::EXPIRES);
+    for name in &TARGETS {
+        headers.remove(name);
+    }
+}
+
 /// `delta-seconds` (RFC 9111 §1.2.2). More than 2³¹ is 2³¹.
 pub(crate) fn delta_seconds(text: &[u8]) -> Option<u64> {
     Some(digits(text)?.min(LARGEST))

@@ -1187,6 +1187,31 @@ async fn parts_are_cut_from_what_is_stored() {
     assert_eq!(origin.requests().len(), 1);
 }
 
+/// Another cache before weir would keep it, and answer those who ask for all with it.
+#[tokio::test]
+async fn that_there_is_no_such_part_is_not_said_for_as_long_as_what_is_stored_is_fresh() {
+    let origin = Origin::start(|_| {
+        let lines = "Cache-Control: public, max-age=60\r\nCDN-Cache-Control: max-age=60\r\nWeir-Cache-Control: max-age=60\r\nExpires: Fri, 01 Jan 2100 00:00:00 GMT\r\nETag: \"a\"\r\n";
+        answer(lines, "0123456789")
+    })
+    .await;
+    let weir = caching(&origin).await;
+    get(&weir, "/", "").await;
+    let names = [
+        "cache-control",
+        "cdn-cache-control",
+        "weir-cache-control",
+        "expires",
+    ];
+    for (range, status, allowed) in [("2-3", 206, 4), ("10-", 416, 0)] {
+        let part = get(&weir, "/", &format!("Range: bytes={range}\r\n")).await;
+        assert_eq!((part.status, is_hit(&part)), (status, true));
+        let named = names.iter().filter(|name| !part.fields(name).is_empty());
+        assert_eq!(named.count(), allowed, "{}", part.head);
+        assert_eq!(part.field("etag"), "\"a\"");
+    }
+}
+
 /// RFC 9530 §2: the digest of a content is not that of a part of it, nor of none.
 #[tokio::test]
 async fn digests_tell_of_what_is_sent() {
