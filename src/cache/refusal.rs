@@ -22,6 +22,8 @@ pub(crate) enum Refusal {
     VaryByClient,
     /// A `Vary` that cannot be read, or names too many fields.
     BadVary,
+    /// What brought it up to date names fields that it did not depend on before.
+    OtherVary,
     /// It does not say for how long it is fresh.
     NoFreshness,
     /// It came stale, with nothing to validate it by.
@@ -63,6 +65,7 @@ impl Refusal {
             Self::VaryAnything => "vary-anything",
             Self::VaryByClient => "vary-by-client",
             Self::BadVary => "bad-vary",
+            Self::OtherVary => "other-vary",
             Self::NoFreshness => "no-freshness",
             Self::AlreadyStale => "already-stale",
             Self::NoValidator => "no-validator",

@@ -230,18 +230,23 @@ impl Cache {
 
     /// Puts what a 304 made of a stored response in its place (RFC 9111 §4.3.4). Not if that is not there any more, was
     /// purged since, or now depends on fields that its variants are not told apart by; then it is there no more.
+    ///
+    /// # Errors
+    /// Why it is not.
     pub(crate) async fn replace(
         &self,
         key: &[u8],
         old: &Arc<Stored>,
         new: &Arc<Stored>,
         since: Epoch,
-    ) -> bool {
-        let tags = Tags::of(&new.headers);
-        let fits = tags.is_ok() && same_or_fewer(&old.headers, &new.headers);
-        let (Ok(tags), true) = (tags, fits) else {
-            self.remove(key, old).await;
-            return false;
+    ) -> Result<(), Refusal> {
+        let fits = same_or_fewer(&old.headers, &new.headers);
+        let tags = match Tags::of(&new.headers) {
+            Ok(tags) if fits => tags,
+            tags => {
+                self.remove(key, old).await;
+                return Err(tags.err().unwrap_or(Refusal::OtherVary));
+            }
         };
         let change = |resource: &Resource| {
             if self.purged.hit(since, key, &tags) {
@@ -249,7 +254,7 @@ impl Cache {
             }
             resource.with_replaced(old, new).ok_or(Refusal::Purged)
         };
-        self.change(key, change, tags.clone()).await.is_ok()
+        self.change(key, change, tags.clone()).await
     }
 
     /// Takes a response out, if it is still there.
@@ -574,7 +579,10 @@ mod tests {
         let since = cache.epoch();
         let replace = |old: &Arc<Stored>, new: Stored| {
             let (cache, old, new) = (&cache, Arc::clone(old), Arc::new(new));
-            async move { cache.replace(b"a", &old, &new, since).await.then_some(new) }
+            async move {
+                let replaced = cache.replace(b"a", &old, &new, since).await;
+                replaced.ok().map(|()| new)
+            }
         };
         let new = replace(&old, stored(&[("vary", "X-A"), ("cache-tag", "t")], "1")).await;
         assert!(Arc::ptr_eq(&new.unwrap(), &cache.kept("a").await.unwrap()));

@@ -368,14 +368,19 @@ impl Fill {
         let (own, outcome) = match brought_up_to_date(stale, asked, &updated, times, rules) {
             Ok(fresh) => {
                 let fresh = Arc::new(fresh);
-                let is_kept = store.replace(&self.key, stale, &fresh, self.since).await;
+                let kept = store.replace(&self.key, stale, &fresh, self.since).await;
                 let resource = Resource::of_one(&self.key, self.asker(asked), &fresh, rules);
-                let outcome = match resource.ok().filter(|_| is_kept) {
-                    Some(resource) => Outcome::Stored(Arc::new(resource), answered.status),
-                    None => Outcome::Failed,
-                };
-                let own = Own::Stored(fresh, answered.status, fields, learned);
-                (own, outcome)
+                match (kept, resource) {
+                    (Ok(()), Ok(resource)) => {
+                        let own = Own::Stored(fresh, answered.status, fields, learned);
+                        let resource = Arc::new(resource);
+                        (own, Outcome::Stored(resource, answered.status))
+                    }
+                    (Err(refusal), _) | (_, Err(refusal)) => {
+                        let own = Own::Confirmed(fresh, refusal, fields, learned);
+                        (own, Outcome::Failed)
+                    }
+                }
             }
             Err(refusal) => {
                 if !refusal.is_of_the_moment() {

@@ -613,7 +613,8 @@ impl Search<'_> {
         };
         if let Ok(fresh) = fresh {
             let store = &self.cached.caching().store;
-            store
+            // If it is not taken, there is nothing to tell: what the client gets is the answer of the server.
+            let _ = store
                 .replace(self.key, stale, &Arc::new(fresh), since)
                 .await;
         }

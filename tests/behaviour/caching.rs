@@ -901,6 +901,7 @@ async fn a_304_that_is_not_stored_is_not_said_to_be() {
         ("Cache-Control: no-store\r\n", "no-store"),
         ("Cache-Control: private\r\n", "private"),
         ("Set-Cookie: id=1\r\n", "set-cookie"),
+        ("Vary: X-A\r\n", "other-vary"),
     ] {
         let origin = Origin::start(move |request| {
             if request.fields("if-none-match").is_empty() {
