@@ -248,9 +248,28 @@ pub(crate) fn has_pragma_no_cache(headers: &HeaderMap) -> bool {
 pub(crate) fn forget(headers: &mut HeaderMap) {
     headers.remove(header::CACHE_CONTROL);
     headers.remove(header::EXPIRES);
+    forget_targeted(headers);
+}
+
+/// Takes away what a response says to caches like this one alone.
+pub(crate) fn forget_targeted(headers: &mut HeaderMap) {
     for name in &TARGETS {
         headers.remove(name);
     }
+}
+
+/// Whether caches decide by this field of a response whether they may store it, for how long they may use it, and for whom. No
+/// sender may name it in `Connection` (RFC 9110 §7.6.1), for it is for all of them.
+pub(crate) fn is_heeded(field: &HeaderName) -> bool {
+    let heeded = [
+        header::AGE,
+        header::CACHE_CONTROL,
+        header::DATE,
+        header::EXPIRES,
+        header::PRAGMA,
+        header::VARY,
+    ];
+    heeded.contains(field) || TARGETS.contains(field)
 }
 
 /// `delta-seconds` (RFC 9111 §1.2.2). More than 2³¹ is 2³¹.

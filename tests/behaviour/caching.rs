@@ -1394,6 +1394,46 @@ async fn fields_of_one_connection_are_not_stored() {
 
 /// Trailers come when the response is on its way already: with what is stored they would have to be kept, and nobody reads
 /// them. What is not stored keeps its own.
+/// What a server says to caches it says to weir, too, whatever `Connection` makes of it for the next one (RFC 9111 §3).
+#[tokio::test]
+async fn what_caches_go_by_is_not_lost_with_the_connection() {
+    for (option, lines) in [
+        (
+            "Cache-Control",
+            "Cache-Control: no-store\r\nCDN-Cache-Control: max-age=60\r\n",
+        ),
+        (
+            "x-a, cache-control",
+            "Cache-Control: private, max-age=60\r\n",
+        ),
+        (
+            "CDN-Cache-Control",
+            "Cache-Control: max-age=60\r\nCDN-Cache-Control: no-store\r\n",
+        ),
+        ("Vary", "Cache-Control: max-age=60\r\nVary: X-A\r\n"),
+        ("age", "Cache-Control: max-age=60\r\nAge: 70\r\n"),
+    ] {
+        let expires = "Expires: Fri, 01 Jan 2100 00:00:00 GMT\r\n";
+        let origin =
+            counting_by(move |_| format!("{lines}{expires}Connection: {option}\r\n")).await;
+        let weir = caching(&origin).await;
+        for number in ["1", "2"] {
+            let response = get(&weir, "/", "").await;
+            assert_eq!(response.text(), number, "{lines}");
+            assert_eq!(told(&response), "weir; fwd=uri-miss; detail=no-store");
+            assert_eq!(response.field("cache-control"), "no-store");
+            for name in ["vary", "age", "cdn-cache-control"] {
+                assert!(response.fields(name).is_empty(), "{}", response.head);
+            }
+        }
+    }
+    // What is named and not there, and what is of no matter to caches.
+    let origin = counting_by(|_| format!("{FRESH}Connection: vary, x-a\r\nX-A: 1\r\n")).await;
+    let weir = caching(&origin).await;
+    get(&weir, "/", "").await;
+    assert!(is_hit(&get(&weir, "/", "").await));
+}
+
 #[tokio::test]
 async fn trailers_are_not_stored() {
     let lines = |control: &str| {

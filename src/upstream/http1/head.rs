@@ -13,7 +13,7 @@ use crate::http1::fields::{content_length, has_option, options};
 use crate::http1::known_lines::KnownLines;
 use crate::http1::lines::{BadLine, Lines};
 use crate::http1::{Chunked, Framing};
-use crate::semantics::hop_by_hop;
+use crate::semantics::{cache_control, hop_by_hop};
 
 /// The largest response head that is read.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
@@ -271,8 +271,15 @@ impl Fields {
         http_11: bool,
         asked: Asked,
     ) -> Result<ResponseHead, BadHead> {
+        let mut lost = false;
         for name in &self.nominated {
-            self.headers.remove(name);
+            lost |= self.headers.remove(name).is_some() && cache_control::is_heeded(name);
+        }
+        if lost {
+            // It was said to this cache, too (RFC 9111 §3), and not to the next one.
+            self.headers
+                .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            cache_control::forget_targeted(&mut self.headers);
         }
         if self.chunked && self.length.is_some() {
             return Err(BadHead::AmbiguousLength);
