@@ -1,6 +1,6 @@
 //! Whether a stored response answers a request as it is (RFC 9111 §4.2, §5.2.1; RFC 5861).
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Lease;
 use crate::semantics::cache_control::RequestDirectives;
@@ -39,13 +39,15 @@ pub(crate) fn reuse(lease: &Lease, request: &RequestDirectives, now: Instant) ->
     if fresh {
         return Reuse::Fresh;
     }
-    // RFC 9111 §5.2.1.1: who says `max-age` and not `max-stale` does not take what is stale.
-    let takes_stale = request.max_age.is_none() || request.max_stale.is_some();
-    if takes_stale && staleness < lease.while_revalidate {
+    // RFC 9111 §5.2.1: who says `max-stale` takes nothing staler; who says `max-age` alone takes nothing stale.
+    let takes_it = match request.max_stale {
+        Some(most) => staleness <= most,
+        None => request.max_age.is_none(),
+    };
+    if takes_it && staleness < lease.while_revalidate {
         return Reuse::StaleWhileRevalidating;
     }
-    let tolerated = |most: Duration| !lease.never_stale && staleness <= most;
-    if request.max_stale.is_some_and(tolerated) {
+    if takes_it && request.max_stale.is_some() && !lease.never_stale {
         return Reuse::Stale;
     }
     validate
@@ -53,6 +55,8 @@ pub(crate) fn reuse(lease: &Lease, request: &RequestDirectives, now: Instant) ->
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::semantics::fields;
 
@@ -117,6 +121,11 @@ mod tests {
             ("min-fresh=1, max-stale", 62, VALIDATE_OR_NOT),
             ("max-stale=1000", 3, Fresh),
             ("max-stale=1000", 62, StaleWhileRevalidating),
+            ("max-stale=2", 62, StaleWhileRevalidating),
+            ("max-stale=1", 62, VALIDATE_OR_NOT),
+            ("max-stale=0", 62, VALIDATE_OR_NOT),
+            ("max-stale=x", 62, VALIDATE_OR_NOT),
+            ("max-age=100, max-stale=1", 62, VALIDATE_OR_NOT),
             ("max-stale=10", 70, Stale),
             ("max-stale=9", 70, VALIDATE_OR_NOT),
             ("max-stale", 100_000, Stale),
