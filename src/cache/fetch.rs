@@ -30,8 +30,10 @@ pub(crate) enum Outcome {
     Stored(Arc<Resource>, StatusCode),
     /// The response is for the one who asked, as those of this target may be for a while.
     Private,
-    /// There was none, or one that tells of a failure.
-    Failed,
+    /// There was none, or one that tells of a failure, with this status.
+    Failed(Option<StatusCode>),
+    /// There was one that is not for those who waited, as what is fetched next may be.
+    Again,
     /// None came for as long as one is waited for.
     TimedOut,
 }
@@ -206,7 +208,7 @@ impl Fetch {
     /// It is over. Without an outcome, it failed.
     pub(super) fn end(&self, end: Result<(), Broken>) {
         self.tell(|state| {
-            state.outcome.get_or_insert(Outcome::Failed);
+            state.outcome.get_or_insert(Outcome::Failed(None));
             state.end.get_or_insert(end);
         });
     }

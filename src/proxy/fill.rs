@@ -319,7 +319,7 @@ impl Fill {
         }
         let outcome = match error.told().status {
             StatusCode::GATEWAY_TIMEOUT => Outcome::TimedOut,
-            _ => Outcome::Failed,
+            _ => Outcome::Failed(None),
         };
         self.tell(Own::Failed(error, Learned::of(record)));
         self.lead.decide(outcome);
@@ -378,7 +378,7 @@ impl Fill {
                     }
                     (Err(refusal), _) | (_, Err(refusal)) => {
                         let own = Own::Confirmed(fresh, refusal, fields, learned);
-                        (own, Outcome::Failed)
+                        (own, Outcome::Again)
                     }
                 }
             }
@@ -443,7 +443,7 @@ impl Fill {
     ) {
         let store = &caching.store;
         if is_failure(answered.status) {
-            self.lead.decide(Outcome::Failed);
+            self.lead.decide(Outcome::Failed(Some(answered.status)));
             if let Some(own) = self.own.take() {
                 let _ = own.send(Own::Answered(answered, refusal));
             }
@@ -456,7 +456,7 @@ impl Fill {
         if answered.status == StatusCode::NOT_MODIFIED {
             // To a condition that was none of ours.
             self.tell(Own::Answered(answered, refusal));
-            return self.lead.decide(Outcome::Failed);
+            return self.lead.decide(Outcome::Again);
         }
         if let Some(stale) = &self.stale
             && !refusal.is_of_the_moment()
@@ -697,7 +697,7 @@ enum Piece {
 fn released(refusal: Refusal) -> Outcome {
     match refusal {
         // It can be fetched again at once, and then be stored.
-        Refusal::Purged => Outcome::Failed,
+        Refusal::Purged => Outcome::Again,
         _ => Outcome::Private,
     }
 }

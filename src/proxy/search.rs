@@ -486,9 +486,17 @@ impl Search<'_> {
                 tried.alone = true;
                 return Ok(Fetched::Again(record));
             }
-            Some(outcome @ (Outcome::Failed | Outcome::TimedOut)) => {
+            Some(Outcome::Again) => {
+                tried.failures += 1;
+                return Ok(Fetched::Again(record));
+            }
+            Some(outcome @ (Outcome::Failed(_) | Outcome::TimedOut)) => {
                 if let Some(stale) = need.stale.filter(|_| need.on_error) {
-                    let response = self.despite(record, &stale, verdict, None);
+                    let answered = match outcome {
+                        Outcome::Failed(answered) => answered,
+                        _ => None,
+                    };
+                    let response = self.despite(record, &stale, verdict, answered);
                     return Ok(Fetched::Response(response));
                 }
                 if let Outcome::TimedOut = outcome {

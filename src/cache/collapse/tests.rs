@@ -111,7 +111,7 @@ async fn client(world: Rc<World>) {
         match std::future::poll_fn(|context| follow.poll_outcome(context)).await {
             Outcome::Stored(..) => return add(&world.counts.whole),
             Outcome::Private => return add(&world.counts.alone),
-            Outcome::Failed | Outcome::TimedOut => failures += 1,
+            Outcome::Failed(_) | Outcome::TimedOut | Outcome::Again => failures += 1,
             Outcome::Coming(_) => {
                 let mut next = 0;
                 loop {
@@ -156,7 +156,7 @@ async fn fetch_one(world: &Rc<World>, mut lead: Lead) {
     }
     let resource = || Arc::new(Resource::new(KEY.into()));
     match random.below(10) {
-        0 => return lead.decide(Outcome::Failed),
+        0 => return lead.decide(Outcome::Failed(None)),
         1 => return lead.decide(Outcome::Private),
         2 => return lead.decide(Outcome::Stored(resource(), StatusCode::OK)),
         3 => return,
