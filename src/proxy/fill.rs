@@ -121,6 +121,17 @@ pub(super) fn request(asked: &Parts, stale: Option<&Stored>) -> Parts {
     request
 }
 
+/// The same in the background. What the client says to caches is about what it has got already; `only-if-cached`, above all,
+/// would keep a cache on the way from asking.
+pub(super) fn request_in_background(asked: &Parts, stale: &Stored) -> Parts {
+    let mut request = request(asked, Some(stale));
+    let mut headers = HeaderMap::clone(&request.headers);
+    headers.remove(header::CACHE_CONTROL);
+    headers.remove(header::PRAGMA);
+    request.headers = Rc::new(Fields::new(headers));
+    request
+}
+
 const OWN_CONDITIONS: [HeaderName; 4] = [
     header::IF_NONE_MATCH,
     header::IF_MODIFIED_SINCE,

@@ -14,7 +14,7 @@ use super::body::Body;
 use super::cache_status::{Forwarded, Verdict};
 use super::cached::Cached;
 use super::error::ProxyError;
-use super::fields::Asks;
+use super::fields::{Asks, Parts};
 use super::fill::{self, Fill, Learned, Own, Times};
 use super::forward::Failed;
 use super::record::Record;
@@ -288,9 +288,10 @@ impl Search<'_> {
             return;
         };
         if self.has_changed(seen).await {
-            return lead.decide(Outcome::Private);
+            return lead.decide(Outcome::Again);
         }
-        self.fill(record, lead, Some(Arc::clone(stale)), None);
+        let request = fill::request_in_background(&record.request, stale);
+        self.fill(record, request, lead, (Some(Arc::clone(stale)), None));
     }
 
     /// Whether there is something else in the store than there was: between looking there and beginning a fetch, that of
@@ -301,15 +302,14 @@ impl Search<'_> {
         seen.map(Arc::as_ptr) != now.map(Arc::as_ptr)
     }
 
-    /// Begins a fetch.
+    /// Begins a fetch by this request.
     fn fill(
         &self,
         record: &Record,
+        request: Parts,
         lead: Lead,
-        stale: Option<Arc<Stored>>,
-        own: Option<oneshot::Sender<Own>>,
+        (stale, own): (Option<Arc<Stored>>, Option<oneshot::Sender<Own>>),
     ) {
-        let request = fill::request(&record.request, stale.as_deref());
         let fill = Fill {
             proxy: Rc::clone(self.cached.proxy),
             cache: Rc::clone(self.cached.cache),
@@ -349,7 +349,7 @@ impl Search<'_> {
                 if is_for_many && !tried.was_late && self.has_changed(seen).await {
                     // Once: others may change what is no answer to this one.
                     tried.was_late = true;
-                    lead.decide(Outcome::Private);
+                    lead.decide(Outcome::Again);
                     return Ok(Fetched::Again(record));
                 }
                 self.lead(record, need, lead, follow).await
@@ -368,7 +368,8 @@ impl Search<'_> {
     ) -> Result<Fetched, Failed> {
         let spare = need.stale.clone().filter(|_| need.on_error);
         let (sender, own) = oneshot::channel();
-        self.fill(&record, lead, need.stale.clone(), Some(sender));
+        let request = fill::request(&record.request, need.stale.as_deref());
+        self.fill(&record, request, lead, (need.stale.clone(), Some(sender)));
         let verdict = Verdict::forwarded(need.why);
         let now = deadline::now;
         let response = match own.await {

@@ -143,6 +143,29 @@ async fn a_head_has_the_whole_response_fetched_in_the_background() {
     }
 }
 
+/// It is about what the client has got by then: `only-if-cached` would keep a cache on the way from asking.
+#[tokio::test]
+async fn what_the_client_says_to_caches_is_not_said_in_the_background() {
+    let answers = Changing::new(answer(&old(", stale-while-revalidate=60"), "old"));
+    let origin = answers.origin().await;
+    let weir = weir(&origin, "cache = true").await;
+    get(&weir, "/", "").await;
+    answers.set(answer(FRESH, "new"));
+    let said = "Cache-Control: only-if-cached, max-stale=60\r\nPragma: no-cache\r\nX-A: 1\r\n";
+    let stale = get(&weir, "/", said).await;
+    assert!(is_stale(&stale, "stale-while-revalidate"), "{}", stale.head);
+    eventually(
+        async || get(&weir, "/", "").await,
+        |new| new.text() == "new",
+    )
+    .await;
+    let request = origin.last();
+    assert_eq!(request.field("x-a"), "1");
+    for name in ["cache-control", "pragma"] {
+        assert!(request.fields(name).is_empty(), "{name}");
+    }
+}
+
 #[tokio::test]
 async fn what_was_validated_in_the_background_is_fresh() {
     let answers = Changing::new(answer(&old(", stale-while-revalidate=60"), "hello"));
