@@ -27,8 +27,10 @@ pub(crate) fn reuse(lease: &Lease, request: &RequestDirectives, now: Instant) ->
         return Reuse::Validate { on_error: false };
     }
     let (age, fresh, staleness) = (lease.age(now), lease.is_fresh(now), lease.staleness(now));
+    // RFC 5861 §4: the client may take more of it when the origin fails, but nothing that may never be stale.
+    let asked = request.stale_if_error.filter(|_| !lease.never_stale);
     let validate = Reuse::Validate {
-        on_error: fresh || staleness < lease.if_error,
+        on_error: fresh || staleness < lease.if_error.max(asked.unwrap_or_default()),
     };
     let left = lease.lifetime.saturating_sub(age);
     if request.max_age.is_some_and(|most| age > most)
@@ -132,6 +134,11 @@ mod tests {
             ("max-stale=x", 70, VALIDATE_OR_NOT),
             ("max-stale=\"10\"", 70, Stale),
             ("only-if-cached", 3, Fresh),
+            ("stale-if-error=21", 80, VALIDATE_OR_NOT),
+            ("stale-if-error=20", 80, VALIDATE),
+            ("stale-if-error=0", 79, VALIDATE_OR_NOT),
+            ("stale-if-error", 80, VALIDATE),
+            ("stale-if-error=100, no-cache", 70, VALIDATE),
         ] {
             assert_eq!(used(&lease(), request, age), expected, "{request} at {age}");
         }
@@ -148,6 +155,7 @@ mod tests {
         };
         assert_eq!(used(&never_stale, "max-stale", 3), Reuse::Fresh);
         assert_eq!(used(&never_stale, "max-stale", 60), VALIDATE);
+        assert_eq!(used(&never_stale, "stale-if-error=100", 60), VALIDATE);
         // The windows that it has beside `s-maxage` are its own word.
         let windows = Lease {
             never_stale: true,

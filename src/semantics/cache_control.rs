@@ -190,6 +190,8 @@ pub(crate) struct RequestDirectives {
     pub(crate) min_fresh: Option<Duration>,
     /// Read as `max_age` is. Without an argument, however long.
     pub(crate) max_stale: Option<Duration>,
+    /// Read as `max_age` is (RFC 5861 §4).
+    pub(crate) stale_if_error: Option<Duration>,
 }
 
 impl RequestDirectives {
@@ -227,6 +229,8 @@ impl RequestDirectives {
                 given => given,
             };
             limit(&mut self.max_stale, argument);
+        } else if is("stale-if-error") {
+            limit(&mut self.stale_if_error, argument);
         }
     }
 }
@@ -799,6 +803,7 @@ mod tests {
         let all = of(&[
             ("cache-control", "no-cache, No-Store, only-if-cached"),
             ("cache-control", "max-age=1, min-fresh=2, max-stale=3"),
+            ("cache-control", "stale-if-error=4"),
         ]);
         let said = RequestDirectives {
             no_cache: true,
@@ -807,6 +812,7 @@ mod tests {
             max_age: seconds(1),
             min_fresh: seconds(2),
             max_stale: seconds(3),
+            stale_if_error: seconds(4),
         };
         assert_eq!(all, said);
         let nothing = RequestDirectives::default();

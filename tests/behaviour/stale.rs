@@ -305,6 +305,33 @@ async fn the_config_says_for_how_long_what_is_stale_is_better_than_nothing() {
     }
 }
 
+/// RFC 5861 §4: the directive is for requests, too.
+#[tokio::test]
+async fn a_client_may_take_what_is_stale_where_the_server_fails() {
+    let off = keys("stale_if_error = \"off\"");
+    for (lines, asked, status) in [
+        (old(""), "", 503),
+        (old(""), "Cache-Control: stale-if-error=100\r\n", 200),
+        (old(""), "Cache-Control: stale-if-error=5\r\n", 503),
+        (
+            old(", must-revalidate"),
+            "Cache-Control: stale-if-error=100\r\n",
+            503,
+        ),
+        (
+            old(", s-maxage=60"),
+            "Cache-Control: stale-if-error=100\r\n",
+            503,
+        ),
+    ] {
+        let (weir, _origin) = failing_on(&lines, Failure::Status(503), &off).await;
+        let response = get(&weir, "/", asked).await;
+        assert_eq!(response.status, status, "{lines}{asked}");
+        let is_told = told(&response).ends_with("; detail=stale-if-error");
+        assert_eq!(is_told, status == 200, "{}", response.head);
+    }
+}
+
 /// What the response forbids, or the config does not allow.
 #[tokio::test]
 async fn a_failure_is_told_where_what_is_stale_must_not_be_used() {
