@@ -15,13 +15,13 @@ use super::body::Body;
 use super::cache_status::{CACHE_STATUS, Forwarded, Verdict};
 use super::error::ProxyError;
 use super::fields::Asks;
-use super::fill::{self, Times};
 use super::forward::{Failed, Forward};
 use super::invalidate;
 use super::local::{LocalCache, LocalUpstream};
 use super::record::Record;
 use super::request_body::RequestBody;
 use super::search::Search;
+use super::storable::{self, Times, is_failure};
 use super::target::Target;
 use crate::cache::{Asker, Caching, Fetch, Purge, Refusal, key};
 use crate::config::Cache;
@@ -186,7 +186,7 @@ impl Cached<'_> {
         let answer = self.forward().run(record, None).await?;
         if let Answer::Answered(answered) = &answer
             && answered.status != StatusCode::NOT_MODIFIED
-            && !fill::is_failure(answered.status)
+            && !is_failure(answered.status)
         {
             let times = Times::since(requested);
             let fetch = Fetch {
@@ -198,7 +198,7 @@ impl Cached<'_> {
                 rules: self.rules,
                 since,
             };
-            fill::mark(self.caching(), fetch, answered, times, until).await;
+            storable::mark(self.caching(), fetch, answered, times, until).await;
         }
         Ok(self.respond(answer, verdict))
     }

@@ -14,11 +14,14 @@ use super::body::Body;
 use super::cache_status::{Forwarded, Verdict};
 use super::cached::Cached;
 use super::error::ProxyError;
+use super::fetch_request;
 use super::fields::{Asks, Parts};
-use super::fill::{self, Fill, Learned, Own, Times};
+use super::fill::Fill;
 use super::forward::Failed;
+use super::learned::{Learned, Own};
 use super::record::Record;
 use super::reply::{self, Reply};
+use super::storable::{self, Times, is_failure};
 use crate::cache::{
     Asker, Epoch, Follow, HeadSays, Joined, Lead, Outcome, Refusal, Resource, Reuse, Selected,
     Stored, head_says, is_personal, reuse,
@@ -290,7 +293,7 @@ impl Search<'_> {
         if self.has_changed(seen).await {
             return lead.decide(Outcome::Again);
         }
-        let request = fill::request_in_background(&record.request, stale);
+        let request = fetch_request::request_in_background(&record.request, stale);
         self.fill(record, request, lead, (Some(Arc::clone(stale)), None));
     }
 
@@ -368,7 +371,7 @@ impl Search<'_> {
     ) -> Result<Fetched, Failed> {
         let spare = need.stale.clone().filter(|_| need.on_error);
         let (sender, own) = oneshot::channel();
-        let request = fill::request(&record.request, need.stale.as_deref());
+        let request = fetch_request::request(&record.request, need.stale.as_deref());
         self.fill(&record, request, lead, (need.stale.clone(), Some(sender)));
         let verdict = Verdict::forwarded(need.why);
         let now = deadline::now;
@@ -404,7 +407,7 @@ impl Search<'_> {
             }
             Ok(Own::Answered(answered, _))
                 if let Some(stale) = &spare
-                    && fill::is_failure(answered.status) =>
+                    && is_failure(answered.status) =>
             {
                 Learned::of(&answered.record).tell(&mut record);
                 self.despite(record, stale, verdict, Some(answered.status))
@@ -559,7 +562,7 @@ impl Search<'_> {
         let (requested, since) = (deadline::now(), self.cached.caching().store.epoch());
         self.cached.count(&mut record, &verdict);
         let answer = match (self.cached.forward().run(record, None).await, spare) {
-            (Ok(Answer::Answered(answered)), Some(stale)) if fill::is_failure(answered.status) => {
+            (Ok(Answer::Answered(answered)), Some(stale)) if is_failure(answered.status) => {
                 let status = Some(answered.status);
                 return Ok(self.despite(answered.record, stale, verdict, status));
             }
@@ -584,7 +587,7 @@ impl Search<'_> {
         let (status, headers) = (answered.status, &answered.headers);
         let asked = &answered.record.request.headers;
         let is_decoded = reply::decodes_content(asked, headers, Content::of(headers)).is_some()
-            && fill::judged(
+            && storable::judged(
                 self.cached.caching(),
                 asked,
                 (status, headers, None),
@@ -610,8 +613,8 @@ impl Search<'_> {
         let fresh = match head_says(&stale.headers, length, answered.status, from) {
             HeadSays::Update => {
                 let asked = &answered.record.request.headers;
-                let updated = fill::updated(stale, from);
-                fill::brought_up_to_date(stale, asked, &updated, times, self.cached.rules)
+                let updated = storable::updated(stale, from);
+                storable::brought_up_to_date(stale, asked, &updated, times, self.cached.rules)
             }
             HeadSays::Invalidate => {
                 let mut old = Stored::clone(stale);

@@ -12,10 +12,11 @@ use crate::cache::{Fetch, Refusal, Resource, Stored, Vary};
 use crate::deadline;
 use crate::proxy::cache_status::Verdict;
 use crate::proxy::cached::{Cached, OF_OTHER_METHODS, is_looked_up};
-use crate::proxy::fill::{self, Times};
+use crate::proxy::fetch_request;
 use crate::proxy::record::Record;
 use crate::proxy::request_body::RequestBody;
 use crate::proxy::search::{Search, Without};
+use crate::proxy::storable::{self, Times};
 use crate::upstream::http1::head::{Asked, BadHead};
 use crate::upstream::http1::workspace::Workspace;
 
@@ -160,7 +161,7 @@ async fn look_up(
 /// What would be stored of the response.
 async fn keep(search: &Search<'_>, record: &Record, given: &Given) -> Result<Arc<Stored>, Refusal> {
     let (caching, rules) = (search.cached.caching(), search.cached.rules);
-    let request = fill::request(&record.request, None);
+    let request = fetch_request::request(&record.request, None);
     // It comes at once, and so as old as it says.
     let now = deadline::now();
     let times = Times {
@@ -169,14 +170,14 @@ async fn keep(search: &Search<'_>, record: &Record, given: &Given) -> Result<Arc
         wall: SystemTime::now(),
     };
     let response = (given.status, &given.headers, given.length);
-    let lease = fill::judged(caching, &request.headers, response, times, rules)?;
+    let lease = storable::judged(caching, &request.headers, response, times, rules)?;
     let fetch = Fetch {
         key: search.key,
         request: search.asker(record),
         rules,
         since: caching.store.epoch(),
     };
-    fill::stored_head(caching, fetch, response, lease, times.wall).await
+    storable::stored_head(caching, fetch, response, lease, times.wall).await
 }
 
 fn kept_or_not(search: &Search<'_>, given: &Given, kept: &Result<Arc<Stored>, Refusal>) -> Kept {

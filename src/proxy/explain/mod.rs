@@ -23,8 +23,8 @@ use super::client::Client;
 use super::course::{self, Course};
 use super::encoding;
 use super::error::ProxyError;
+use super::fetch_request;
 use super::fields::Parts;
-use super::fill;
 use super::forward::Forward;
 use super::invalidate;
 use super::local::LocalUpstream;
@@ -128,7 +128,9 @@ impl Explainer {
                 }
                 // For the store, it is asked for without what makes the answer a part or an absence.
                 let mut sender = match fetches {
-                    true => Record::of_fetch(&record, Rc::new(fill::request(&request, None))),
+                    true => {
+                        Record::of_fetch(&record, Rc::new(fetch_request::request(&request, None)))
+                    }
                     false => record,
                 };
                 let request = Rc::clone(&sender.request);
