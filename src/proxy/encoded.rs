@@ -154,7 +154,7 @@ impl EncodedBody {
             Poll::Ready(())
         })
         .await;
-        self.timer.disarm();
+        // The timer runs on: what has waited here does not wait as long again in the encoder.
         self.then.is_some() && self.plain.len() < enough
     }
 

@@ -620,6 +620,27 @@ async fn what_came_before_a_pause_reaches_the_client() {
     }
 }
 
+/// To wait for enough of it and then for more of it would be to wait twice.
+#[tokio::test]
+async fn what_is_too_little_to_decide_on_is_held_back_once() {
+    let mut origin = Manual::start().await;
+    let weir = weir(&origin.origin, "compress = true").await;
+    let part = text(500);
+    // By the clock: the best of several, as others run at the same time.
+    let mut least = PATIENCE;
+    for coding in CODINGS.into_iter().cycle().take(9) {
+        let lines = format!("Accept-Encoding: {coding}\r\n");
+        let mut client = weir.connect().await;
+        let mut server = begin(&mut origin, &mut client, &lines).await;
+        server.send(format!("{CHUNKED}\r\n{}", chunk(&part))).await;
+        let sent = Instant::now();
+        client.head().await;
+        until_decodable(&mut client, coding, &part).await;
+        least = least.min(sent.elapsed());
+    }
+    assert!(least.as_millis() < 60, "{least:?}");
+}
+
 #[tokio::test]
 async fn over_http_2_a_pause_is_no_reason_to_wait_either() {
     let mut origin = Manual::start().await;
