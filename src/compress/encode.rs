@@ -10,6 +10,9 @@
 //! | zstd   | 512 KiB | 1.5 MiB (3)               | 5.2 MiB (8)                  | 190 MB (3), 55 MB (8)  |
 //! | gzip   | 32 KiB  | 0.4 MiB (5)               | 0.4 MiB (9)                  | 90 MB (5), 30 MB (9)   |
 //!
+//! The bytes per second are those of text that repeats itself. There is text for which gzip's level 9 takes fifty times as long
+//! as its level 5, and br's 6 ten times as long as its level 4: above the default levels, encoding is not for a worker.
+//!
 //! How many of them a worker has at work is bounded in `memory.rs`.
 //!
 //! All windows are far below the 8 MiB that a zstd decoder must have (RFC 9659).
@@ -27,6 +30,8 @@ use crate::semantics::coding::Coding;
 
 /// The most that is encoded at a stretch: some 0.5 ms of br, and less of the others, at the default levels.
 pub(crate) const SLICE: usize = 32 * 1024;
+/// The same above these levels, where it may take a hundred times as long.
+const LITTLE: usize = 4 * 1024;
 /// Encoded bytes are handed out by so many, if the plain ones keep coming.
 const PIECE: usize = 16 * 1024;
 /// So many plain bytes are in the encoder at most before all of what it makes of them comes out. What br keeps of bytes that
@@ -72,6 +77,25 @@ impl Encoder {
             held: 0,
             flushed: false,
         })
+    }
+
+    /// Whether a slice takes little enough time for a worker, whatever is in it.
+    pub(crate) fn is_quick(coding: Coding, level: u32) -> bool {
+        let most = match coding {
+            Coding::Br => 4,
+            Coding::Zstd => 3,
+            Coding::Gzip => 5,
+        };
+        level <= most
+    }
+
+    /// The most that a worker may encode at a stretch.
+    pub(crate) fn stretch(coding: Coding, level: u32) -> usize {
+        if Self::is_quick(coding, level) {
+            SLICE
+        } else {
+            LITTLE
+        }
     }
 
     /// All of a body at once.

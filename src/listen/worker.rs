@@ -198,7 +198,7 @@ pub(crate) fn run(seat: Seat) -> io::Result<()> {
 fn runtime() -> io::Result<tokio::runtime::LocalRuntime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // Nothing on a worker blocks.
+        // Nothing on a worker blocks. What takes it too long waits for the one thread beside it.
         .max_blocking_threads(1)
         .build_local(tokio::runtime::LocalOptions::default())
 }

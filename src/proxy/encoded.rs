@@ -15,10 +15,11 @@ use http::HeaderMap;
 use http_body::Frame;
 use tokio::time::{Instant, Sleep};
 
+use super::at_work::{AtWork, Done};
 use super::client::Client;
 use super::shared::SharedBody;
 use super::upstream_body::UpstreamBody;
-use crate::compress::{CodecPermit, Encoder, SLICE};
+use crate::compress::{CodecPermit, SLICE};
 use crate::semantics::coding;
 use crate::telemetry::worker::CompressShard;
 use crate::upstream::http1::exchange::BodyError;
@@ -98,7 +99,7 @@ impl Source {
 
 /// An encoder at work.
 pub(super) struct Encoding {
-    pub(super) encoder: Encoder,
+    pub(super) work: AtWork,
     /// Each piece is sent as soon as it is there.
     pub(super) prompt: bool,
     pub(super) shard: Arc<CompressShard>,
@@ -179,15 +180,18 @@ impl EncodedBody {
 
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Next> {
         loop {
+            if let Some(encoding) = &mut self.encoding {
+                ready!(encoding.work.poll(context)).map_err(BodyError::Encoding)?;
+            }
             if let Some(piece) = self.piece() {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             if !self.plain.is_empty() {
                 if self.has_worked {
                     come_back(context);
-                    ready!(self.poll_pause(context))?;
+                    ready!(self.poll_pause(context));
                 } else {
-                    self.encode_slice()?;
+                    self.encode_slice();
                 }
                 continue;
             }
@@ -196,7 +200,7 @@ impl EncodedBody {
                     return Poll::Ready(end);
                 }
             } else if self.poll_source(context, None).is_pending() {
-                ready!(self.poll_pause(context))?;
+                ready!(self.poll_pause(context));
             }
         }
     }
@@ -207,35 +211,40 @@ impl EncodedBody {
             None if self.plain.is_empty() => None,
             None => Some(std::mem::take(&mut self.plain)),
             Some(encoding) => {
-                let made = encoding.encoder.take()?;
+                let made = encoding.work.encoder()?.take()?;
                 encoding.shard.encoded.add(made.len() as u64);
                 Some(made.into())
             }
         }
     }
 
-    fn encode_slice(&mut self) -> Result<(), BodyError> {
-        let slice = self.plain.split_to(self.plain.len().min(SLICE));
+    fn encode_slice(&mut self) {
         let Some(encoding) = &mut self.encoding else {
-            return Ok(());
+            return;
         };
-        self.has_worked = true;
+        let slice = self.plain.split_to(self.plain.len().min(SLICE));
+        // What is done beside the worker holds up nobody.
+        self.has_worked = encoding.work.is_quick();
         encoding.shard.plain.add(slice.len() as u64);
-        let mut done = encoding.encoder.write(&slice);
-        if encoding.prompt && self.plain.is_empty() {
-            done = done.and_then(|()| encoding.encoder.flush());
-        }
-        done.map_err(BodyError::Encoding)
+        let is_prompt = encoding.prompt && self.plain.is_empty();
+        encoding.work.begin(move |mut encoder| {
+            encoder.write(&slice)?;
+            if is_prompt {
+                encoder.flush()?;
+            }
+            Ok(Done::Encoder(encoder))
+        });
     }
 
     /// Others have their turn. Ready when the encoder was made to give up what it has held for too long.
-    fn poll_pause(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+    fn poll_pause(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.has_worked = false;
         match &mut self.encoding {
-            Some(encoding) if encoding.encoder.is_holding() => {
+            Some(encoding) if encoding.work.is_holding() => {
                 ready!(self.timer.poll(context));
                 self.timer.disarm();
-                Poll::Ready(encoding.encoder.flush().map_err(BodyError::Encoding))
+                encoding.work.flush();
+                Poll::Ready(())
             }
             _ => {
                 self.timer.disarm();
@@ -269,12 +278,16 @@ impl EncodedBody {
     /// What comes when there are no more plain bytes; `None` if there is something to hand out before.
     fn poll_end(&mut self) -> Poll<Option<Next>> {
         match (self.then.take(), self.encoding.take()) {
-            (Some(Then::End(trailers)), Some(Encoding { encoder, shard, .. })) => {
-                let rest = match encoder.finish() {
-                    Ok(rest) => rest,
-                    Err(error) => return Poll::Ready(Some(Some(Err(BodyError::Encoding(error))))),
+            (Some(Then::End(trailers)), Some(mut encoding)) => {
+                let Some(rest) = encoding.work.take_rest() else {
+                    encoding
+                        .work
+                        .begin(|encoder| encoder.finish().map(Done::Rest));
+                    self.then = Some(Then::End(trailers));
+                    self.encoding = Some(encoding);
+                    return Poll::Ready(None);
                 };
-                shard.encoded.add(rest.len() as u64);
+                encoding.shard.encoded.add(rest.len() as u64);
                 self.then = Some(match trailers {
                     Some(mut trailers) => {
                         coding::describe_encoded_in_trailers(&mut trailers);
@@ -291,7 +304,8 @@ impl EncodedBody {
             (Some(Then::Broken(error)), Some(mut encoding)) => {
                 // What has come is worth having. It must not look whole: no word of the encoding's end.
                 self.then = Some(Then::Broken(error));
-                if encoding.encoder.is_holding() && encoding.encoder.flush().is_ok() {
+                if encoding.work.is_holding() {
+                    encoding.work.flush();
                     self.encoding = Some(encoding);
                 }
                 Poll::Ready(None)

@@ -1,11 +1,15 @@
 //! The step from a server's response to one that is encoded: asks `compress` what to do, and does it to the body.
 
+use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 use http::response::Parts;
 use http::{Response, StatusCode};
+use tokio::task::spawn_blocking;
 
+use super::at_work::AtWork;
 use super::body::Body;
 use super::encoded::Encoding;
 use super::record::Record;
@@ -30,11 +34,11 @@ pub(super) async fn encode(
             coding,
             length,
             prompt,
-        } => begin(&mut parts, &mut body, coding, (length, prompt), memory),
+        } => begin(&mut parts, &mut body, coding, (length, prompt), memory).await,
         Plan::IfEnough(coding) => {
             let enough = compress.min_size.as_usize();
             if !body.is_less_than(enough).await {
-                begin(&mut parts, &mut body, coding, (None, false), memory);
+                begin(&mut parts, &mut body, coding, (None, false), memory).await;
             }
         }
     }
@@ -73,7 +77,7 @@ pub(super) fn request<'r>(record: &'r Record, listener: &Listener) -> compress::
     }
 }
 
-fn begin(
+async fn begin(
     parts: &mut Parts,
     body: &mut Body,
     coding: Coding,
@@ -86,7 +90,8 @@ fn begin(
     let (level, shard) = (compress.level.of(coding), Arc::clone(shard));
     // What is small and here is encoded at once: its length can be told.
     if let Some(plain) = body.bytes().filter(|plain| plain.len() <= SLICE) {
-        let Ok(encoded) = Encoder::encode(coding, level, plain) else {
+        let plain = plain.clone();
+        let Ok(encoded) = at_once(coding, level, plain.clone()).await else {
             return;
         };
         if encoded.len() < plain.len() {
@@ -109,11 +114,21 @@ fn begin(
         coding::describe_encoded(&mut parts.headers, coding);
         shard.response(coding);
         let encoding = Encoding {
-            encoder,
+            work: AtWork::new(encoder, Encoder::is_quick(coding, level)),
             prompt,
             shard,
             _permit: permit,
         };
         body.encode(encoding, coding);
     }
+}
+
+/// All of a small body, on the thread beside the worker where that takes long.
+async fn at_once(coding: Coding, level: u32, plain: Bytes) -> io::Result<Vec<u8>> {
+    let is_little = plain.len() <= Encoder::stretch(coding, level);
+    let encode = move || Encoder::encode(coding, level, &plain);
+    if is_little {
+        return encode();
+    }
+    spawn_blocking(encode).await.map_err(io::Error::other)?
 }

@@ -3,6 +3,7 @@
 mod answer;
 mod as_stored;
 mod asked;
+mod at_work;
 mod attempt;
 pub(crate) mod body;
 mod cache_status;

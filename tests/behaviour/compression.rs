@@ -16,6 +16,9 @@ use crate::support::origin::read_request;
 use crate::support::tls::{Authority, handshake};
 use crate::support::{Connection, Origin, PATIENCE, Response, Weir, eventually};
 
+/// Encoded beside the workers.
+const HIGHEST: &str = "compress = { level = { br = 6, zstd = 8, gzip = 9 } }";
+
 /// A config with more keys for the route.
 fn config(origin: &Origin, keys: &str) -> String {
     Weir::config(&[origin], "").replace(
@@ -59,10 +62,13 @@ fn is_plain(response: &Response) -> bool {
 #[tokio::test]
 async fn each_coding_is_decoded_to_what_the_server_sent() {
     // At once and with a length; piece by piece; long after the head.
-    for length in [2_000, 40_000, 300_000] {
+    let lengths = [2_000, 40_000, 300_000];
+    let routes = ["compress = true", HIGHEST];
+    let all = lengths.map(|length| routes.map(|route| (length, route)));
+    for (length, route) in all.into_iter().flatten() {
         let body = text(length);
         let origin = json(length, "").await;
-        let weir = weir(&origin, "compress = true").await;
+        let weir = weir(&origin, route).await;
         let mut connection = weir.connect().await;
         let mut http2 = Http2::open(weir.address()).await;
         for coding in CODINGS {
@@ -583,8 +589,14 @@ async fn until_decodable(client: &mut Connection, coding: &str, wanted: &str) {
 /// Long bodies and short ones, with a length and without: whoever pauses is not held back.
 #[tokio::test]
 async fn what_came_before_a_pause_reaches_the_client() {
+    for route in ["compress = true", HIGHEST] {
+        what_came_before_a_pause_reaches_the_client_of(route).await;
+    }
+}
+
+async fn what_came_before_a_pause_reaches_the_client_of(route: &str) {
     let mut origin = Manual::start().await;
-    let weir = weir(&origin.origin, "compress = true").await;
+    let weir = weir(&origin.origin, route).await;
     for coding in CODINGS {
         for length in [10, 5_000, 50_000] {
             for known in [false, true] {
@@ -711,8 +723,14 @@ async fn events_are_sent_one_by_one() {
 /// The end of an encoding says that all is there; it must not be said of what broke off.
 #[tokio::test]
 async fn a_body_that_breaks_off_is_never_ended() {
+    for route in ["compress = true", HIGHEST] {
+        a_body_that_breaks_off_is_never_ended_by(route).await;
+    }
+}
+
+async fn a_body_that_breaks_off_is_never_ended_by(route: &str) {
     let mut origin = Manual::start().await;
-    let weir = weir(&origin.origin, "compress = true").await;
+    let weir = weir(&origin.origin, route).await;
     let mut http2 = Http2::open(weir.address()).await;
     for coding in CODINGS {
         for (length, head) in [
@@ -755,6 +773,38 @@ async fn a_body_that_breaks_off_is_never_ended() {
             assert!(http2::answer(answer).await.unwrap_err().is_reset());
         }
     }
+}
+
+/// Text of two letters takes gzip's level 9 some 40 ms for each slice, 64 of them here.
+#[tokio::test]
+async fn a_level_that_takes_long_keeps_nobody_waiting() {
+    let mut state = 1_u32;
+    let letters = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        if state >> 31 == 0 { 'a' } else { 'b' }
+    });
+    let large: String = letters.take(2 << 20).collect();
+    let sent = large.clone();
+    let origin = Origin::start(move |request| match request.target() {
+        "/large" => response("200 OK", JSON, &sent),
+        _ => response("200 OK", "", "small"),
+    })
+    .await;
+    let keys = "compress = { level = { gzip = 9 } }";
+    let one = format!("[process]\nworkers = 1\n{}", config(&origin, keys));
+    let weir = Weir::start(&one).await;
+    let mut slow = weir.connect().await;
+    slow.send("GET /large HTTP/1.1\r\nHost: test\r\nAccept-Encoding: gzip\r\n\r\n")
+        .await;
+    let slow = tokio::spawn(async move { slow.response().await });
+    let mut client = weir.connect().await;
+    let mut answered = 0;
+    while !slow.is_finished() {
+        assert_eq!(client.get("/").await.text(), "small");
+        answered += 1;
+    }
+    assert!(plain("gzip", &slow.await.unwrap().body) == large);
+    assert!(answered > 300, "{answered} while it was encoded");
 }
 
 #[tokio::test]
