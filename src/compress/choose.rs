@@ -1,7 +1,7 @@
 //! Whether a response is encoded, and with which coding.
 //!
-//! `Vary: Accept-Encoding` is for whatever another client might get encoded, also where this one does not. What is left
-//! alone on purpose:
+//! `Vary: Accept-Encoding` is for whatever another client might get encoded, also where this one does not, and for the
+//! parts of such a thing. What is left alone on purpose:
 //! - what is encoded already, is a part of something (206), has no content, or says `no-transform` (RFC 9110 §7.7);
 //! - gRPC, which has codings of its own;
 //! - what a page of another site asks for with the client's cookies over TLS: it could put guesses into the request and
@@ -143,6 +143,13 @@ pub(crate) fn decide(
             ..stays(AsIs::Status)
         };
     }
+    if status == StatusCode::PARTIAL_CONTENT {
+        // As the whole would (RFC 9110 §15.3.7).
+        return Decision {
+            varies: is_of_what_is_encoded(compress, headers),
+            ..stays(AsIs::Status)
+        };
+    }
     let kind = match Kind::of(compress, status, headers) {
         Ok(kind) => kind,
         Err(why) => return stays(why),
@@ -182,8 +189,7 @@ impl Kind {
             return Err(AsIs::TooSmall);
         }
         let kind = coding::media_type(headers).ok_or(AsIs::Type)?;
-        let listed = compress.types.iter().any(|types| types.matches(&kind));
-        if !listed || kind.starts_with("application/grpc") {
+        if !is_listed(compress, &kind) {
             return Err(AsIs::Type);
         }
         Ok(Self {
@@ -191,6 +197,22 @@ impl Kind {
             prompt: kind == coding::EVENT_STREAM,
         })
     }
+}
+
+fn is_listed(compress: &Compress, kind: &str) -> bool {
+    let listed = compress.types.iter().any(|types| types.matches(kind));
+    listed && !kind.starts_with("application/grpc")
+}
+
+/// Whether these fields are those of a part of something that is encoded. What type several parts are of is said in the
+/// content only.
+fn is_of_what_is_encoded(compress: &Compress, headers: &HeaderMap) -> bool {
+    let range = headers.get(header::CONTENT_RANGE);
+    let range = range.and_then(|range| range.to_str().ok());
+    let length = range.and_then(|range| range.rsplit_once('/')?.1.parse().ok());
+    length.is_none_or(|length: u64| length >= compress.min_size.0.max(1))
+        && coding::media_type(headers)
+            .is_some_and(|kind| kind == "multipart/byteranges" || is_listed(compress, &kind))
 }
 
 impl Request<'_> {
@@ -276,7 +298,7 @@ mod tests {
         assert_eq!(planned(200, &[("content-type", "image/png"), LONG]), no);
         assert_eq!(planned(200, &[LONG]), no);
         assert_eq!(planned(200, &[JSON, JSON, LONG]), no);
-        for status in [100, 204, 205, 206] {
+        for status in [100, 204, 205] {
             assert_eq!(planned(status, &[JSON, LONG]), no, "{status}");
         }
         for field in [
@@ -287,6 +309,41 @@ mod tests {
         ] {
             assert_eq!(planned(200, &[JSON, LONG, field]), no, "{field:?}");
             assert_eq!(planned(416, &[JSON, LONG, field]), no, "{field:?}");
+        }
+    }
+
+    /// RFC 9110 §15.3.7.
+    #[test]
+    fn a_part_varies_as_the_whole_does() {
+        let part = ("content-length", "10");
+        for (kind, range, varies) in [
+            ("text/html; charset=utf-8", "bytes 0-9/1024", true),
+            ("text/html", "bytes 0-9/1023", false),
+            ("text/html", "bytes 0-9/*", true),
+            ("image/png", "bytes 0-9/2000", false),
+            ("text/event-stream", "bytes 0-9/2000", false),
+            ("multipart/byteranges; boundary=a", "", true),
+        ] {
+            let mut fields = vec![("content-type", kind), part];
+            if !range.is_empty() {
+                fields.push(("content-range", range));
+            }
+            assert_eq!(
+                planned(206, &fields),
+                (Plan::AsIs, varies),
+                "{kind} {range}"
+            );
+            for field in [
+                ("content-encoding", "br"),
+                ("cache-control", "no-transform"),
+            ] {
+                let fields = [&fields[..], &[field]].concat();
+                assert_eq!(
+                    planned(206, &fields),
+                    (Plan::AsIs, false),
+                    "{kind} {field:?}"
+                );
+            }
         }
     }
 

@@ -254,7 +254,8 @@ impl Reply<'_> {
                 headers.insert(name, value);
             }
         }
-        Response::from_parts(head, Body::pieces(partial.pieces, record))
+        let body = Body::pieces(partial.pieces, record).settled(None);
+        Response::from_parts(head, body)
     }
 
     /// RFC 9110 §15.5.17.
