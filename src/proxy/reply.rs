@@ -79,7 +79,7 @@ impl Reply<'_> {
             return self.respond(record, stored.status, headers, Vec::new());
         }
         let Some(follow) = coming else {
-            return match self.range(&request.headers, stored) {
+            return match self.range(&record, stored) {
                 Some(Resolved::Parts(parts)) => self.parts(record, stored, &parts),
                 Some(Resolved::Unsatisfiable) => self.unsatisfiable(record, stored),
                 Some(Resolved::Whole) | None => self.whole(record, stored),
@@ -213,15 +213,32 @@ impl Reply<'_> {
 
     /// The ranges that are asked for of what is stored (RFC 9110 §14.2). They are of its bytes as they are: who cannot take
     /// these gets all of it.
-    fn range(&self, request: &HeaderMap, stored: &Stored) -> Option<Resolved> {
+    fn range(&self, record: &Record, stored: &Stored) -> Option<Resolved> {
+        let request = &record.request.headers;
         let is_asked_for = stored.status == StatusCode::OK && self.asks.for_ranges;
         if !is_asked_for || decodes(request, stored).is_some() {
             return None;
         }
         let ranges = range::parse(request)?;
-        let validators = Validators::of(stored.status, &stored.headers, stored.received_at);
+        let mut validators = Validators::of(stored.status, &stored.headers, stored.received_at);
+        if self.has_several_forms(record, stored) {
+            validators = validators.sharing_the_date();
+        }
         let holds = conditional::if_range(request, &validators);
         holds.then(|| ranges.resolve(stored.body.len() as u64))
+    }
+
+    /// Whether clients are sent different bytes of it, by what they can take: then what one of them has the beginning of may be
+    /// encoded, and another's not.
+    fn has_several_forms(&self, record: &Record, stored: &Stored) -> bool {
+        let (status, headers) = (stored.status, &stored.headers);
+        if let Content::Coded(_) = stored.coded {
+            return !coding::forbids_transformation(headers);
+        }
+        let compress = self.route.compress.as_ref();
+        compress.is_some_and(|compress| {
+            encoding::decide(record, compress, self.listener, status, headers).varies
+        })
     }
 
     fn parts(

@@ -88,6 +88,12 @@ impl<'h> Validators<'h> {
         }
     }
 
+    /// The same of one of several representations that have that `Last-Modified` at the same time: then it is weak
+    /// (RFC 9110 §8.8.1).
+    pub(crate) fn sharing_the_date(self) -> Self {
+        Self { date: None, ..self }
+    }
+
     /// `Last-Modified`, if it was certain not to change a second time within its second (RFC 9110 §8.8.2.2).
     fn strong_date(&self) -> Option<Date> {
         let (date, modified) = (self.date?, self.last_modified?);
@@ -359,6 +365,10 @@ mod tests {
         let twice = fields(&[("if-range", "\"a\""), ("if-range", "\"a\"")]);
         assert!(!if_range(&twice, &validators(&response)));
         assert!(if_range(&HeaderMap::new(), &validators(&response)));
+        let shared = fields(&[strong, modified, date]);
+        let shared = validators(&shared).sharing_the_date();
+        assert!(!if_range(&fields(&[("if-range", same)]), &shared));
+        assert!(if_range(&fields(&[("if-range", "\"a\"")]), &shared));
         let not_found = Validators::of(StatusCode::NOT_FOUND, &response, UNIX_EPOCH);
         assert!(!if_range(&HeaderMap::new(), &not_found));
     }

@@ -492,6 +492,42 @@ async fn parts_are_of_what_the_client_can_take() {
     }
 }
 
+/// RFC 9110 §8.8.1, §13.1.5: what several forms share at a time is weak, and brings no part of one to who has another's.
+#[tokio::test]
+async fn a_date_that_several_forms_share_brings_no_part() {
+    const DATES: &str = "Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n\
+                         Date: Fri, 02 Jan 2026 00:00:00 GMT\r\nCache-Control: s-maxage=999999999\r\n";
+    let body = text(50_000);
+    let gzip = encoded("gzip", &body);
+    let origin = Origin::start(move |request| match request.target() {
+        "/gzip" => answer(&format!("{DATES}{JSON}Content-Encoding: gzip\r\n"), &gzip),
+        "/image" => answer(&format!("{DATES}Content-Type: image/png\r\n"), &body),
+        _ => answer(&format!("{DATES}{JSON}"), &body),
+    })
+    .await;
+    let by_date = "Range: bytes=10-19\r\nIf-Range: Thu, 01 Jan 2026 00:00:00 GMT\r\n";
+    let by_tag = "Range: bytes=10-19\r\nIf-Range: \"a\"\r\n";
+    for (route, path, status) in [
+        (BOTH, "/plain", 200),
+        (BOTH, "/image", 206),
+        (BOTH, "/gzip", 200),
+        ("cache = true", "/plain", 206),
+        ("cache = true", "/gzip", 200),
+    ] {
+        let weir = before(&origin, route).await;
+        for lines in ["Accept-Encoding: gzip\r\n", ""] {
+            eventually(async || get(&weir, path, lines).await, is_hit).await;
+            let answer = get(&weir, path, &format!("{lines}{by_date}")).await;
+            assert!(is_hit(&answer), "{}", answer.head);
+            assert_eq!(answer.status, status, "{route} {path} {lines}");
+        }
+        if path == "/plain" {
+            let part = get(&weir, path, &format!("Accept-Encoding: gzip\r\n{by_tag}")).await;
+            assert_eq!(part.status, 206, "{route}");
+        }
+    }
+}
+
 /// RFC 9110 §15.3.7.
 #[tokio::test]
 async fn a_part_varies_as_the_whole_does_whatever_the_route_does_to_it() {
