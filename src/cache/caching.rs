@@ -12,7 +12,10 @@ use crate::telemetry::cache::Figures;
 pub(crate) struct Caching {
     pub(crate) store: Arc<Cache>,
     pub(crate) fetches: Arc<Fetches>,
-    pub(crate) jobs: Jobs,
+    /// Work that others would have to do again and again until it is done.
+    pub(crate) quick_jobs: Jobs,
+    /// Work that takes its time, seconds or minutes.
+    pub(crate) long_jobs: Jobs,
 }
 
 impl Caching {
@@ -20,7 +23,8 @@ impl Caching {
         Self {
             store: Arc::new(Cache::new(max_size, max_object_size)),
             fetches: Arc::default(),
-            jobs: Jobs::start(),
+            quick_jobs: Jobs::start("weir-quick"),
+            long_jobs: Jobs::start("weir-background"),
         }
     }
 

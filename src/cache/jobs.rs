@@ -1,4 +1,4 @@
-//! Work that is worth doing, but not while a client waits: a thread of its own, with less right to the processor than those
+//! Work that is worth doing, but not while a client waits: threads of its own, with less right to the processor than those
 //! that answer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,13 +10,14 @@ use tokio::runtime::{Builder, Handle};
 
 type Job = Box<dyn FnOnce(&Handle) + Send>;
 
-/// The thread, as those see it who have work for it. It ends with the last of them.
+/// A thread, as those see it who have work for it. It ends with the last of them.
+#[derive(Clone)]
 pub(crate) struct Jobs(Option<SyncSender<Job>>);
 
 impl Jobs {
-    pub(crate) fn start() -> Self {
+    pub(crate) fn start(name: &str) -> Self {
         let (sender, jobs) = sync_channel(WAITING);
-        let thread = thread::Builder::new().name("weir-background".into());
+        let thread = thread::Builder::new().name(name.into());
         // Without the thread there are no jobs, and what they would have made is made for each request.
         Self(thread.spawn(move || work(&jobs)).ok().map(|_| sender))
     }

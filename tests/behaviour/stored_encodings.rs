@@ -7,7 +7,7 @@ use crate::support::cache::{
     Changing, FRESH, answer, ask, before, counting_by, get, is_hit, response, told,
 };
 use crate::support::chunks::{chunk_of, dechunked};
-use crate::support::codings::{CODINGS, InPieces, encoded, plain, prose, text};
+use crate::support::codings::{CODINGS, InPieces, encoded, fast, plain, prose, text};
 use crate::support::http2::{self, Http2};
 use crate::support::manual::Manual;
 use crate::support::{Connection, Origin, Response, Weir, eventually};
@@ -104,13 +104,18 @@ async fn a_body_is_encoded_once_and_then_sent_as_it_is() {
     assert_eq!(origin.requests().len(), 1);
 }
 
-/// How long the form of `/` is in the end, for each coding.
-async fn lengths(weir: &Weir, body: &str) -> Vec<usize> {
-    let mut lengths = Vec::new();
+/// How long the form of `/` is in the end, for each coding. `last` is a coding whose thorough form is smaller than the quick
+/// one by far.
+async fn lengths(weir: &Weir, body: &str, last: &str) -> Vec<usize> {
     for coding in CODINGS {
         ready(weir, coding).await;
-        // Forms are made one after the other: when there is one of this, nothing is left to do for that.
-        ready_at(weir, "/other", coding).await;
+    }
+    // Thorough forms are made one after the other: when there is one of this, those from before are there.
+    let quick = fast(last, body).len();
+    let other = async || ready_at(weir, "/other", last).await.body.len();
+    eventually(other, |length| *length < quick - quick / 20).await;
+    let mut lengths = Vec::new();
+    for coding in CODINGS {
         let form = get_as(weir, coding).await;
         assert_eq!(plain(coding, &form.body), body);
         assert_eq!(form.field("content-length"), form.body.len().to_string());
@@ -124,24 +129,48 @@ async fn the_form_of_stored_level_takes_the_place_of_the_quick_one() {
     let body = prose(40_000);
     let sent = body.clone();
     let origin = Origin::start(move |_| answer(&format!("{FRESH}{JSON}"), &sent)).await;
-    let with = async |stored: &str| {
+    let with = async |stored: &str, last: &str| {
         const LOW: &str = "level = { br = 0, zstd = 1, gzip = 1 }";
         let route = format!("cache = true\ncompress = {{ {LOW}{stored} }}");
-        lengths(&before(&origin, &route).await, &body).await
+        lengths(&before(&origin, &route).await, &body, last).await
     };
-    let usual = with("").await;
-    let said = with(", stored_level = { br = 9, zstd = 12, gzip = 9 }").await;
+    let usual = with("", "gzip").await;
+    let said = with(", stored_level = { br = 9, zstd = 12, gzip = 9 }", "zstd").await;
     assert_eq!(said, usual);
-    for (levels, expected) in [
-        ("br = 0, zstd = 1", [Greater, Greater, Equal]),
-        ("br = 11, gzip = 1", [Less, Equal, Greater]),
-        ("zstd = 19", [Equal, Less, Equal]),
+    for (levels, last, expected) in [
+        ("br = 0, zstd = 1", "gzip", [Greater, Greater, Equal]),
+        ("br = 11, gzip = 1", "zstd", [Less, Equal, Greater]),
+        ("zstd = 19", "gzip", [Equal, Less, Equal]),
     ] {
-        let lengths = with(&format!(", stored_level = {{ {levels} }}")).await;
+        let lengths = with(&format!(", stored_level = {{ {levels} }}"), last).await;
         let pairs = lengths.iter().zip(&usual);
         let found: Vec<_> = pairs.map(|(length, usual)| length.cmp(usual)).collect();
         assert_eq!(found, expected, "{levels}: {lengths:?}, {usual:?}");
     }
+}
+
+/// A thorough form may take minutes, in which no other body is encoded for each client anew.
+#[tokio::test]
+async fn a_quick_form_does_not_wait_for_a_thorough_one_of_something_else() {
+    let small = text(50_000);
+    let (large, sent) = (prose(100_000).repeat(20), small.clone());
+    let origin = Origin::start(move |request| match request.target() {
+        "/large" => answer(&format!("{FRESH}{JSON}"), &large),
+        _ => answer(&format!("{FRESH}{JSON}"), &sent),
+    })
+    .await;
+    let route = "cache = true\ncompress = { level = { br = 0 }, stored_level = { br = 11 } }";
+    let weir = before(&origin, route).await;
+    let large = async || get(&weir, "/large", "Accept-Encoding: br\r\n").await;
+    let is_ready = |response: &Response| !response.fields("content-length").is_empty();
+    large().await;
+    let quick = eventually(large, is_ready).await.body.len();
+    assert_eq!(plain("br", &ready(&weir, "br").await.body), small);
+    assert_eq!(
+        large().await.body.len(),
+        quick,
+        "the better one is not there yet"
+    );
 }
 
 #[tokio::test]
