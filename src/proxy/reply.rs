@@ -76,7 +76,13 @@ impl Reply<'_> {
             if decodes(&request.headers, stored).is_some() {
                 coding::describe_decoded(&mut headers);
             }
-            return self.respond(record, stored.status, headers, Vec::new());
+            let stays = self.stays_plain(&record, stored);
+            let mut response = self.respond(record, stored.status, headers, Vec::new());
+            if stays {
+                coding::vary_by_accept_encoding(response.headers_mut());
+                return response.map(|body| body.settled(None));
+            }
+            return response;
         }
         let Some(follow) = coming else {
             return match self.range(&record, stored) {
@@ -164,6 +170,19 @@ impl Reply<'_> {
             }
             _ => None,
         }
+    }
+
+    /// Whether the client would get it encoded, were that of any use.
+    fn stays_plain(&self, record: &Record, stored: &Stored) -> bool {
+        let Some(compress) = &self.route.compress else {
+            return false;
+        };
+        let (status, headers) = (stored.status, &stored.headers);
+        let plan = encoding::decide(record, compress, self.listener, status, headers).plan;
+        let Ok(Plan::Encode { coding, .. }) = plan else {
+            return false;
+        };
+        stored.encodings.form(coding) == Some(Form::Useless)
     }
 
     /// The fields of a response with this status.

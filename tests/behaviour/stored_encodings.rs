@@ -225,6 +225,11 @@ async fn what_weir_does_not_encode_stays_as_it_is_in_the_store_too() {
     .await;
     assert_eq!(known.body, noise);
     assert_eq!(known.field("etag"), "\"a\"");
+    // RFC 9110 §9.3.2.
+    let head = ask(&weir, "HEAD", "/", "Accept-Encoding: zstd\r\n").await;
+    for name in ["content-encoding", "content-length", "etag", "vary"] {
+        assert_eq!(head.fields(name), known.fields(name), "{name}");
+    }
 }
 
 #[tokio::test]
