@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use h2::client::ResponseFuture;
+
 use crate::support::cache::{Changing, FRESH, answer, config, count, get, is_hit, response, told};
 use crate::support::control::Patient;
 use crate::support::http2::{self, Http2};
-use crate::support::manual::Manual;
+use crate::support::manual::{Manual, Server};
 use crate::support::{Connection, Origin, Response, Weir, eventually};
 
 /// Stale since ten seconds when it comes.
@@ -475,29 +477,50 @@ async fn those_who_wait_for_a_fetch_that_fails_get_what_is_stale_too() {
     assert_eq!(manual.origin.connections(), 2);
 }
 
+/// What is stale is being validated for one client, and another waits for that.
+struct Validation {
+    leader: Connection,
+    server: Server,
+    waits: ResponseFuture,
+    _held: (Http2, ResponseFuture, Server),
+}
+
+impl Validation {
+    async fn begin(manual: &mut Manual, weir: &Weir) -> Self {
+        let ask = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
+        let mut leader = weir.connect().await;
+        leader.send(ask).await;
+        let (mut server, _) = manual.request().await;
+        server.send(answer(&once(""), "old")).await;
+        leader.response().await;
+        leader.send(ask).await;
+        let (server, _) = manual.request().await;
+        let mut waiting = Http2::open(weir.address()).await;
+        let (waits, _) = waiting.send(http2::get("/"), true).await;
+        // What comes behind it on the same connection is taken up after it.
+        let (behind, _) = waiting.send(http2::get("/b"), true).await;
+        let (unanswered, _) = manual.request().await;
+        Self {
+            leader,
+            server,
+            waits,
+            _held: (waiting, behind, unanswered),
+        }
+    }
+}
+
 /// RFC 9211 §2.3.
 #[tokio::test]
 async fn those_who_wait_for_a_fetch_that_fails_are_told_what_the_server_answered() {
     let mut manual = Manual::start().await;
     let weir = weir(&manual.origin, "cache = true").await;
-    let mut leader = weir.connect().await;
-    let mut waiting = Http2::open(weir.address()).await;
-    let ask = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
-    leader.send(ask).await;
-    let (mut server, _) = manual.request().await;
-    server.send(answer(&once(""), "old")).await;
-    leader.response().await;
-    leader.send(ask).await;
-    let (mut server, _) = manual.request().await;
-    let (waits, _) = waiting.send(http2::get("/"), true).await;
-    // What comes behind it on the same connection is taken up after it.
-    let _behind = waiting.send(http2::get("/b"), true).await;
-    let _unanswered = manual.request().await;
+    let mut validation = Validation::begin(&mut manual, &weir).await;
+    let server = &mut validation.server;
     server
         .send(response("503 Away", "Connection: close\r\n", ""))
         .await;
-    let led = leader.response().await;
-    let waited = http2::answer(waits).await.unwrap();
+    let led = validation.leader.response().await;
+    let waited = http2::answer(validation.waits).await.unwrap();
     assert_eq!((led.text().as_str(), waited.text()), ("old", "old"));
     let waited = waited.headers["cache-status"].to_str().unwrap();
     for (told, collapsed) in [(told(&led), ""), (waited, "; collapsed")] {
@@ -517,28 +540,18 @@ async fn those_who_wait_for_a_fetch_that_fails_are_told_what_the_server_answered
 async fn what_is_stale_is_not_used_where_a_fetch_goes_well_but_brings_nothing_to_share() {
     let mut manual = Manual::start().await;
     let weir = weir(&manual.origin, "cache = true").await;
-    let mut leader = weir.connect().await;
-    let mut waiting = Http2::open(weir.address()).await;
-    let ask = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
-    leader.send(ask).await;
-    let (mut server, _) = manual.request().await;
-    server.send(answer(&once(""), "old")).await;
-    leader.response().await;
-    leader.send(ask).await;
-    let (mut server, _) = manual.request().await;
-    let (waits, _) = waiting.send(http2::get("/"), true).await;
-    let _behind = waiting.send(http2::get("/b"), true).await;
-    let _unanswered = manual.request().await;
+    let mut validation = Validation::begin(&mut manual, &weir).await;
     // On what it depends for others is not known of the stored one.
     let lines = format!("{FRESH}Vary: X-A\r\nETag: \"a\"\r\nConnection: close\r\n");
+    let server = &mut validation.server;
     server
         .send(format!("HTTP/1.1 304 Same\r\n{lines}\r\n"))
         .await;
-    assert_eq!(leader.response().await.text(), "old");
+    assert_eq!(validation.leader.response().await.text(), "old");
     let (mut server, request) = manual.request().await;
     assert!(request.fields("if-none-match").is_empty());
     server.send(answer(FRESH, "new")).await;
-    let new = http2::answer(waits).await.unwrap();
+    let new = http2::answer(validation.waits).await.unwrap();
     assert_eq!(new.text(), "new");
     let told = new.headers["cache-status"].to_str().unwrap();
     assert!(!told.contains("stale-if-error"), "{told}");
