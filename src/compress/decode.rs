@@ -89,6 +89,9 @@ impl Decoder {
         self.is_full = step.made == DRAWN;
         if step.taken > 0 || step.made > 0 {
             self.may_end = step.may_end;
+        } else if !input.is_empty() {
+            // Behind the end, or whatever else: to try again would come to nothing again, without end.
+            return Err(invalid("it goes on with what does not belong to it"));
         }
         encoded.advance(step.taken);
         plain.truncate(step.made);
@@ -103,10 +106,6 @@ fn br(state: &mut Br, input: &[u8], plain: &mut [u8]) -> io::Result<Step> {
         &mut left, &mut taken, input, &mut room, &mut made, plain, &mut total, state,
     );
     let may_end = match result {
-        // Nothing may follow.
-        BrotliResult::ResultSuccess if taken == 0 && made == 0 && !input.is_empty() => {
-            return Err(invalid("it goes on behind its end"));
-        }
         BrotliResult::ResultSuccess => true,
         BrotliResult::NeedsMoreInput | BrotliResult::NeedsMoreOutput => false,
         BrotliResult::ResultFailure => return Err(invalid("it is not what it says it is")),
