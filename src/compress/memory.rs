@@ -4,8 +4,8 @@
 //! Hundreds of slow clients would hold a gigabyte. What all of them need together is bounded here. Beyond that a response that
 //! was to be encoded goes out as it is, which costs bytes and no memory; what would have to be decoded is asked of the server.
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::decode::ZSTD_WINDOW;
 use crate::semantics::coding::Coding;
@@ -17,8 +17,8 @@ const BUDGET: u32 = 128 * 1024;
 /// What one worker may still spend on codecs.
 #[derive(Debug, Default)]
 pub(crate) struct CodecMemory {
-    /// KiB.
-    used: Rc<Cell<u32>>,
+    /// KiB. Shared: what is at work beside the worker is given back there.
+    used: Arc<AtomicU32>,
 }
 
 impl CodecMemory {
@@ -37,27 +37,26 @@ impl CodecMemory {
     }
 
     fn spend(&self, cost: u32) -> Option<CodecPermit> {
-        let used = self.used.get() + cost;
-        (used <= BUDGET).then(|| {
-            self.used.set(used);
-            CodecPermit {
-                used: Rc::clone(&self.used),
-                cost,
-            }
-        })
+        let permit = CodecPermit {
+            used: Arc::clone(&self.used),
+            cost,
+        };
+        let before = self.used.fetch_add(cost, Ordering::Relaxed);
+        // Dropped, it gives back what it took.
+        (before + cost <= BUDGET).then_some(permit)
     }
 }
 
 /// Lasts as long as its codec.
 #[derive(Debug)]
 pub(crate) struct CodecPermit {
-    used: Rc<Cell<u32>>,
+    used: Arc<AtomicU32>,
     cost: u32,
 }
 
 impl Drop for CodecPermit {
     fn drop(&mut self) {
-        self.used.set(self.used.get() - self.cost);
+        self.used.fetch_sub(self.cost, Ordering::Relaxed);
     }
 }
 
@@ -116,7 +115,7 @@ mod tests {
             permits.pop();
             assert!(memory.take(coding, level).is_some());
             drop(permits);
-            assert_eq!(memory.used.get(), 0);
+            assert_eq!(memory.used.load(Ordering::Relaxed), 0);
         }
     }
 

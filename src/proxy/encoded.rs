@@ -15,11 +15,11 @@ use http::HeaderMap;
 use http_body::Frame;
 use tokio::time::{Instant, Sleep};
 
-use super::at_work::{AtWork, Done};
+use super::at_work::AtWork;
 use super::client::Client;
 use super::shared::SharedBody;
 use super::upstream_body::UpstreamBody;
-use crate::compress::{CodecPermit, SLICE};
+use crate::compress::{Encoder, SLICE};
 use crate::semantics::coding;
 use crate::telemetry::worker::CompressShard;
 use crate::upstream::http1::exchange::BodyError;
@@ -103,7 +103,6 @@ pub(super) struct Encoding {
     /// Each piece is sent as soon as it is there.
     pub(super) prompt: bool,
     pub(super) shard: Arc<CompressShard>,
-    pub(super) _permit: CodecPermit,
 }
 
 /// How a body ends.
@@ -227,12 +226,9 @@ impl EncodedBody {
         self.has_worked = encoding.work.is_quick();
         encoding.shard.plain.add(slice.len() as u64);
         let is_prompt = encoding.prompt && self.plain.is_empty();
-        encoding.work.begin(move |mut encoder| {
+        encoding.work.step(move |encoder| {
             encoder.write(&slice)?;
-            if is_prompt {
-                encoder.flush()?;
-            }
-            Ok(Done::Encoder(encoder))
+            if is_prompt { encoder.flush() } else { Ok(()) }
         });
     }
 
@@ -243,7 +239,7 @@ impl EncodedBody {
             Some(encoding) if encoding.work.is_holding() => {
                 ready!(self.timer.poll(context));
                 self.timer.disarm();
-                encoding.work.flush();
+                encoding.work.step(Encoder::flush);
                 Poll::Ready(())
             }
             _ => {
@@ -280,9 +276,7 @@ impl EncodedBody {
         match (self.then.take(), self.encoding.take()) {
             (Some(Then::End(trailers)), Some(mut encoding)) => {
                 let Some(rest) = encoding.work.take_rest() else {
-                    encoding
-                        .work
-                        .begin(|encoder| encoder.finish().map(Done::Rest));
+                    encoding.work.finish();
                     self.then = Some(Then::End(trailers));
                     self.encoding = Some(encoding);
                     return Poll::Ready(None);
@@ -305,7 +299,7 @@ impl EncodedBody {
                 // What has come is worth having. It must not look whole: no word of the encoding's end.
                 self.then = Some(Then::Broken(error));
                 if encoding.work.is_holding() {
-                    encoding.work.flush();
+                    encoding.work.step(Encoder::flush);
                     self.encoding = Some(encoding);
                 }
                 Poll::Ready(None)

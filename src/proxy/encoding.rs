@@ -1,15 +1,13 @@
 //! The step from a server's response to one that is encoded: asks `compress` what to do, and does it to the body.
 
-use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 use http::response::Parts;
 use http::{Response, StatusCode};
-use tokio::task::spawn_blocking;
 
-use super::at_work::AtWork;
+use super::at_work::{AtWork, Beside};
 use super::body::Body;
 use super::encoded::Encoding;
 use super::record::Record;
@@ -91,7 +89,8 @@ async fn begin(
     // What is small and here is encoded at once: its length can be told.
     if let Some(plain) = body.bytes().filter(|plain| plain.len() <= SLICE) {
         let plain = plain.clone();
-        let Ok(encoded) = at_once(coding, level, plain.clone()).await else {
+        let Some(encoded) = at_once(coding, level, plain.clone(), memory).await else {
+            shard.skipped.add(1);
             return;
         };
         if encoded.len() < plain.len() {
@@ -114,21 +113,28 @@ async fn begin(
         coding::describe_encoded(&mut parts.headers, coding);
         shard.response(coding);
         let encoding = Encoding {
-            work: AtWork::new(encoder, Encoder::is_quick(coding, level)),
+            work: AtWork::new(encoder, permit, Encoder::is_quick(coding, level)),
             prompt,
             shard,
-            _permit: permit,
         };
         body.encode(encoding, coding);
     }
 }
 
-/// All of a small body, on the thread beside the worker where that takes long.
-async fn at_once(coding: Coding, level: u32, plain: Bytes) -> io::Result<Vec<u8>> {
-    let is_little = plain.len() <= Encoder::stretch(coding, level);
-    let encode = move || Encoder::encode(coding, level, &plain);
-    if is_little {
-        return encode();
+/// All of a small body, beside the worker where that takes long; `None` without memory for it.
+async fn at_once(
+    coding: Coding,
+    level: u32,
+    plain: Bytes,
+    memory: &CodecMemory,
+) -> Option<Vec<u8>> {
+    if plain.len() <= Encoder::stretch(coding, level) {
+        return Encoder::encode(coding, level, &plain).ok();
     }
-    spawn_blocking(encode).await.map_err(io::Error::other)?
+    let permit = memory.take(coding, level)?;
+    let encode = move || {
+        let _permit = permit;
+        Encoder::encode(coding, level, &plain)
+    };
+    Beside::run(encode).await.ok()
 }
